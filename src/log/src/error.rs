@@ -1,0 +1,48 @@
+//! What can go wrong in a log, by what the caller must do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use strandline_types::Offset;
+use thiserror::Error;
+
+use crate::producer_state::SequenceError;
+
+/// Opening, rolling, deleting: after any of these the partition is offline until someone looks.
+#[derive(Debug, Error)]
+pub enum LogError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// Bytes below the recovery point are damaged. They are never cut away: another copy must repair them.
+    #[error("{}: corrupt at byte {position} (offset {offset}), below what was committed: {reason}", path.display())]
+    Corrupt { path: PathBuf, position: u64, offset: Offset, reason: String },
+}
+
+impl LogError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Why a batch was not appended.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    /// Refused with Kafka's code for the sequence; the log is unchanged.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    #[error("record batch of {size} bytes is larger than segment.bytes = {max}")]
+    LargerThanSegment { size: u64, max: u64 },
+    /// The file system failed; the log's end is where it was.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Why a read found nothing.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error("offset {offset} is outside [{start}, {end}]")]
+    OffsetOutOfRange { offset: Offset, start: Offset, end: Offset },
+    #[error(transparent)]
+    Log(#[from] LogError),
+}

@@ -1,0 +1,39 @@
+//! One partition's hot log in Kafka's on-disk format, on blocking `std::fs`.
+//!
+//! A [`PartitionLog`] has one owner, which appends, rolls, deletes and publishes; readers take the immutable
+//! [`LogView`] that the owner published last and read files by position. The formats are Kafka's to the byte
+//! (`docs/FORMATS.md`), so `kafka-dump-log.sh` reads what is written here.
+//!
+//! Not here: who leads, what is in sync, what is in the cold tier. The owner says how far the high watermark may go
+//! and which segments may be deleted.
+
+mod checkpoint;
+mod config;
+mod epochs;
+mod error;
+mod flush;
+mod index;
+mod log_dir;
+mod partition_log;
+mod producer_state;
+mod read;
+mod recovery;
+pub mod retention;
+mod segment;
+mod view;
+
+pub use checkpoint::{OffsetCheckpoint, read_offset_checkpoint, write_offset_checkpoint};
+pub use config::LogConfig;
+pub use epochs::LeaderEpochs;
+pub use error::{AppendError, LogError, ReadError};
+pub use flush::flush_segments;
+pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory};
+pub use partition_log::{AppendInfo, OpenOptions, PartitionLog};
+pub use producer_state::{ProducerState, SequenceError, read_snapshot};
+pub use read::{FoundTimestamp, LogSlice};
+pub use segment::{SealedSegment, Segment};
+pub use view::LogView;
+
+#[cfg(test)]
+mod scenario_tests;

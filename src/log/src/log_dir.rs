@@ -1,0 +1,341 @@
+//! One entry of `log.dirs`: its lock, identity, checkpoints, clean-shutdown marker and free space.
+//!
+//! Crash consistency: the marker `.kafka_cleanshutdown` is written last at a clean stop and removed first at the next
+//! start, so a crash at any point in between counts as unclean.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strandline_types::{TopicId, TopicPartition};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::checkpoint::{
+    OffsetCheckpoint, read_offset_checkpoint, sync_directory, write_atomically,
+    write_offset_checkpoint,
+};
+
+const META_PROPERTIES: &str = "meta.properties";
+const PARTITION_METADATA: &str = "partition.metadata";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const LOCK: &str = ".lock";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+/// A directory of a deleted topic, waiting to be removed.
+pub(crate) const DELETED_SUFFIX: &str = "-delete";
+/// A directory that no metadata knows; kept until an operator looks.
+const STRAY_SUFFIX: &str = "-stray";
+
+#[derive(Debug, Error)]
+pub enum LogDirError {
+    #[error("log.dirs: {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("log.dirs: {} is in use by another process", .0.display())]
+    Locked(PathBuf),
+    #[error("log.dirs: {} belongs to {what} {found}, not to {wanted}", path.display())]
+    Foreign { path: PathBuf, what: &'static str, found: String, wanted: String },
+}
+
+/// A partition's directory as found at start.
+#[derive(Clone, Debug)]
+pub struct PartitionDirectory {
+    pub topic_partition: TopicPartition,
+    pub topic_id: TopicId,
+    pub path: PathBuf,
+}
+
+/// A log directory, locked for this process while the value lives.
+#[derive(Debug)]
+pub struct LogDir {
+    pub path: PathBuf,
+    /// KIP-858's directory id.
+    pub directory_id: Uuid,
+    pub space: DiskSpace,
+    /// The last stop was clean.
+    pub clean: bool,
+    _lock: File,
+}
+
+/// Bytes that may still be appended before the reserve is touched.
+#[derive(Debug, Default)]
+pub struct DiskSpace {
+    available: AtomicU64,
+    total: AtomicU64,
+    reserve: u64,
+}
+
+impl DiskSpace {
+    /// Asks the file system.
+    fn refresh(&self, path: &Path) -> io::Result<()> {
+        let stat = rustix::fs::statvfs(path)?;
+        self.available.store(stat.f_bavail * stat.f_frsize, Ordering::Release);
+        self.total.store(stat.f_blocks * stat.f_frsize, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether `bytes` may be appended; counts them as used until the next refresh.
+    pub fn take(&self, bytes: u64) -> bool {
+        let enough = |available: u64| {
+            available.checked_sub(bytes).filter(|left| *left >= self.reserve)
+        };
+        self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, enough).is_ok()
+    }
+
+    pub fn available_bytes(&self) -> u64 {
+        self.available.load(Ordering::Acquire)
+    }
+
+    pub fn total_bytes(&self) -> u64 {
+        self.total.load(Ordering::Acquire)
+    }
+}
+
+impl LogDir {
+    /// Opens, or formats if it is empty, a log directory for `node_id` of cluster `cluster_id` (`None`: not yet known).
+    ///
+    /// `reserve_bytes` is kept free: produces are refused before the file system is full.
+    pub fn open(
+        path: &Path,
+        node_id: i32,
+        cluster_id: Option<&str>,
+        reserve_bytes: u64,
+    ) -> Result<Self, LogDirError> {
+        let io = |source| LogDirError::Io { path: path.to_path_buf(), source };
+        fs::create_dir_all(path).map_err(io)?;
+        let lock = File::create(path.join(LOCK)).map_err(io)?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| LogDirError::Locked(path.to_path_buf()))?;
+        let directory_id = identify(path, node_id, cluster_id)?;
+        let marker = path.join(CLEAN_SHUTDOWN);
+        let clean = marker.exists();
+        if clean {
+            fs::remove_file(&marker).map_err(io)?;
+            sync_directory(path).map_err(io)?;
+        }
+        let space = DiskSpace { reserve: reserve_bytes, ..DiskSpace::default() };
+        space.refresh(path).map_err(io)?;
+        Ok(Self { path: path.to_path_buf(), directory_id, space, clean, _lock: lock })
+    }
+
+    /// Writes the cluster id where the directory was formatted before one was known.
+    pub fn adopt_cluster_id(&self, node_id: i32, cluster_id: &str) -> Result<(), LogDirError> {
+        identify(&self.path, node_id, Some(cluster_id)).map(|_| ())
+    }
+
+    /// The cluster id that the directory was formatted with.
+    pub fn stored_cluster_id(path: &Path) -> Option<String> {
+        read_properties(&path.join(META_PROPERTIES)).remove("cluster.id")
+    }
+
+    pub fn refresh_space(&self) -> io::Result<()> {
+        self.space.refresh(&self.path)
+    }
+
+    pub fn partition_path(&self, tp: &TopicPartition) -> PathBuf {
+        self.path.join(format!("{}-{}", tp.topic, tp.partition))
+    }
+
+    /// Creates a partition's directory with its `partition.metadata`, durably.
+    pub fn create_partition(&self, tp: &TopicPartition, id: TopicId) -> io::Result<PathBuf> {
+        let path = self.partition_path(tp);
+        fs::create_dir_all(&path)?;
+        let text = format!("version: 0\ntopic_id: {}\n", base64_id(id.0));
+        write_atomically(&path.join(PARTITION_METADATA), text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// All partition directories. Those of deleted topics are removed on the way.
+    pub fn partitions(&self) -> io::Result<Vec<PartitionDirectory>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            if !path.is_dir() || name.ends_with(STRAY_SUFFIX) {
+                continue;
+            }
+            if name.ends_with(DELETED_SUFFIX) {
+                fs::remove_dir_all(&path)?;
+                continue;
+            }
+            let Some((topic, partition)) = name.rsplit_once('-') else { continue };
+            let Ok(partition) = partition.parse() else { continue };
+            let metadata = read_properties(&path.join(PARTITION_METADATA));
+            let topic_id = metadata.get("topic_id").and_then(|id| parse_base64_id(id));
+            found.push(PartitionDirectory {
+                topic_partition: TopicPartition::new(topic, partition),
+                topic_id: TopicId(topic_id.unwrap_or_default()),
+                path,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Removes a partition's directory. A crash half-way leaves a `-delete` directory, removed at the next start.
+    pub fn delete_partition(path: &Path) -> io::Result<()> {
+        let renamed = with_suffix(path, DELETED_SUFFIX);
+        fs::rename(path, &renamed)?;
+        fs::remove_dir_all(&renamed)
+    }
+
+    /// Sets a directory aside that no metadata knows.
+    pub fn quarantine(path: &Path) -> io::Result<PathBuf> {
+        let renamed = with_suffix(path, STRAY_SUFFIX);
+        fs::rename(path, &renamed)?;
+        Ok(renamed)
+    }
+
+    pub fn read_recovery_points(&self) -> OffsetCheckpoint {
+        read_offset_checkpoint(&self.path.join(RECOVERY_POINTS))
+    }
+
+    pub fn read_high_watermarks(&self) -> OffsetCheckpoint {
+        read_offset_checkpoint(&self.path.join(HIGH_WATERMARKS))
+    }
+
+    pub fn read_log_starts(&self) -> OffsetCheckpoint {
+        read_offset_checkpoint(&self.path.join(LOG_STARTS))
+    }
+
+    pub fn write_checkpoints(
+        &self,
+        recovery_points: &OffsetCheckpoint,
+        high_watermarks: &OffsetCheckpoint,
+        log_starts: &OffsetCheckpoint,
+    ) -> io::Result<()> {
+        write_offset_checkpoint(&self.path.join(RECOVERY_POINTS), recovery_points)?;
+        write_offset_checkpoint(&self.path.join(HIGH_WATERMARKS), high_watermarks)?;
+        write_offset_checkpoint(&self.path.join(LOG_STARTS), log_starts)
+    }
+
+    /// The last step of a clean stop.
+    pub fn mark_clean(&self) -> io::Result<()> {
+        write_atomically(&self.path.join(CLEAN_SHUTDOWN), b"{\"version\":0}\n")
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}{suffix}", Uuid::new_v4().simple()));
+    PathBuf::from(name)
+}
+
+/// Checks or writes `meta.properties`; returns the directory id.
+fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<Uuid, LogDirError> {
+    let file = path.join(META_PROPERTIES);
+    let mut properties = read_properties(&file);
+    let foreign = |what, found: &str, wanted: &str| LogDirError::Foreign {
+        path: path.to_path_buf(),
+        what,
+        found: found.to_owned(),
+        wanted: wanted.to_owned(),
+    };
+    let node = node_id.to_string();
+    if let Some(found) = properties.get("node.id").filter(|found| **found != node) {
+        return Err(foreign("node.id", found, &node));
+    }
+    if let (Some(found), Some(wanted)) = (properties.get("cluster.id"), cluster_id)
+        && found != wanted
+    {
+        return Err(foreign("cluster", found, wanted));
+    }
+    let directory_id =
+        properties.get("directory.id").and_then(|id| parse_base64_id(id)).unwrap_or_else(Uuid::new_v4);
+    let before = properties.clone();
+    properties.insert("version".into(), "1".into());
+    properties.insert("node.id".into(), node);
+    properties.insert("directory.id".into(), base64_id(directory_id));
+    if let Some(id) = cluster_id {
+        properties.insert("cluster.id".into(), id.to_owned());
+    }
+    if properties != before {
+        let text: String = properties.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
+        write_atomically(&file, text.as_bytes())
+            .map_err(|source| LogDirError::Io { path: file.clone(), source })?;
+    }
+    Ok(directory_id)
+}
+
+/// `key=value` or `key: value` lines.
+fn read_properties(path: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(['=', ':']))
+        .map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned()))
+        .collect()
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Kafka's text form of an id: URL-safe base 64 without padding, 22 characters.
+pub(crate) fn base64_id(id: Uuid) -> String {
+    let mut value = id.as_u128();
+    let mut text = [0u8; 22];
+    // 128 bits and 4 bits of padding at the end.
+    text[21] = BASE64[((value & 0x3) << 4) as usize];
+    value >>= 2;
+    for slot in text[..21].iter_mut().rev() {
+        *slot = BASE64[(value & 0x3f) as usize];
+        value >>= 6;
+    }
+    String::from_utf8(text.to_vec()).expect("the alphabet is ASCII")
+}
+
+fn parse_base64_id(text: &str) -> Option<Uuid> {
+    if text.len() != 22 {
+        return None;
+    }
+    let digit = |c: u8| BASE64.iter().position(|b| *b == c).map(|d| d as u128);
+    let bytes = text.as_bytes();
+    let mut value = 0u128;
+    for c in &bytes[..21] {
+        value = (value << 6) | digit(*c)?;
+    }
+    Some(Uuid::from_u128((value << 2) | (digit(bytes[21])? >> 4)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_kafkas_text_form() {
+        assert_eq!(base64_id(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(base64_id(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ".replace("AQ", "AQ"));
+        for id in [Uuid::from_u128(1), Uuid::max(), Uuid::new_v4()] {
+            assert_eq!(parse_base64_id(&base64_id(id)), Some(id));
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_node_or_cluster_or_process_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = LogDir::open(directory.path(), 1, Some("abc"), 0).unwrap();
+        assert!(!first.clean);
+        assert!(matches!(
+            LogDir::open(directory.path(), 1, Some("abc"), 0),
+            Err(LogDirError::Locked(_))
+        ));
+        first.mark_clean().unwrap();
+        let id = first.directory_id;
+        drop(first);
+        let text = |r: Result<LogDir, LogDirError>| r.unwrap_err().to_string();
+        assert!(text(LogDir::open(directory.path(), 2, Some("abc"), 0)).contains("node.id"));
+        assert!(text(LogDir::open(directory.path(), 1, Some("xyz"), 0)).contains("cluster"));
+        let again = LogDir::open(directory.path(), 1, None, 0).unwrap();
+        assert!(again.clean);
+        assert_eq!(again.directory_id, id);
+    }
+
+    #[test]
+    fn space_runs_out_before_the_reserve_is_touched() {
+        let space = DiskSpace { available: 1000.into(), total: 2000.into(), reserve: 900 };
+        assert!(space.take(60));
+        assert!(!space.take(60));
+        assert!(space.take(40));
+    }
+}

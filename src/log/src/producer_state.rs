@@ -1,0 +1,309 @@
+//! Sequence numbers by producer id (KIP-98): the last five batches of each, and Kafka's snapshot file of them.
+//!
+//! A snapshot holds one batch per producer, as Kafka's does; the others come back by replaying the batches behind it,
+//! which is why opening a log replays its last segment.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+
+use bytes::{Buf, BufMut, BytesMut};
+use strandline_types::{Offset, TimestampMs};
+use strandline_wire::ErrorCode;
+use strandline_wire::batch::{BatchHeader, crc32c, increment_sequence};
+use thiserror::Error;
+
+use crate::checkpoint::write_atomically;
+
+/// Batches that are recognised as duplicates (Kafka's `NUM_BATCHES_TO_RETAIN`).
+const BATCHES_KEPT: usize = 5;
+const SNAPSHOT_VERSION: i16 = 1;
+const SNAPSHOT_ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8;
+
+/// A batch that a producer must not or need not append.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SequenceError {
+    /// Already in the log; the producer is told so as a success.
+    #[error("duplicate of the batch at offset {base_offset}")]
+    Duplicate { base_offset: Offset, timestamp_ms: TimestampMs },
+    #[error(
+        "out of order sequence number for producer {producer_id}: {sequence} (incoming), {expected} (expected)"
+    )]
+    OutOfOrder { producer_id: i64, sequence: i32, expected: i32 },
+    #[error("epoch of producer {producer_id} is {epoch}, older than the last seen {last}")]
+    StaleEpoch { producer_id: i64, epoch: i16, last: i16 },
+}
+
+impl SequenceError {
+    /// What the producer is told; `None` for a duplicate, which is a success.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Duplicate { .. } => ErrorCode::None,
+            Self::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            Self::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batch {
+    last_sequence: i32,
+    last_offset: Offset,
+    offset_delta: i32,
+    timestamp_ms: TimestampMs,
+}
+
+impl Batch {
+    fn of(header: &BatchHeader) -> Self {
+        Self {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp_ms: header.max_timestamp,
+        }
+    }
+
+    fn first_sequence(&self) -> i32 {
+        // Undoes `increment_sequence`, wrap included.
+        let first = i64::from(self.last_sequence) - i64::from(self.offset_delta);
+        if first >= 0 { first as i32 } else { (first + i64::from(i32::MAX) + 1) as i32 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Producer {
+    epoch: i16,
+    /// Oldest first; never empty after the first append.
+    batches: VecDeque<Batch>,
+    coordinator_epoch: i32,
+    current_transaction_first_offset: Option<Offset>,
+}
+
+/// All producers of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerState {
+    producers: HashMap<i64, Producer>,
+}
+
+impl ProducerState {
+    pub fn is_empty(&self) -> bool {
+        self.producers.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Whether a batch from a client may be appended next. Batches without a producer id always may.
+    pub fn check(&self, header: &BatchHeader) -> Result<(), SequenceError> {
+        if !header.has_producer_id() {
+            return Ok(());
+        }
+        // Without state (new, expired, or deleted by retention) any first sequence is accepted.
+        let Some(producer) = self.producers.get(&header.producer_id) else { return Ok(()) };
+        if header.producer_epoch < producer.epoch {
+            return Err(SequenceError::StaleEpoch {
+                producer_id: header.producer_id,
+                epoch: header.producer_epoch,
+                last: producer.epoch,
+            });
+        }
+        let out_of_order = |expected| {
+            Err(SequenceError::OutOfOrder {
+                producer_id: header.producer_id,
+                sequence: header.base_sequence,
+                expected,
+            })
+        };
+        if header.producer_epoch > producer.epoch {
+            return if header.base_sequence == 0 { Ok(()) } else { out_of_order(0) };
+        }
+        let duplicate = producer.batches.iter().find(|b| {
+            b.first_sequence() == header.base_sequence && b.last_sequence == header.last_sequence()
+        });
+        if let Some(batch) = duplicate {
+            return Err(SequenceError::Duplicate {
+                base_offset: batch.last_offset - i64::from(batch.offset_delta),
+                timestamp_ms: batch.timestamp_ms,
+            });
+        }
+        let Some(last) = producer.batches.back() else { return Ok(()) };
+        let expected = increment_sequence(last.last_sequence, 1);
+        if header.base_sequence == expected { Ok(()) } else { out_of_order(expected) }
+    }
+
+    /// Notes a batch that is in the log, its offsets already final. Never refuses: what is in the log has happened.
+    pub fn update(&mut self, header: &BatchHeader) {
+        if !header.has_producer_id() || header.is_control() {
+            return;
+        }
+        let producer = self.producers.entry(header.producer_id).or_insert_with(|| Producer {
+            epoch: header.producer_epoch,
+            batches: VecDeque::with_capacity(BATCHES_KEPT),
+            coordinator_epoch: -1,
+            current_transaction_first_offset: None,
+        });
+        if producer.epoch != header.producer_epoch {
+            producer.epoch = header.producer_epoch;
+            producer.batches.clear();
+        }
+        if producer.batches.len() == BATCHES_KEPT {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(Batch::of(header));
+    }
+
+    /// Forgets producers that have not written since `oldest_ms`.
+    pub fn expire(&mut self, oldest_ms: TimestampMs) {
+        self.producers.retain(|_, p| {
+            p.current_transaction_first_offset.is_some()
+                || p.batches.back().is_some_and(|b| b.timestamp_ms >= oldest_ms)
+        });
+    }
+
+    /// Writes Kafka's `.snapshot` file.
+    pub fn write_snapshot(&self, path: &Path) -> io::Result<()> {
+        write_atomically(path, &self.encode())
+    }
+
+    fn encode(&self) -> BytesMut {
+        let mut out = BytesMut::with_capacity(10 + self.producers.len() * SNAPSHOT_ENTRY_BYTES);
+        out.put_i16(SNAPSHOT_VERSION);
+        out.put_u32(0);
+        out.put_i32(self.producers.len() as i32);
+        let mut ids: Vec<_> = self.producers.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let producer = &self.producers[&id];
+            let last = producer.batches.back();
+            out.put_i64(id);
+            out.put_i16(producer.epoch);
+            out.put_i32(last.map_or(-1, |b| b.last_sequence));
+            out.put_i64(last.map_or(-1, |b| b.last_offset));
+            out.put_i32(last.map_or(0, |b| b.offset_delta));
+            out.put_i64(last.map_or(-1, |b| b.timestamp_ms));
+            out.put_i32(producer.coordinator_epoch);
+            out.put_i64(producer.current_transaction_first_offset.unwrap_or(-1));
+        }
+        let crc = crc32c(&out[6..]);
+        out[2..6].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+}
+
+/// Reads a snapshot file; `None` if it is absent, of another version or damaged.
+pub fn read_snapshot(path: &Path) -> Option<ProducerState> {
+    decode(&std::fs::read(path).ok()?)
+}
+
+fn decode(bytes: &[u8]) -> Option<ProducerState> {
+    let mut header = bytes.get(..10)?;
+    if header.get_i16() != SNAPSHOT_VERSION || header.get_u32() != crc32c(&bytes[6..]) {
+        return None;
+    }
+    let count = usize::try_from(header.get_i32()).ok()?;
+    let mut entries = &bytes[10..];
+    if entries.len() != count.checked_mul(SNAPSHOT_ENTRY_BYTES)? {
+        return None;
+    }
+    let mut state = ProducerState::default();
+    for _ in 0..count {
+        let id = entries.get_i64();
+        let epoch = entries.get_i16();
+        let batch = Batch {
+            last_sequence: entries.get_i32(),
+            last_offset: entries.get_i64(),
+            offset_delta: entries.get_i32(),
+            timestamp_ms: entries.get_i64(),
+        };
+        let coordinator_epoch = entries.get_i32();
+        let first = entries.get_i64();
+        let batches = if batch.last_sequence >= 0 { VecDeque::from([batch]) } else { VecDeque::new() };
+        let current_transaction_first_offset = (first >= 0).then_some(first);
+        state
+            .producers
+            .insert(id, Producer { epoch, batches, coordinator_epoch, current_transaction_first_offset });
+    }
+    Some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(epoch: i16, sequence: i32, records: i32, offset: i64) -> BatchHeader {
+        BatchHeader {
+            base_offset: offset,
+            batch_length: 100,
+            partition_leader_epoch: 0,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: records - 1,
+            base_timestamp: 0,
+            max_timestamp: offset,
+            producer_id: 7,
+            producer_epoch: epoch,
+            base_sequence: sequence,
+            record_count: records,
+        }
+    }
+
+    #[test]
+    fn the_last_five_batches_are_duplicates_and_a_gap_is_out_of_order() {
+        let mut state = ProducerState::default();
+        for i in 0..6 {
+            let next = header(0, i * 10, 10, i64::from(i) * 10);
+            state.check(&next).unwrap();
+            state.update(&next);
+        }
+        for i in 1..6 {
+            assert_eq!(
+                state.check(&header(0, i * 10, 10, 999)),
+                Err(SequenceError::Duplicate {
+                    base_offset: i64::from(i) * 10,
+                    timestamp_ms: i64::from(i) * 10
+                })
+            );
+        }
+        let out_of_order = |h| matches!(state.check(&h), Err(SequenceError::OutOfOrder { .. }));
+        assert!(out_of_order(header(0, 0, 10, 0)), "the sixth last is forgotten");
+        assert!(out_of_order(header(0, 70, 10, 0)));
+        assert!(out_of_order(header(0, 50, 5, 0)), "a partial overlap is no duplicate");
+        assert!(state.check(&header(0, 60, 1, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_zero_and_an_old_one_is_fenced() {
+        let mut state = ProducerState::default();
+        state.update(&header(3, 5, 1, 0));
+        assert!(matches!(state.check(&header(4, 6, 1, 0)), Err(SequenceError::OutOfOrder { .. })));
+        assert!(state.check(&header(4, 0, 1, 0)).is_ok());
+        let stale = state.check(&header(2, 6, 1, 0)).unwrap_err();
+        assert_eq!(stale.code(), ErrorCode::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn sequences_wrap_from_the_largest_int_to_zero() {
+        let mut state = ProducerState::default();
+        state.update(&header(0, i32::MAX - 1, 4, 0));
+        assert!(state.check(&header(0, 2, 1, 4)).is_ok());
+        assert!(matches!(
+            state.check(&header(0, i32::MAX - 1, 4, 4)),
+            Err(SequenceError::Duplicate { base_offset: 0, .. })
+        ));
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_and_a_flipped_bit_makes_it_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1.snapshot");
+        let mut state = ProducerState::default();
+        state.update(&header(0, 0, 10, 0));
+        state.write_snapshot(&path).unwrap();
+        assert_eq!(read_snapshot(&path), Some(state));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(read_snapshot(&path), None);
+    }
+}

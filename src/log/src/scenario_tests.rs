@@ -1,0 +1,226 @@
+//! A log over its life: append, roll, read, crash, recover, delete.
+
+use std::fs::OpenOptions as FileOptions;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use strandline_types::{LeaderEpoch, TopicPartition};
+use strandline_wire::batch::{
+    BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
+};
+use strandline_wire::compression::Compression;
+
+use crate::{AppendError, AppendInfo, LogConfig, LogError, OpenOptions, PartitionLog, ReadError};
+
+const EPOCH: LeaderEpoch = LeaderEpoch(3);
+
+fn batch(records: usize, timestamp: i64) -> ValidatedBatch {
+    producer_batch(records, timestamp, -1, -1)
+}
+
+fn producer_batch(records: usize, timestamp: i64, producer: i64, sequence: i32) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    if producer >= 0 {
+        (builder.producer_id, builder.producer_epoch, builder.base_sequence) = (producer, 0, sequence);
+    }
+    for i in 0..records {
+        builder.push(&RecordToWrite {
+            timestamp: timestamp + i as i64,
+            key: None,
+            value: Some(Bytes::from(vec![7; 200])),
+            headers: vec![],
+        });
+    }
+    let bytes = builder.build();
+    ValidatedBatch { header: BatchHeader::decode(&bytes).unwrap(), bytes }
+}
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes: 20_000, index_interval_bytes: 1000, ..LogConfig::default() }
+}
+
+fn open(path: &Path, recovery_point: i64, clean: bool) -> Result<PartitionLog, LogError> {
+    let options = OpenOptions { config: config(), recovery_point, log_start_offset: 0, clean };
+    PartitionLog::open(TopicPartition::new("t", 0), path, options)
+}
+
+fn append(log: &mut PartitionLog, batch: ValidatedBatch) -> Result<AppendInfo, AppendError> {
+    log.append(&[batch], EPOCH, 1_000_000).remove(0)
+}
+
+/// A log of `batches` batches of ten records, timestamps ten apart per batch, all committed.
+fn filled(path: &Path, batches: i64) -> PartitionLog {
+    let mut log = open(path, 0, false).unwrap();
+    log.start_leader_epoch(EPOCH).unwrap();
+    let all: Vec<_> = (0..batches).map(|i| batch(10, 1000 + i * 10)).collect();
+    let ends: Vec<_> = log.append(&all, EPOCH, 1_000_000).into_iter().map(|r| r.unwrap()).collect();
+    assert_eq!(ends.last().unwrap().end_offset, batches * 10);
+    flush(&mut log);
+    log.advance_high_watermark(i64::MAX);
+    log
+}
+
+fn flush(log: &mut PartitionLog) {
+    let (segments, end) = log.to_flush();
+    crate::flush_segments(log.directory(), &segments).unwrap();
+    log.mark_flushed(end);
+}
+
+/// Reads everything from `offset` on and checks that offsets ascend without a gap.
+fn read_all(log: &PartitionLog, mut offset: i64) -> i64 {
+    let view = log.view();
+    while let Some(slice) = view.slice(offset, 5000, view.high_watermark).unwrap() {
+        let mut bytes = vec![0; slice.length];
+        slice.segment.read_at(&mut bytes, slice.position).unwrap();
+        let mut read = 0;
+        for found in split_batches(&bytes) {
+            let (at, header) = found.unwrap();
+            assert!(header.base_offset <= offset && offset <= header.last_offset());
+            assert_eq!(header.partition_leader_epoch, EPOCH.0);
+            let batch = &bytes[at..at + header.size()];
+            strandline_wire::batch::verify_crc(&header, batch).unwrap();
+            assert_eq!(Records::new(header, batch).unwrap().next_record().unwrap().unwrap().offset, header.base_offset);
+            offset = header.end_offset();
+            read += 1;
+        }
+        assert!(read > 0, "a slice holds at least one whole batch");
+    }
+    offset
+}
+
+#[test]
+fn what_is_appended_is_read_back_across_segments_and_from_inside_a_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = filled(directory.path(), 50);
+    assert!(log.sealed_segments().len() >= 4);
+    assert_eq!(read_all(&log, 0), 500);
+    assert_eq!(read_all(&log, 257), 500);
+    let view = log.view();
+    assert!(matches!(view.slice(501, 1, 500), Err(ReadError::OffsetOutOfRange { .. })));
+    assert!(view.slice(500, 1, 500).unwrap().is_none());
+    let limited = view.slice(0, usize::MAX, 30).unwrap().unwrap();
+    assert_eq!(limited.length as i64, 3 * (batch(10, 0).bytes.len() as i64));
+}
+
+#[test]
+fn timestamps_are_found_in_every_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = filled(directory.path(), 50);
+    let view = log.view();
+    let find = |t| view.find_timestamp(t, 0, 500).unwrap().map(|f| (f.offset, f.timestamp_ms));
+    assert_eq!(find(0), Some((0, 1000)));
+    for t in [1000, 1003, 1234, 1499] {
+        assert_eq!(find(t), Some((t - 1000, t)));
+    }
+    assert_eq!(find(1500), None);
+    assert_eq!(view.find_timestamp(1499, 0, 400).unwrap(), None);
+    assert_eq!(view.find_max_timestamp(500).unwrap().unwrap().offset, 499);
+}
+
+#[test]
+fn a_clean_restart_keeps_everything_and_recognises_duplicates() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = filled(directory.path(), 30);
+    for i in 0..5 {
+        append(&mut log, producer_batch(2, 5000, 9, i * 2)).unwrap();
+    }
+    flush(&mut log);
+    log.prepare_to_close().unwrap();
+    let point = log.flushed_offset();
+    drop(log);
+    let mut log = open(directory.path(), point, true).unwrap();
+    assert_eq!(log.log_end_offset(), 310);
+    log.advance_high_watermark(310);
+    assert_eq!(read_all(&log, 0), 310);
+    for i in 0..5 {
+        let again = append(&mut log, producer_batch(2, 5000, 9, i * 2)).unwrap();
+        assert!(again.duplicate);
+        assert_eq!(again.base_offset, 300 + i64::from(i) * 2);
+    }
+    assert!(matches!(
+        append(&mut log, producer_batch(2, 5000, 9, 12)),
+        Err(AppendError::Sequence(_))
+    ));
+    assert_eq!(log.epochs().latest(), Some(EPOCH));
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_the_first_bad_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = filled(directory.path(), 12);
+    let path = log.view().segments.last().unwrap().log_path.clone();
+    drop(log);
+    let whole = std::fs::metadata(&path).unwrap().len();
+    FileOptions::new().append(true).open(&path).unwrap().write_all(&[0x55; 777]).unwrap();
+    let log = open(directory.path(), 120, false).unwrap();
+    assert_eq!(log.log_end_offset(), 120);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
+    drop(log);
+    let file = FileOptions::new().write(true).open(&path).unwrap();
+    file.write_at(&[0xff], whole - 10).unwrap();
+    let log = open(directory.path(), 100, false).unwrap();
+    assert_eq!(log.log_end_offset(), 110, "the damaged batch is gone, the one before stays");
+}
+
+#[test]
+fn damage_below_the_recovery_point_is_an_error_and_nothing_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = filled(directory.path(), 12);
+    let path = log.view().segments.last().unwrap().log_path.clone();
+    drop(log);
+    let whole = std::fs::metadata(&path).unwrap().len();
+    // The magic byte of the second batch in the active segment.
+    let size = batch(10, 0).bytes.len() as u64;
+    FileOptions::new().write(true).open(&path).unwrap().write_at(&[9], size + 16).unwrap();
+    let error = open(directory.path(), 120, false).unwrap_err();
+    assert!(matches!(error, LogError::Corrupt { .. }), "{error}");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
+}
+
+#[test]
+fn lost_or_stale_indexes_are_rebuilt() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(filled(directory.path(), 50));
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "index" || e == "timeindex") {
+            std::fs::write(&path, [1, 2, 3]).unwrap();
+        }
+    }
+    let mut log = open(directory.path(), 0, false).unwrap();
+    log.advance_high_watermark(500);
+    assert_eq!(read_all(&log, 0), 500);
+    assert_eq!(log.view().find_timestamp(1234, 0, 500).unwrap().unwrap().offset, 234);
+}
+
+#[test]
+fn the_log_start_moves_up_and_whole_segments_below_it_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = filled(directory.path(), 50);
+    let segments = log.view().segments.len();
+    log.advance_log_start(250).unwrap();
+    let view = log.view();
+    assert!(view.segments.len() < segments);
+    assert_eq!(view.log_start_offset, 250);
+    assert!(view.segments[0].base_offset <= 250);
+    assert_eq!(read_all(&log, 250), 500);
+    assert!(matches!(view.slice(249, 1, 500), Err(ReadError::OffsetOutOfRange { .. })));
+    log.advance_log_start(500).unwrap();
+    assert_eq!(log.view().segments.len(), 1);
+    assert_eq!(log.view().local_bytes(), 0);
+    append(&mut log, batch(1, 0)).unwrap();
+    assert_eq!(log.log_end_offset(), 501);
+}
+
+#[test]
+fn a_segment_rolls_by_time_though_nobody_appends() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = filled(directory.path(), 1);
+    log.config.segment_ms = 1000;
+    assert!(!log.roll_if_overdue(1_000_900).unwrap());
+    assert!(log.roll_if_overdue(1_001_001).unwrap());
+    assert_eq!(log.sealed_segments().len(), 1);
+    assert!(!log.roll_if_overdue(9_000_000).unwrap(), "an empty segment stays");
+}

@@ -1,0 +1,229 @@
+//! A segment: the `.log` file, its indexes and what readers need to know about it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use strandline_types::{NO_TIMESTAMP, Offset, TimestampMs};
+use strandline_wire::batch::{BATCH_HEADER_BYTES, BatchHeader};
+
+use crate::error::LogError;
+use crate::index::{OffsetIndex, TimeIndex};
+
+/// A segment of a partition. The owner of the log appends; any thread may read what `bytes` covers.
+#[derive(Debug)]
+pub struct Segment {
+    pub base_offset: Offset,
+    pub log_path: PathBuf,
+    log: File,
+    pub(crate) offset_index: OffsetIndex,
+    pub(crate) time_index: TimeIndex,
+    /// Length of the valid part of the log file.
+    bytes: AtomicU64,
+    max_timestamp_ms: AtomicI64,
+    /// Last offset of the batch with that timestamp.
+    offset_of_max_timestamp: AtomicI64,
+    /// Wall clock at the first append in this process, or the file's modification time.
+    pub(crate) first_append_ms: AtomicI64,
+    /// The directory entry of this segment is not yet known to be durable.
+    pub(crate) new_in_directory: AtomicBool,
+}
+
+/// A sealed segment as it is handed to whoever copies it: paths, offsets, sizes; nothing of the log's own state.
+#[derive(Clone, Debug)]
+pub struct SealedSegment {
+    pub base_offset: Offset,
+    /// Exclusive.
+    pub end_offset: Offset,
+    pub bytes: u64,
+    pub max_timestamp_ms: TimestampMs,
+    /// When the segment was last written to, by the broker's clock.
+    pub sealed_ms: TimestampMs,
+    pub log_path: PathBuf,
+    pub offset_index_path: PathBuf,
+    pub time_index_path: PathBuf,
+    pub transaction_index_path: PathBuf,
+    /// The producer state at `end_offset`, which is where the next segment begins.
+    pub producer_snapshot_path: PathBuf,
+}
+
+/// `00000000000000000042.<extension>` in `directory`.
+pub(crate) fn file_name(directory: &Path, base_offset: Offset, extension: &str) -> PathBuf {
+    directory.join(format!("{base_offset:020}.{extension}"))
+}
+
+impl Segment {
+    /// Opens the segment at `base_offset`, creating its files if they are not there.
+    pub(crate) fn open(directory: &Path, base_offset: Offset) -> Result<Self, LogError> {
+        let log_path = file_name(directory, base_offset, "log");
+        let new = !log_path.exists();
+        let log = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&log_path)
+            .map_err(LogError::io(&log_path))?;
+        let metadata = log.metadata().map_err(LogError::io(&log_path))?;
+        let index_path = file_name(directory, base_offset, "index");
+        let time_path = file_name(directory, base_offset, "timeindex");
+        let offset_index = OffsetIndex::open(&index_path).map_err(LogError::io(&index_path))?;
+        let time_index = TimeIndex::open(&time_path).map_err(LogError::io(&time_path))?;
+        let last_time = time_index.last().map_err(LogError::io(&time_path))?;
+        let (max_timestamp, relative) = last_time.unwrap_or((NO_TIMESTAMP, 0));
+        let modified = metadata
+            .modified()
+            .ok()
+            .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+            .map_or(0, |d| d.as_millis() as i64);
+        Ok(Self {
+            base_offset,
+            bytes: AtomicU64::new(metadata.len()),
+            log_path,
+            log,
+            offset_index,
+            time_index,
+            max_timestamp_ms: AtomicI64::new(max_timestamp),
+            offset_of_max_timestamp: AtomicI64::new(base_offset + i64::from(relative)),
+            first_append_ms: AtomicI64::new(modified),
+            new_in_directory: AtomicBool::new(new),
+        })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Largest record timestamp, −1 where none is known.
+    pub fn max_timestamp_ms(&self) -> TimestampMs {
+        self.max_timestamp_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.log
+    }
+
+    /// Makes bytes that were written at the end visible to readers.
+    pub(crate) fn publish_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn note_timestamp(&self, timestamp_ms: i64, last_offset: Offset) {
+        if timestamp_ms > self.max_timestamp_ms() {
+            self.max_timestamp_ms.store(timestamp_ms, Ordering::Release);
+            self.offset_of_max_timestamp.store(last_offset, Ordering::Release);
+        }
+    }
+
+    /// (largest timestamp, last offset of the batch that has it)
+    pub fn max_timestamp_and_offset(&self) -> (TimestampMs, Offset) {
+        (self.max_timestamp_ms(), self.offset_of_max_timestamp.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn relative(&self, offset: Offset) -> u32 {
+        u32::try_from(offset - self.base_offset).expect("a segment rolls before offsets overflow")
+    }
+
+    /// Adds the entries that Kafka adds to both indexes for the batch at `position` that ends with `last_offset`.
+    pub(crate) fn push_index_entries(&self, last_offset: Offset, position: u64) -> io::Result<()> {
+        self.offset_index.push(self.relative(last_offset), position as u32)?;
+        self.push_time_entry()
+    }
+
+    pub(crate) fn push_time_entry(&self) -> io::Result<()> {
+        let (timestamp, offset) = self.max_timestamp_and_offset();
+        if timestamp == NO_TIMESTAMP {
+            return Ok(());
+        }
+        self.time_index.push(timestamp, self.relative(offset))
+    }
+
+    /// Forgets the largest timestamp; a scan that follows finds it again.
+    pub(crate) fn reset_timestamps(&self) {
+        self.max_timestamp_ms.store(NO_TIMESTAMP, Ordering::Release);
+        self.offset_of_max_timestamp.store(self.base_offset, Ordering::Release);
+    }
+
+    pub fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        self.log.read_exact_at(buffer, position)
+    }
+
+    /// Like [`Segment::read_at`], but fails with `WouldBlock` where the bytes are not in the page cache.
+    /// Returns how many bytes were read, which may be fewer than asked for.
+    pub fn read_at_cached(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut buffers = [io::IoSliceMut::new(buffer)];
+        rustix::io::preadv2(&self.log, &mut buffers, position, rustix::io::ReadWriteFlags::NOWAIT)
+            .map_err(Into::into)
+    }
+
+    /// The batch header at `position`; `None` at or past `limit`.
+    pub(crate) fn header_at(
+        &self,
+        position: u64,
+        limit: u64,
+    ) -> Result<Option<BatchHeader>, LogError> {
+        if position + BATCH_HEADER_BYTES as u64 > limit {
+            return Ok(None);
+        }
+        let mut bytes = [0; BATCH_HEADER_BYTES];
+        self.read_at(&mut bytes, position).map_err(LogError::io(&self.log_path))?;
+        BatchHeader::decode(&bytes).map(Some).map_err(|e| LogError::Corrupt {
+            path: self.log_path.clone(),
+            position,
+            offset: self.base_offset,
+            reason: e.to_string(),
+        })
+    }
+
+    /// Position and header of the first batch whose last offset is at or after `offset`, below `limit` bytes.
+    pub(crate) fn find_batch(
+        &self,
+        offset: Offset,
+        limit: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        let relative = u32::try_from(offset.max(self.base_offset) - self.base_offset)
+            .unwrap_or(u32::MAX);
+        let mut position = self
+            .offset_index
+            .position_for(relative)
+            .map_err(LogError::io(&self.offset_index.0.path))?;
+        while let Some(header) = self.header_at(position, limit)? {
+            if header.last_offset() >= offset {
+                return Ok(Some((position, header)));
+            }
+            position += header.size() as u64;
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn sealed(&self, end_offset: Offset) -> SealedSegment {
+        let directory = self.log_path.parent().expect("a segment lies in a directory");
+        SealedSegment {
+            base_offset: self.base_offset,
+            end_offset,
+            bytes: self.bytes(),
+            max_timestamp_ms: self.max_timestamp_ms(),
+            sealed_ms: self.first_append_ms.load(Ordering::Acquire),
+            log_path: self.log_path.clone(),
+            offset_index_path: self.offset_index.0.path.clone(),
+            time_index_path: self.time_index.0.path.clone(),
+            transaction_index_path: file_name(directory, self.base_offset, "txnindex"),
+            producer_snapshot_path: file_name(directory, end_offset, "snapshot"),
+        }
+    }
+
+    /// Removes the segment's files. Readers that hold the segment keep reading the unlinked file.
+    pub(crate) fn remove_files(&self) -> Result<(), LogError> {
+        let directory = self.log_path.parent().expect("a segment lies in a directory");
+        for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+            let path = file_name(directory, self.base_offset, extension);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(LogError::io(&path)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

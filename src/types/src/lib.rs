@@ -1,0 +1,21 @@
+//! The vocabulary that every crate shares: identifiers, epochs, offsets and the description of a segment in the
+//! cold tier. No I/O, no clock, no behaviour beyond conversions and checks of form.
+//!
+//! Conventions: `end_offset` is exclusive, `last_offset` inclusive; units come last in a name (`retention_ms`).
+
+mod ids;
+mod remote;
+mod topic_name;
+
+pub use ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition};
+pub use remote::{EpochStart, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState};
+pub use topic_name::{TopicNameError, validate_topic_name};
+
+/// A record's position in its partition.
+pub type Offset = i64;
+
+/// Milliseconds since the Unix epoch, as Kafka's record timestamps.
+pub type TimestampMs = i64;
+
+/// "No timestamp", as Kafka writes it.
+pub const NO_TIMESTAMP: TimestampMs = -1;

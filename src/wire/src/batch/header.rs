@@ -1,0 +1,173 @@
+//! The 61 bytes in front of a batch's records.
+//!
+//! | offset | field | | offset | field |
+//! |---|---|---|---|---|
+//! | 0 | base offset, i64 | | 23 | last offset delta, i32 |
+//! | 8 | length of what follows, i32 | | 27 | base timestamp, i64 |
+//! | 12 | partition leader epoch, i32 | | 35 | max timestamp, i64 |
+//! | 16 | magic, i8 | | 43 | producer id, i64 |
+//! | 17 | CRC-32C of bytes 21.., u32 | | 51 | producer epoch, i16 |
+//! | 21 | attributes, i16 | | 53 | base sequence, i32 |
+//! | | | | 57 | record count, i32 |
+//!
+//! Base offset and leader epoch lie outside the CRC, so a broker sets them without touching it.
+
+use thiserror::Error;
+
+pub const BATCH_HEADER_BYTES: usize = 61;
+/// Bytes before those that the length field counts.
+const LENGTH_OVERHEAD: usize = 12;
+pub(crate) const CRC_START: usize = 17;
+pub(crate) const CRC_COVERED_FROM: usize = 21;
+
+const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
+const TRANSACTIONAL_BIT: i16 = 1 << 4;
+const CONTROL_BIT: i16 = 1 << 5;
+const DELETE_HORIZON_BIT: i16 = 1 << 6;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    #[error("fewer bytes than a batch header has")]
+    Truncated,
+    #[error("magic {0} is not 2")]
+    Magic(i8),
+    #[error("batch length {0} is smaller than a header")]
+    Length(i32),
+}
+
+/// Who set a batch's timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// A decoded batch header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub base_offset: i64,
+    pub batch_length: i32,
+    pub partition_leader_epoch: i32,
+    pub crc: u32,
+    pub attributes: i16,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub record_count: i32,
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the caller checked the length")
+}
+
+impl BatchHeader {
+    /// Reads the header at the front of `bytes`; the records behind it need not be there.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
+        if bytes.len() > 16 && bytes[16] != 2 {
+            return Err(HeaderError::Magic(bytes[16] as i8));
+        }
+        if bytes.len() < BATCH_HEADER_BYTES {
+            return Err(HeaderError::Truncated);
+        }
+        let header = Self {
+            base_offset: i64::from_be_bytes(array(bytes, 0)),
+            batch_length: i32::from_be_bytes(array(bytes, 8)),
+            partition_leader_epoch: i32::from_be_bytes(array(bytes, 12)),
+            crc: u32::from_be_bytes(array(bytes, CRC_START)),
+            attributes: i16::from_be_bytes(array(bytes, CRC_COVERED_FROM)),
+            last_offset_delta: i32::from_be_bytes(array(bytes, 23)),
+            base_timestamp: i64::from_be_bytes(array(bytes, 27)),
+            max_timestamp: i64::from_be_bytes(array(bytes, 35)),
+            producer_id: i64::from_be_bytes(array(bytes, 43)),
+            producer_epoch: i16::from_be_bytes(array(bytes, 51)),
+            base_sequence: i32::from_be_bytes(array(bytes, 53)),
+            record_count: i32::from_be_bytes(array(bytes, 57)),
+        };
+        if header.batch_length < (BATCH_HEADER_BYTES - LENGTH_OVERHEAD) as i32 {
+            return Err(HeaderError::Length(header.batch_length));
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the whole batch.
+    pub fn size(&self) -> usize {
+        LENGTH_OVERHEAD + self.batch_length as usize
+    }
+
+    /// Inclusive. Saturates on a header that no broker wrote.
+    pub fn last_offset(&self) -> i64 {
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
+    }
+
+    /// Exclusive.
+    pub fn end_offset(&self) -> i64 {
+        self.last_offset().saturating_add(1)
+    }
+
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL_BIT != 0
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL_BIT != 0
+    }
+
+    pub fn has_delete_horizon(&self) -> bool {
+        self.attributes & DELETE_HORIZON_BIT != 0
+    }
+
+    pub fn has_producer_id(&self) -> bool {
+        self.producer_id >= 0
+    }
+
+    pub fn timestamp_type(&self) -> TimestampType {
+        if self.attributes & TIMESTAMP_TYPE_BIT == 0 {
+            TimestampType::CreateTime
+        } else {
+            TimestampType::LogAppendTime
+        }
+    }
+
+    /// Sequence of the last record; wraps from `i32::MAX` to 0.
+    pub fn last_sequence(&self) -> i32 {
+        increment_sequence(self.base_sequence, self.last_offset_delta)
+    }
+}
+
+/// Adds to a sequence number, which wraps from `i32::MAX` to 0.
+pub fn increment_sequence(sequence: i32, by: i32) -> i32 {
+    sequence.checked_add(by).unwrap_or_else(|| by - (i32::MAX - sequence) - 1)
+}
+
+/// The first 16 bytes of a batch with the offset and epoch that the broker gives it; the rest stays as it came.
+pub fn patch_for_append(header: &BatchHeader, base_offset: i64, leader_epoch: i32) -> [u8; 16] {
+    let mut patched = [0; 16];
+    patched[..8].copy_from_slice(&base_offset.to_be_bytes());
+    patched[8..12].copy_from_slice(&header.batch_length.to_be_bytes());
+    patched[12..].copy_from_slice(&leader_epoch.to_be_bytes());
+    patched
+}
+
+/// Stamps a whole batch with the broker's clock: sets the timestamp type and the max timestamp, and renews the CRC.
+pub(crate) fn stamp_append_time(batch: &mut [u8], now_ms: i64) {
+    let attributes = i16::from_be_bytes(array(batch, CRC_COVERED_FROM)) | TIMESTAMP_TYPE_BIT;
+    batch[CRC_COVERED_FROM..23].copy_from_slice(&attributes.to_be_bytes());
+    batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    let crc = super::crc32c(&batch[CRC_COVERED_FROM..]);
+    batch[CRC_START..CRC_COVERED_FROM].copy_from_slice(&crc.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_wrap_past_the_largest_int() {
+        assert_eq!(increment_sequence(5, 3), 8);
+        assert_eq!(increment_sequence(i32::MAX, 1), 0);
+        assert_eq!(increment_sequence(i32::MAX - 1, 4), 2);
+    }
+}

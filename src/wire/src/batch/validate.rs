@@ -1,0 +1,223 @@
+//! What a batch from a producer must satisfy (Kafka's `LogValidator`), in Kafka's order of checks.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::header::{BatchHeader, CRC_COVERED_FROM, HeaderError, TimestampType, stamp_append_time};
+use super::record::{RecordError, Records};
+use crate::ErrorCode;
+use crate::compression::Compression;
+
+/// The topic's rules that a batch is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRules {
+    /// `max.message.bytes`
+    pub max_message_bytes: usize,
+    /// `cleanup.policy` names `compact`: every record needs a key.
+    pub compacted: bool,
+    /// `message.timestamp.type`
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`
+    pub timestamp_after_max_ms: i64,
+    /// `compression.type`; `None` is `producer`: keep what came.
+    pub compression: Option<Compression>,
+}
+
+/// A batch that may be appended: its bytes (shared with the request unless the topic asks for a change) and header.
+#[derive(Clone, Debug)]
+pub struct ValidatedBatch {
+    pub bytes: Bytes,
+    pub header: BatchHeader,
+}
+
+/// Why a batch is refused. [`BatchError::code`] is what the producer is told.
+#[derive(Debug, Error)]
+pub enum BatchError {
+    #[error("the request holds no whole record batch")]
+    Empty,
+    #[error("a produce request must hold exactly one record batch a partition")]
+    ManyBatches,
+    #[error("record batch of {size} bytes is larger than max.message.bytes = {max}")]
+    TooLarge { size: usize, max: usize },
+    #[error("record batch is corrupt: stored crc {stored:#010x}, computed {computed:#010x}")]
+    Crc { stored: u32, computed: u32 },
+    #[error("record batch is invalid: {0}")]
+    Header(#[from] HeaderError),
+    #[error("record batch is invalid: {0}")]
+    Invalid(&'static str),
+    #[error("record {index}: {reason}")]
+    Record { index: i32, reason: &'static str },
+    #[error("record {index}: timestamp {timestamp} is out of range [{min}, {max}]")]
+    Timestamp { index: i32, timestamp: i64, min: i64, max: i64 },
+    #[error("record batch is invalid: {0}")]
+    Records(#[from] RecordError),
+}
+
+impl BatchError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Empty | Self::Crc { .. } | Self::Header(HeaderError::Truncated | HeaderError::Length(_)) => {
+                ErrorCode::CorruptMessage
+            }
+            Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+            Self::Header(HeaderError::Magic(_)) => ErrorCode::UnsupportedForMessageFormat,
+            Self::ManyBatches | Self::Invalid(_) | Self::Record { .. } | Self::Records(_) => {
+                ErrorCode::InvalidRecord
+            }
+        }
+    }
+
+    /// Index of the record at fault, where one is.
+    pub fn record_index(&self) -> Option<i32> {
+        match self {
+            Self::Record { index, .. } | Self::Timestamp { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the stored CRC fits the bytes of a whole batch.
+pub fn verify_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
+    let computed = super::crc32c(&batch[CRC_COVERED_FROM..]);
+    if computed == header.crc {
+        Ok(())
+    } else {
+        Err(BatchError::Crc { stored: header.crc, computed })
+    }
+}
+
+/// Walks whole batches at the front of `bytes`: header and length of each. Stops before one that is cut off.
+pub fn split_batches(bytes: &[u8]) -> impl Iterator<Item = Result<(usize, BatchHeader), HeaderError>> {
+    let mut position = 0;
+    std::iter::from_fn(move || {
+        let rest = &bytes[position..];
+        if rest.len() < super::BATCH_HEADER_BYTES {
+            return None;
+        }
+        match BatchHeader::decode(rest) {
+            Ok(header) if header.size() <= rest.len() => {
+                let at = position;
+                position += header.size();
+                Some(Ok((at, header)))
+            }
+            Ok(_) => None,
+            Err(error) => {
+                position = bytes.len();
+                Some(Err(error))
+            }
+        }
+    })
+}
+
+/// Checks the records field of one partition in a Produce request and applies the topic's rules.
+///
+/// Copies nothing unless the topic stamps or recompresses records.
+pub fn validate_batch(
+    records: &Bytes,
+    rules: &BatchRules,
+    now_ms: i64,
+) -> Result<ValidatedBatch, BatchError> {
+    if records.is_empty() {
+        return Err(BatchError::Empty);
+    }
+    let header = BatchHeader::decode(records)?;
+    if header.size() > records.len() {
+        return Err(BatchError::Empty);
+    }
+    if header.size() < records.len() {
+        return Err(BatchError::ManyBatches);
+    }
+    if header.size() > rules.max_message_bytes {
+        return Err(BatchError::TooLarge { size: header.size(), max: rules.max_message_bytes });
+    }
+    verify_crc(&header, records)?;
+    check_header(&header)?;
+    check_records(&header, records, rules, now_ms)?;
+    apply_rules(records, header, rules, now_ms)
+}
+
+fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
+    if header.base_offset != 0 {
+        return Err(BatchError::Invalid("the base offset of a batch from a producer must be 0"));
+    }
+    if header.record_count <= 0 {
+        return Err(BatchError::Invalid("a batch must hold at least one record"));
+    }
+    if header.last_offset_delta != header.record_count - 1 {
+        return Err(BatchError::Invalid("the last offset delta does not fit the record count"));
+    }
+    if header.is_control() {
+        return Err(BatchError::Invalid("clients cannot write control records"));
+    }
+    if header.timestamp_type() == TimestampType::LogAppendTime {
+        return Err(BatchError::Invalid("a producer cannot set the timestamp type to LogAppendTime"));
+    }
+    if header.has_producer_id() && header.base_sequence < 0 {
+        return Err(BatchError::Invalid("a batch with a producer id needs a sequence number"));
+    }
+    if header.has_producer_id() && header.producer_epoch < 0 {
+        return Err(BatchError::Invalid("a batch with a producer id needs a producer epoch"));
+    }
+    if header.is_transactional() && !header.has_producer_id() {
+        return Err(BatchError::Invalid("a transactional batch needs a producer id"));
+    }
+    Ok(())
+}
+
+fn check_records(
+    header: &BatchHeader,
+    batch: &[u8],
+    rules: &BatchRules,
+    now_ms: i64,
+) -> Result<(), BatchError> {
+    let min = now_ms.saturating_sub(rules.timestamp_before_max_ms);
+    let max = now_ms.saturating_add(rules.timestamp_after_max_ms);
+    let mut records = Records::new(*header, batch)?;
+    let mut index = 0;
+    while let Some(record) = records.next_outline()? {
+        if record.offset_delta != index {
+            return Err(BatchError::Record { index, reason: "offset deltas are not consecutive" });
+        }
+        if rules.compacted && !record.has_key {
+            return Err(BatchError::Record {
+                index,
+                reason: "Compacted topic cannot accept message without key",
+            });
+        }
+        let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+        if rules.timestamp_type == TimestampType::CreateTime
+            && timestamp != strandline_types::NO_TIMESTAMP
+            && !(min..=max).contains(&timestamp)
+        {
+            return Err(BatchError::Timestamp { index, timestamp, min, max });
+        }
+        index += 1;
+    }
+    records.expect_end()?;
+    Ok(())
+}
+
+fn apply_rules(
+    records: &Bytes,
+    header: BatchHeader,
+    rules: &BatchRules,
+    now_ms: i64,
+) -> Result<ValidatedBatch, BatchError> {
+    let source = Compression::from_attributes(header.attributes).map_err(RecordError::from)?;
+    let recompress = rules.compression.filter(|target| *target != source);
+    if recompress.is_none() && rules.timestamp_type == TimestampType::CreateTime {
+        return Ok(ValidatedBatch { bytes: records.clone(), header });
+    }
+    let mut bytes = match recompress {
+        Some(target) => super::builder::recompress(&header, records, target)?,
+        None => records.to_vec(),
+    };
+    if rules.timestamp_type == TimestampType::LogAppendTime {
+        stamp_append_time(&mut bytes, now_ms);
+    }
+    let header = BatchHeader::decode(&bytes)?;
+    Ok(ValidatedBatch { bytes: bytes.into(), header })
+}
