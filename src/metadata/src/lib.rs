@@ -1,1 +1,12 @@
-//! placeholder
+//! The cluster's metadata: its records, the image they add up to, and the controller's decisions. Pure.
+//!
+//! `decide(image, command) -> records` in [`controller`]; `image.apply(record)` in [`image`]. The quorum makes records
+//! durable between the two. Nothing here knows a clock, a socket or a random number: whoever calls brings them.
+
+pub mod config;
+pub mod controller;
+mod image;
+mod record;
+
+pub use image::{BrokerImage, ClusterImage, PartitionImage, RemoteLogImage, TopicImage};
+pub use record::{ConfigResource, Listener, MetadataRecord, RecordBatchError, decode_records, encode_records};

@@ -1,0 +1,10 @@
+//! Every configuration key: its type, default and limits ([`def`]), where its value comes from ([`layers`]), and the
+//! typed view of a topic's ([`topic`]).
+
+mod def;
+mod layers;
+mod topic;
+
+pub use def::{ConfigDef, ConfigType, broker_def, broker_defs, nearest_broker_key, topic_def, topic_defs};
+pub use layers::{BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_topic};
+pub use topic::{CleanupPolicy, TopicConfig, validate_topic_configs};

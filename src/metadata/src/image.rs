@@ -1,0 +1,244 @@
+//! The cluster as the applied records make it. Cheap to clone: the large parts are shared and copied on change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use strandline_types::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, RemoteLogSegmentId, RemoteLogSegmentMetadata,
+    RemoteLogSegmentState, TopicId, TopicIdPartition,
+};
+use uuid::Uuid;
+
+use crate::record::{ConfigResource, Listener, MetadataRecord};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerImage {
+    pub id: BrokerId,
+    pub incarnation: Uuid,
+    pub epoch: BrokerEpoch,
+    pub rack: Option<String>,
+    pub listeners: Vec<Listener>,
+    pub log_dirs: Vec<Uuid>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionImage {
+    pub replicas: Vec<BrokerId>,
+    pub isr: Vec<BrokerId>,
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicImage {
+    pub id: TopicId,
+    pub name: Arc<str>,
+    pub partitions: BTreeMap<PartitionId, PartitionImage>,
+}
+
+/// The remote segments of one partition, in every state, by base offset and attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteLogImage {
+    segments: BTreeMap<(Offset, RemoteLogSegmentId), RemoteLogSegmentMetadata>,
+}
+
+impl RemoteLogImage {
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &RemoteLogSegmentMetadata> {
+        self.segments.values()
+    }
+
+    /// Segments that may be read, by base offset.
+    pub fn readable(&self) -> impl DoubleEndedIterator<Item = &RemoteLogSegmentMetadata> {
+        self.segments.values().filter(|s| s.is_readable())
+    }
+
+    pub fn get(&self, base_offset: Offset, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
+        self.segments.get(&(base_offset, id))
+    }
+
+    fn find(&self, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
+        self.segments.values().find(|s| s.id == id)
+    }
+
+    /// The readable segment that holds `offset`.
+    pub fn segment_for(&self, offset: Offset) -> Option<&RemoteLogSegmentMetadata> {
+        let key = (offset, RemoteLogSegmentId(Uuid::max()));
+        self.segments
+            .range(..=key)
+            .rev()
+            .map(|(_, s)| s)
+            .find(|s| s.is_readable() && s.end_offset > offset)
+    }
+
+    /// Inclusive last offset that is in the cold tier, −1 where there is none.
+    pub fn highest_remote_offset(&self) -> Offset {
+        self.readable().map(RemoteLogSegmentMetadata::last_offset).max().unwrap_or(-1)
+    }
+
+    pub fn readable_bytes(&self) -> u64 {
+        self.readable().map(|s| s.log_bytes).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+}
+
+/// Everything that the quorum knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterImage {
+    pub cluster_id: Option<String>,
+    pub brokers: BTreeMap<BrokerId, BrokerImage>,
+    topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
+    topic_names: Arc<BTreeMap<TopicId, Arc<str>>>,
+    configs: Arc<BTreeMap<ConfigResource, BTreeMap<String, String>>>,
+    remote: Arc<BTreeMap<TopicIdPartition, Arc<RemoteLogImage>>>,
+    /// Deleted topics whose remote data is still to be purged.
+    purging: Arc<BTreeMap<TopicId, Arc<str>>>,
+    pub next_producer_id: i64,
+    /// Index of the last applied entry of the quorum's log.
+    pub applied_index: u64,
+}
+
+static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
+
+impl ClusterImage {
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<TopicImage>> {
+        self.topics.values()
+    }
+
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(name)
+    }
+
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topic(self.topic_names.get(&id)?)
+    }
+
+    pub fn configs(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
+        self.configs.get(resource).unwrap_or(&NO_CONFIGS)
+    }
+
+    pub fn config_resources(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    /// Overrides of a topic.
+    pub fn topic_configs(&self, name: &str) -> &BTreeMap<String, String> {
+        self.configs(&ConfigResource::Topic(name.to_owned()))
+    }
+
+    pub fn remote_log(&self, partition: TopicIdPartition) -> Option<&Arc<RemoteLogImage>> {
+        self.remote.get(&partition)
+    }
+
+    pub fn remote_logs(&self) -> impl Iterator<Item = (&TopicIdPartition, &Arc<RemoteLogImage>)> {
+        self.remote.iter()
+    }
+
+    pub fn purging(&self) -> impl Iterator<Item = (&TopicId, &Arc<str>)> {
+        self.purging.iter()
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.topics.values().map(|t| t.partitions.len()).sum()
+    }
+
+    /// Applies one committed record. Records that no longer fit (their topic is gone) change nothing.
+    pub fn apply(&mut self, record: MetadataRecord) {
+        match record {
+            MetadataRecord::ClusterId(id) => self.cluster_id = Some(id),
+            MetadataRecord::RegisterBroker { id, incarnation, epoch, rack, listeners, log_dirs } => {
+                let broker = BrokerImage { id, incarnation, epoch, rack, listeners, log_dirs };
+                self.brokers.insert(id, broker);
+            }
+            MetadataRecord::Topic { id, name } => {
+                let name: Arc<str> = name.into();
+                let topic = TopicImage { id, name: name.clone(), partitions: BTreeMap::new() };
+                Arc::make_mut(&mut self.topic_names).insert(id, name.clone());
+                Arc::make_mut(&mut self.topics).insert(name, Arc::new(topic));
+            }
+            MetadataRecord::Partition {
+                topic_id,
+                partition,
+                replicas,
+                isr,
+                leader,
+                leader_epoch,
+                partition_epoch,
+            } => {
+                let image = PartitionImage { replicas, isr, leader, leader_epoch, partition_epoch };
+                if let Some(name) = self.topic_names.get(&topic_id)
+                    && let Some(topic) = Arc::make_mut(&mut self.topics).get_mut(name)
+                {
+                    Arc::make_mut(topic).partitions.insert(partition, image);
+                }
+            }
+            MetadataRecord::RemoveTopic { id } => self.remove_topic(id),
+            MetadataRecord::TopicPurged { id } => {
+                Arc::make_mut(&mut self.purging).remove(&id);
+                Arc::make_mut(&mut self.remote).retain(|tp, _| tp.topic_id != id);
+            }
+            MetadataRecord::Config { resource, key, value } => self.set_config(resource, key, value),
+            MetadataRecord::NextProducerId(id) => self.next_producer_id = id,
+            MetadataRecord::RemoteSegment(segment) => {
+                let remote = Arc::make_mut(&mut self.remote).entry(segment.partition).or_default();
+                Arc::make_mut(remote).segments.insert((segment.base_offset, segment.id), segment);
+            }
+            MetadataRecord::RemoveRemoteSegment { partition, id } => {
+                let remote = Arc::make_mut(&mut self.remote);
+                if let Some(log) = remote.get_mut(&partition) {
+                    Arc::make_mut(log).segments.retain(|(_, segment), _| *segment != id);
+                    if log.is_empty() {
+                        remote.remove(&partition);
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove_topic(&mut self, id: TopicId) {
+        let Some(name) = Arc::make_mut(&mut self.topic_names).remove(&id) else { return };
+        Arc::make_mut(&mut self.topics).remove(&name);
+        Arc::make_mut(&mut self.configs).remove(&ConfigResource::Topic(name.to_string()));
+        // Its segments stay known, unreadable through any topic, until their objects are gone.
+        if self.remote.keys().any(|tp| tp.topic_id == id) {
+            Arc::make_mut(&mut self.purging).insert(id, name);
+        }
+    }
+
+    fn set_config(&mut self, resource: ConfigResource, key: String, value: Option<String>) {
+        let configs = Arc::make_mut(&mut self.configs);
+        let entries = configs.entry(resource.clone()).or_default();
+        match value {
+            Some(value) => {
+                entries.insert(key, value);
+            }
+            None => {
+                entries.remove(&key);
+            }
+        }
+        if entries.is_empty() {
+            configs.remove(&resource);
+        }
+    }
+
+    /// Whether a change of a remote segment may be committed, and why not otherwise.
+    pub(crate) fn check_remote_segment(&self, next: &RemoteLogSegmentMetadata) -> Result<(), String> {
+        let known = self.remote.get(&next.partition).and_then(|log| log.find(next.id));
+        match known {
+            None if next.state != RemoteLogSegmentState::CopySegmentStarted => {
+                Err(format!("segment {} was never started", next.id))
+            }
+            Some(known) if !known.state.can_become(next.state) => {
+                Err(format!("segment {} is {:?} and cannot become {:?}", next.id, known.state, next.state))
+            }
+            Some(known) if known.base_offset != next.base_offset || known.end_offset != next.end_offset => {
+                Err(format!("segment {} changed its offsets", next.id))
+            }
+            _ => Ok(()),
+        }
+    }
+}
