@@ -1,1 +1,22 @@
-//! placeholder
+//! The cold tier: which segments go there and when they leave ([`planner`]), how they get there ([`upload`]), how they
+//! are read back ([`reader`], [`cache`]), and what must be swept up ([`collector`]).
+//!
+//! An object is readable if and only if the quorum says `CopySegmentFinished`; this crate neither knows the quorum nor
+//! the log. It is handed paths, offsets and metadata, and answers with bytes, checksums and plans.
+
+pub mod cache;
+pub mod collector;
+mod credentials;
+pub mod keys;
+pub mod meter;
+pub mod planner;
+pub mod reader;
+pub mod side;
+pub mod store;
+pub mod throttle;
+pub mod upload;
+
+/// CRC-32C, as it stands in metadata, side objects and the disk cache.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}

@@ -1,0 +1,44 @@
+//! A member of a classic group.
+
+use bytes::Bytes;
+use strandline_types::TimestampMs;
+
+use crate::coordinator::Token;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub id: String,
+    /// Static membership (KIP-345).
+    pub instance_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub rebalance_timeout_ms: i32,
+    pub session_timeout_ms: i32,
+    /// In the member's order of preference.
+    pub protocols: Vec<(String, Bytes)>,
+    pub assignment: Bytes,
+    /// The member has sent JoinGroup and waits for the generation.
+    pub awaiting_join: Option<Token>,
+    /// The member has sent SyncGroup and waits for its assignment.
+    pub awaiting_sync: Option<Token>,
+    /// Expired at this time unless it waits for an answer.
+    pub session_deadline_ms: TimestampMs,
+}
+
+impl Member {
+    pub fn supports(&self, protocol: &str) -> bool {
+        self.protocols.iter().any(|(name, _)| name == protocol)
+    }
+
+    pub fn metadata(&self, protocol: &str) -> Bytes {
+        self.protocols.iter().find(|(name, _)| name == protocol).map_or(Bytes::new(), |(_, m)| m.clone())
+    }
+
+    pub fn heartbeat(&mut self, now_ms: TimestampMs) {
+        self.session_deadline_ms = now_ms + i64::from(self.session_timeout_ms);
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.awaiting_join.is_some() || self.awaiting_sync.is_some()
+    }
+}

@@ -1,0 +1,238 @@
+//! Chunks of remote segments: in memory, below it on disk, below that one shared ranged GET per chunk.
+//!
+//! A chunk is loaded once however many ask for it; who stops waiting does not stop the load. Failures are not kept.
+//! Memory admits by frequency (`moka`). The disk takes a chunk when it had to be fetched from the bucket a second
+//! time, so one long scan neither fills the disk nor wears it out.
+
+mod disk;
+mod recent;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use moka::future::Cache;
+use object_store::ObjectStoreExt;
+use strandline_types::{RemoteLogSegmentId, RemoteLogSegmentMetadata};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use disk::{DiskCache, DiskCacheError};
+use recent::RecentKeys;
+
+use crate::keys::ObjectKind;
+use crate::side::{SideError, SideObject};
+use crate::store::RemoteStore;
+use crate::throttle::Throttle;
+
+/// One chunk of one attempt's log object. Attempts are never written twice, so a key never changes its bytes.
+pub type ChunkKey = (RemoteLogSegmentId, u64);
+
+/// Why remote bytes could not be had.
+#[derive(Clone, Debug, Error)]
+pub enum FetchError {
+    /// The store failed; the same read may succeed later.
+    #[error("get {key}: {reason}")]
+    Store { key: String, reason: String },
+    /// The store answered with bytes that are not what was written.
+    #[error("{key}, chunk {chunk}: crc {found:#010x}, recorded is {wanted:#010x}")]
+    Corrupt { key: String, chunk: u64, found: u32, wanted: u32 },
+    #[error("{key}: {reason}")]
+    Side { key: String, reason: Arc<SideError> },
+    #[error("{key}: the log object has no byte {position}")]
+    OutOfBounds { key: String, position: u64 },
+}
+
+/// Hits by tier, misses and evictions.
+#[derive(Debug, Default)]
+pub struct CacheStats {
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+    pub evictions: AtomicU64,
+}
+
+/// Limits of the cache.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    pub memory_bytes: u64,
+    /// `None`: no disk tier.
+    pub disk: Option<(std::path::PathBuf, u64)>,
+}
+
+/// Share of the memory budget that parsed side objects may take.
+const SIDE_SHARE: u64 = 8;
+/// Loads from the bucket at the same time; together with the chunk size this bounds memory in flight.
+const CONCURRENT_LOADS: usize = 32;
+/// Keys remembered for admission to the disk.
+const RECENT_KEYS: usize = 1 << 16;
+
+/// The cache. Clones share it.
+#[derive(Clone)]
+pub struct ChunkCache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: RemoteStore,
+    chunks: Cache<ChunkKey, Bytes>,
+    sides: Cache<RemoteLogSegmentId, Arc<SideObject>>,
+    disk: Option<Arc<DiskCache>>,
+    loads: Semaphore,
+    throttle: Arc<Throttle>,
+    fetched: RecentKeys,
+    stats: Arc<CacheStats>,
+    tasks: TaskTracker,
+}
+
+impl ChunkCache {
+    pub fn open(
+        store: RemoteStore,
+        config: CacheConfig,
+        throttle: Arc<Throttle>,
+    ) -> Result<Self, DiskCacheError> {
+        let stats = Arc::new(CacheStats::default());
+        let disk = config.disk.map(|(path, bytes)| DiskCache::open(&path, bytes)).transpose()?;
+        let side_bytes = config.memory_bytes / SIDE_SHARE;
+        let evicted = stats.clone();
+        let chunks = Cache::builder()
+            .max_capacity(config.memory_bytes - side_bytes)
+            .weigher(|_, chunk: &Bytes| chunk.len() as u32 + 100)
+            .eviction_listener(move |_, _, cause| {
+                if cause.was_evicted() {
+                    evicted.evictions.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build();
+        let sides = Cache::builder()
+            .max_capacity(side_bytes)
+            .weigher(|_, side: &Arc<SideObject>| side.weight() as u32)
+            .build();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                chunks,
+                sides,
+                disk: disk.map(Arc::new),
+                loads: Semaphore::new(CONCURRENT_LOADS),
+                throttle,
+                fetched: RecentKeys::new(RECENT_KEYS),
+                stats,
+                tasks: TaskTracker::new(),
+            }),
+        })
+    }
+
+    pub fn stats(&self) -> &CacheStats {
+        &self.inner.stats
+    }
+
+    /// The side object of a segment, checked.
+    pub async fn side(&self, segment: &RemoteLogSegmentMetadata) -> Result<Arc<SideObject>, FetchError> {
+        if let Some(side) = self.inner.sides.get(&segment.id).await {
+            return Ok(side);
+        }
+        let (inner, segment) = (self.inner.clone(), segment.clone());
+        // In a task of its own: the load goes on and serves others though this caller may go away.
+        let load = self.inner.tasks.spawn(async move {
+            let load = inner.load_side(&segment);
+            inner.sides.try_get_with(segment.id, load).await
+        });
+        load.await.expect("loading a side object does not panic").map_err(|e| FetchError::clone(&e))
+    }
+
+    /// One chunk, from wherever it is nearest, checked.
+    pub async fn chunk(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        side: &Arc<SideObject>,
+        chunk: u64,
+    ) -> Result<Bytes, FetchError> {
+        let key = (segment.id, chunk);
+        if let Some(bytes) = self.inner.chunks.get(&key).await {
+            self.inner.stats.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(bytes);
+        }
+        self.start_load(segment, side, chunk)
+            .await
+            .expect("loading a chunk does not panic")
+            .map_err(|e| FetchError::clone(&e))
+    }
+
+    /// Begins to load a chunk that will be asked for soon. Returns at once.
+    pub fn prefetch(&self, segment: &RemoteLogSegmentMetadata, side: &Arc<SideObject>, chunk: u64) {
+        let within = chunk * side.chunk_bytes < segment.log_bytes;
+        if within && !self.inner.chunks.contains_key(&(segment.id, chunk)) {
+            drop(self.start_load(segment, side, chunk));
+        }
+    }
+
+    fn start_load(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        side: &Arc<SideObject>,
+        chunk: u64,
+    ) -> tokio::task::JoinHandle<Result<Bytes, Arc<FetchError>>> {
+        let (inner, segment, side) = (self.inner.clone(), segment.clone(), side.clone());
+        self.inner.tasks.spawn(async move {
+            let load = inner.load_chunk(&segment, &side, chunk);
+            inner.chunks.try_get_with((segment.id, chunk), load).await
+        })
+    }
+
+    /// Waits for loads that are under way.
+    pub async fn shutdown(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl Inner {
+    async fn load_side(&self, segment: &RemoteLogSegmentMetadata) -> Result<Arc<SideObject>, FetchError> {
+        let key = self.store.keys.object(segment, ObjectKind::Side);
+        let failed = |e: object_store::Error| FetchError::Store { key: key.to_string(), reason: e.to_string() };
+        let _permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        self.throttle.acquire(segment.side_bytes).await;
+        let object = self.store.reads.get(&key).await.map_err(failed)?;
+        let bytes = object.bytes().await.map_err(failed)?;
+        let side = SideObject::decode(&bytes, segment.side_bytes, segment.side_crc32c);
+        side.map(Arc::new).map_err(|e| FetchError::Side { key: key.to_string(), reason: Arc::new(e) })
+    }
+
+    async fn load_chunk(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        side: &SideObject,
+        chunk: u64,
+    ) -> Result<Bytes, FetchError> {
+        let key = (segment.id, chunk);
+        let object = self.store.keys.object(segment, ObjectKind::Log);
+        let start = chunk * side.chunk_bytes;
+        let (Some(wanted), true) = (side.chunk_checksum(chunk), start < segment.log_bytes) else {
+            return Err(FetchError::OutOfBounds { key: object.to_string(), position: start });
+        };
+        if let Some(disk) = &self.disk
+            && let Some(bytes) = disk.get(key, wanted).await
+        {
+            self.stats.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(bytes);
+        }
+        self.stats.misses.fetch_add(1, Ordering::Relaxed);
+        let end = (start + side.chunk_bytes).min(segment.log_bytes);
+        let _permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        self.throttle.acquire(end - start).await;
+        let bytes = self.store.reads.get_range(&object, start..end).await.map_err(|e| {
+            FetchError::Store { key: object.to_string(), reason: e.to_string() }
+        })?;
+        let found = crate::crc32c(&bytes);
+        if found != wanted {
+            return Err(FetchError::Corrupt { key: object.to_string(), chunk, found, wanted });
+        }
+        if let Some(disk) = &self.disk
+            && self.fetched.insert(key)
+        {
+            disk.put(key, wanted, bytes.clone());
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,169 @@
+//! Sweeps up objects that no record names: what crashed uploads and interrupted deletions leave.
+//!
+//! An object goes only if all of this holds: its key is one that this cluster makes, the image names no attempt with its
+//! id in any state, and the store's own clock says that it is older than a grace longer than any upload. Too large a
+//! share of orphans stops the sweep: then it is the image that is suspect, not the bucket.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use strandline_types::{RemoteLogSegmentId, TopicId};
+use thiserror::Error;
+
+use crate::store::RemoteStore;
+
+/// Whether orphans are removed or only reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepMode {
+    DryRun,
+    Delete,
+}
+
+#[derive(Clone, Debug)]
+pub struct SweepRules {
+    pub mode: SweepMode,
+    pub grace: Duration,
+    /// Above this share of all objects (0 to 1) nothing is removed.
+    pub max_share: f64,
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    pub objects: u64,
+    pub orphans: u64,
+    pub orphan_bytes: u64,
+    pub deleted: u64,
+}
+
+#[derive(Debug, Error)]
+pub enum SweepError {
+    #[error("{0}")]
+    Store(#[from] object_store::Error),
+    #[error("{orphans} of {objects} objects would be swept, more than the allowed share; nothing was deleted")]
+    TooMany { orphans: u64, objects: u64 },
+}
+
+/// Lists every segment object of the cluster and removes the orphans.
+///
+/// `known` must have been read from the image *before* the call: an attempt that starts later is younger than the grace.
+pub async fn sweep(
+    store: &RemoteStore,
+    known: &HashSet<RemoteLogSegmentId>,
+    rules: &SweepRules,
+    now: SystemTime,
+) -> Result<SweepReport, SweepError> {
+    let mut report = SweepReport::default();
+    let mut orphans = Vec::new();
+    let mut listing = store.reads.list(Some(&store.keys.all_segments()));
+    while let Some(object) = listing.try_next().await? {
+        report.objects += 1;
+        let Some(key) = store.keys.parse(&object.location) else { continue };
+        let age = now.duration_since(object.last_modified.into()).unwrap_or_default();
+        if !known.contains(&key.id) && age > rules.grace {
+            report.orphans += 1;
+            report.orphan_bytes += object.size;
+            orphans.push(object.location);
+        }
+    }
+    if rules.mode == SweepMode::DryRun || orphans.is_empty() {
+        return Ok(report);
+    }
+    if report.orphans as f64 > report.objects as f64 * rules.max_share {
+        return Err(SweepError::TooMany { orphans: report.orphans, objects: report.objects });
+    }
+    report.deleted = delete_all(store, orphans).await?;
+    Ok(report)
+}
+
+/// Removes everything under a deleted topic's prefix; returns how many objects there were.
+pub async fn purge_topic(store: &RemoteStore, topic: TopicId) -> object_store::Result<u64> {
+    let mut deleted = 0;
+    // Listed again until nothing is left: an upload may have been finishing while the first listing ran.
+    loop {
+        let prefix = store.keys.topic(topic);
+        let objects: Vec<_> =
+            store.uploads.list(Some(&prefix)).map_ok(|object| object.location).try_collect().await?;
+        if objects.is_empty() {
+            return Ok(deleted);
+        }
+        deleted += delete_all(store, objects).await?;
+    }
+}
+
+async fn delete_all(store: &RemoteStore, keys: Vec<Path>) -> object_store::Result<u64> {
+    let keys = futures::stream::iter(keys).map(Ok).boxed();
+    let mut deleted = 0;
+    let mut results = store.uploads.delete_stream(keys);
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => deleted += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+    use crate::keys::ObjectKind;
+    use crate::planner::tests::remote_segment;
+    use crate::store::RemoteStoreConfig;
+
+    async fn store_with(segments: i64) -> RemoteStore {
+        let config = RemoteStoreConfig {
+            url: "memory://".into(),
+            endpoint: None,
+            region: None,
+            access_key_id: None,
+            secret_access_key: None,
+            create_bucket: false,
+        };
+        let store = RemoteStore::connect(&config).await.unwrap();
+        for n in 0..segments {
+            for kind in [ObjectKind::Log, ObjectKind::Side] {
+                let key = store.keys.object(&remote_segment(n, n + 1), kind);
+                store.uploads.put(&key, "x".into()).await.unwrap();
+            }
+        }
+        store
+    }
+
+    fn known(segments: i64) -> HashSet<RemoteLogSegmentId> {
+        (0..segments).map(|n| remote_segment(n, n + 1).id).collect()
+    }
+
+    const RULES: SweepRules =
+        SweepRules { mode: SweepMode::Delete, grace: Duration::from_secs(60), max_share: 0.5 };
+
+    #[tokio::test]
+    async fn orphans_go_after_the_grace_and_nothing_else() {
+        let store = store_with(10).await;
+        let later = SystemTime::now() + Duration::from_secs(120);
+        let swept = |rules: SweepRules, now| {
+            let store = store.clone();
+            async move { sweep(&store, &known(8), &rules, now).await }
+        };
+        assert_eq!(swept(RULES, SystemTime::now()).await.unwrap().orphans, 0, "too young");
+        let dry = SweepRules { mode: SweepMode::DryRun, ..RULES };
+        let report = swept(dry, later).await.unwrap();
+        assert_eq!((report.objects, report.orphans, report.deleted), (20, 4, 0));
+        let strict = SweepRules { max_share: 0.1, ..RULES };
+        assert!(matches!(swept(strict, later).await, Err(SweepError::TooMany { .. })));
+        assert_eq!(swept(RULES, later).await.unwrap().deleted, 4);
+        assert_eq!(swept(RULES, later).await.unwrap().objects, 16);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_topics_prefix_is_emptied() {
+        let store = store_with(5).await;
+        let topic = remote_segment(0, 1).partition.topic_id;
+        assert_eq!(purge_topic(&store, topic).await.unwrap(), 10);
+        assert_eq!(purge_topic(&store, topic).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! AWS's own credential chain (profiles, SSO, processes, web identity, instance role), cached until shortly before it
+//! expires. `object_store` asks for credentials on every request and does not cache what a custom provider gives.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use object_store::CredentialProvider;
+use object_store::aws::AwsCredential;
+use tokio::sync::Mutex;
+
+/// Credentials are renewed when less than this is left.
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
+
+pub(crate) struct CachedCredentials {
+    provider: SharedCredentialsProvider,
+    cached: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
+}
+
+impl std::fmt::Debug for CachedCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CachedCredentials")
+    }
+}
+
+impl CachedCredentials {
+    /// `None` where the chain has no provider at all.
+    pub async fn from_environment() -> Option<Self> {
+        let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+        Some(Self::new(config.credentials_provider()?))
+    }
+
+    fn new(provider: SharedCredentialsProvider) -> Self {
+        Self { provider, cached: Mutex::new(None) }
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for CachedCredentials {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        // The lock is held across the renewal on purpose: one renewal serves everybody who waits.
+        let mut cached = self.cached.lock().await;
+        let now = SystemTime::now();
+        if let Some((credential, expiry)) = cached.as_ref()
+            && expiry.is_none_or(|e| e > now + RENEW_BEFORE_EXPIRY)
+        {
+            return Ok(credential.clone());
+        }
+        match self.provider.provide_credentials().await {
+            Ok(fresh) => {
+                let credential = Arc::new(AwsCredential {
+                    key_id: fresh.access_key_id().to_owned(),
+                    secret_key: fresh.secret_access_key().to_owned(),
+                    token: fresh.session_token().map(str::to_owned),
+                });
+                *cached = Some((credential.clone(), fresh.expiry()));
+                Ok(credential)
+            }
+            // A renewal that fails early leaves the old credentials good until they really expire.
+            Err(error) => match cached.as_ref() {
+                Some((credential, Some(expiry))) if *expiry > now => Ok(credential.clone()),
+                _ => Err(object_store::Error::Generic { store: "S3 credentials", source: Box::new(error) }),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::future;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Counting {
+        asked: Arc<AtomicUsize>,
+        lifetime: Duration,
+    }
+
+    impl ProvideCredentials for Counting {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let n = self.asked.fetch_add(1, Ordering::SeqCst);
+            let expiry = SystemTime::now() + self.lifetime;
+            future::ProvideCredentials::ready(Ok(Credentials::new(format!("k{n}"), "s", None, Some(expiry), "test")))
+        }
+    }
+
+    async fn asked_for_two(lifetime: Duration) -> usize {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let provider = Counting { asked: asked.clone(), lifetime };
+        let cached = CachedCredentials::new(SharedCredentialsProvider::new(provider));
+        cached.get_credential().await.unwrap();
+        cached.get_credential().await.unwrap();
+        asked.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn credentials_are_cached_and_renewed_before_they_expire() {
+        assert_eq!(asked_for_two(Duration::from_secs(3600)).await, 1);
+        assert_eq!(asked_for_two(Duration::from_secs(200)).await, 2);
+    }
+}

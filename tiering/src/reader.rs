@@ -1,0 +1,201 @@
+//! Reading records of a remote segment: finds the batch, gathers whole batches as slices of cached chunks, and fetches
+//! ahead for whoever reads on.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs};
+
+use crate::cache::{ChunkCache, FetchError};
+use crate::side::SideObject;
+
+/// What the reader must know of a batch. The caller brings the decoder: this crate does not know Kafka's format.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOutline {
+    pub base_offset: Offset,
+    pub last_offset: Offset,
+    pub max_timestamp_ms: TimestampMs,
+    /// Bytes of the whole batch.
+    pub size: u64,
+}
+
+/// Decodes the first [`HEADER_BYTES`] of a batch; `None` if they are none.
+pub type DecodeHeader = fn(&[u8]) -> Option<BatchOutline>;
+
+/// Bytes that a header needs.
+pub const HEADER_BYTES: u64 = 61;
+
+/// Chunks that are fetched ahead of a sequential reader.
+const PREFETCH_CHUNKS: u64 = 3;
+
+/// Whole batches, in order, as slices of chunks; a batch may be cut over two slices.
+#[derive(Clone, Debug, Default)]
+pub struct RemoteRecords {
+    pub slices: Vec<Bytes>,
+    pub bytes: usize,
+    /// Where reading may go on.
+    pub next_offset: Offset,
+}
+
+/// Reads remote segments through the cache.
+#[derive(Clone)]
+pub struct RemoteReader {
+    pub cache: ChunkCache,
+    pub decode: DecodeHeader,
+}
+
+/// One segment with its side object.
+struct Open<'a> {
+    reader: &'a RemoteReader,
+    segment: &'a RemoteLogSegmentMetadata,
+    side: Arc<SideObject>,
+}
+
+impl RemoteReader {
+    /// Whole batches from the one that holds `offset` on: at most `max_bytes`, but at least one. Empty only if the
+    /// segment holds nothing at or after `offset`. `next` is the segment behind, whose head is fetched ahead near the
+    /// end.
+    pub async fn read(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        offset: Offset,
+        max_bytes: usize,
+        next: Option<&RemoteLogSegmentMetadata>,
+    ) -> Result<RemoteRecords, FetchError> {
+        let open = self.open(segment).await?;
+        let from = open.side.position_for(segment.base_offset, offset);
+        let Some((start, first)) = open.find(from, |b| b.last_offset >= offset).await? else {
+            return Ok(RemoteRecords { next_offset: segment.end_offset, ..RemoteRecords::default() });
+        };
+        let mut end = start + first.size;
+        let mut last = first;
+        while let Some(batch) = open.header_at(end).await? {
+            if end + batch.size - start > max_bytes as u64 {
+                break;
+            }
+            end += batch.size;
+            last = batch;
+        }
+        let slices = open.slices(start, end).await?;
+        self.fetch_ahead(&open, end, next).await;
+        Ok(RemoteRecords { slices, bytes: (end - start) as usize, next_offset: last.last_offset + 1 })
+    }
+
+    /// The bytes of the first batch at or after `from` that may hold a record with `timestamp_ms` or later.
+    pub async fn find_timestamp(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        timestamp_ms: TimestampMs,
+        from: Offset,
+    ) -> Result<Option<Bytes>, FetchError> {
+        let open = self.open(segment).await?;
+        let scan_from = open.side.offset_for_timestamp(segment.base_offset, timestamp_ms).max(from);
+        let position = open.side.position_for(segment.base_offset, scan_from);
+        let found = open
+            .find(position, |b| b.max_timestamp_ms >= timestamp_ms && b.last_offset >= from)
+            .await?;
+        let Some((position, batch)) = found else { return Ok(None) };
+        let mut whole = BytesMut::with_capacity(batch.size as usize);
+        for slice in open.slices(position, position + batch.size).await? {
+            whole.extend_from_slice(&slice);
+        }
+        Ok(Some(whole.freeze()))
+    }
+
+    async fn open<'a>(&'a self, segment: &'a RemoteLogSegmentMetadata) -> Result<Open<'a>, FetchError> {
+        let side = self.cache.side(segment).await?;
+        Ok(Open { reader: self, segment, side })
+    }
+
+    /// Begins the loads that a sequential reader needs next, over the segment's border too.
+    async fn fetch_ahead(
+        &self,
+        open: &Open<'_>,
+        position: u64,
+        next: Option<&RemoteLogSegmentMetadata>,
+    ) {
+        let current = position / open.side.chunk_bytes;
+        let chunks = open.segment.log_bytes.div_ceil(open.side.chunk_bytes);
+        for chunk in current..=current + PREFETCH_CHUNKS {
+            if chunk < chunks {
+                self.cache.prefetch(open.segment, &open.side, chunk);
+            } else if let Some(next) = next {
+                let (cache, next) = (self.cache.clone(), next.clone());
+                let ahead = chunk - chunks;
+                // The next segment's side object may have to be fetched first, so this has a task of its own.
+                tokio::spawn(async move {
+                    if let Ok(side) = cache.side(&next).await {
+                        cache.prefetch(&next, &side, ahead);
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl Open<'_> {
+    /// The first batch at or after `position` that satisfies `wanted`.
+    async fn find(
+        &self,
+        mut position: u64,
+        wanted: impl Fn(&BatchOutline) -> bool,
+    ) -> Result<Option<(u64, BatchOutline)>, FetchError> {
+        while let Some(batch) = self.header_at(position).await? {
+            if wanted(&batch) {
+                return Ok(Some((position, batch)));
+            }
+            position += batch.size;
+        }
+        Ok(None)
+    }
+
+    async fn header_at(&self, position: u64) -> Result<Option<BatchOutline>, FetchError> {
+        let end = position + HEADER_BYTES;
+        if end > self.segment.log_bytes {
+            return Ok(None);
+        }
+        let chunk_bytes = self.side.chunk_bytes;
+        let chunk = self.chunk(position / chunk_bytes).await?;
+        let within = (position % chunk_bytes) as usize;
+        let decoded = if let Some(header) = chunk.get(within..within + HEADER_BYTES as usize) {
+            (self.reader.decode)(header)
+        } else {
+            let mut header = [0; HEADER_BYTES as usize];
+            let front = &chunk[within..];
+            header[..front.len()].copy_from_slice(front);
+            let rest = self.chunk(position / chunk_bytes + 1).await?;
+            let missing = HEADER_BYTES as usize - front.len();
+            header[front.len()..].copy_from_slice(&rest[..missing]);
+            (self.reader.decode)(&header)
+        };
+        // The chunk's checksum held, so a header that does not decode means that the segment was copied damaged.
+        let out_of_bounds = || FetchError::OutOfBounds { key: self.segment.id.to_string(), position };
+        let batch = decoded.ok_or_else(out_of_bounds)?;
+        if position + batch.size > self.segment.log_bytes {
+            return Err(out_of_bounds());
+        }
+        Ok(Some(batch))
+    }
+
+    async fn chunk(&self, chunk: u64) -> Result<Bytes, FetchError> {
+        self.reader.cache.chunk(self.segment, &self.side, chunk).await
+    }
+
+    /// `[start, end)` as slices of chunks. All chunks are asked for before the first is waited for.
+    async fn slices(&self, start: u64, end: u64) -> Result<Vec<Bytes>, FetchError> {
+        let chunk_bytes = self.side.chunk_bytes;
+        let chunks = start / chunk_bytes..=(end - 1) / chunk_bytes;
+        for chunk in chunks.clone() {
+            self.reader.cache.prefetch(self.segment, &self.side, chunk);
+        }
+        let mut slices = Vec::new();
+        for number in chunks {
+            let chunk = self.chunk(number).await?;
+            let base = number * chunk_bytes;
+            let from = start.saturating_sub(base) as usize;
+            let to = (end - base).min(chunk.len() as u64) as usize;
+            slices.push(chunk.slice(from..to));
+        }
+        Ok(slices)
+    }
+}

@@ -1,0 +1,351 @@
+//! Connecting to the object store: two clients over one bucket (uploads patient, reads impatient), and a probe that
+//! says which call does not work before anything depends on it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::signer::Signer;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use thiserror::Error;
+
+use crate::credentials::CachedCredentials;
+use crate::keys::KeySpace;
+use crate::meter::{Meter, MeteredStore};
+
+/// A value that must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// `strandline.remote.store.*`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteStoreConfig {
+    pub url: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<Secret>,
+    pub create_bucket: bool,
+}
+
+/// What is wrong with the object store, and with which property or call.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("strandline.remote.store.url: {0}")]
+    Url(String),
+    #[error("strandline.remote.store.url: {url}: this build has no support for {scheme}:// (feature `{feature}`)")]
+    Unsupported { url: String, scheme: String, feature: &'static str },
+    #[error("{call} failed at {place}: {reason}")]
+    Call { call: &'static str, place: String, reason: String },
+}
+
+/// The bucket, as the rest of this crate uses it.
+#[derive(Clone, Debug)]
+pub struct RemoteStore {
+    /// Long time-outs, many retries.
+    pub uploads: Arc<dyn ObjectStore>,
+    /// A consumer waits: short time-outs, few retries.
+    pub reads: Arc<dyn ObjectStore>,
+    pub keys: KeySpace,
+    pub meter: Arc<Meter>,
+    place: String,
+}
+
+struct Timeouts {
+    request: Duration,
+    retries: usize,
+    retry_for: Duration,
+}
+
+/// One part of an upload may take this long; a copy that does not move is given up and begun anew.
+const UPLOADS: Timeouts = Timeouts {
+    request: Duration::from_secs(120),
+    retries: 6,
+    retry_for: Duration::from_secs(240),
+};
+const READS: Timeouts =
+    Timeouts { request: Duration::from_secs(15), retries: 3, retry_for: Duration::from_secs(10) };
+
+impl Timeouts {
+    fn retry(&self) -> RetryConfig {
+        RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.0,
+            },
+            max_retries: self.retries,
+            retry_timeout: self.retry_for,
+        }
+    }
+
+    fn client(&self, allow_http: bool) -> ClientOptions {
+        ClientOptions::new()
+            .with_timeout(self.request)
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_allow_http(allow_http)
+    }
+}
+
+fn split_url(url: &str) -> Result<(&str, &str), StoreError> {
+    url.split_once("://").ok_or_else(|| {
+        StoreError::Url(format!("{url} is no URL: use s3://bucket/prefix, file:///dir or memory://"))
+    })
+}
+
+/// Bucket and prefix.
+fn split_bucket(rest: &str) -> (&str, &str) {
+    rest.split_once('/').unwrap_or((rest, ""))
+}
+
+impl RemoteStore {
+    /// Builds the clients; creates the bucket or directory where that is asked for. Talks to the store only then.
+    pub async fn connect(config: &RemoteStoreConfig) -> Result<Self, StoreError> {
+        let (scheme, rest) = split_url(&config.url)?;
+        let meter = Arc::new(Meter::default());
+        match scheme {
+            "s3" | "s3a" => Self::connect_s3(config, rest, meter).await,
+            "file" => {
+                let directory = std::path::Path::new(rest);
+                let failed = |e: &dyn fmt::Display| {
+                    StoreError::Url(format!("{}: {e}", directory.display()))
+                };
+                std::fs::create_dir_all(directory).map_err(|e| failed(&e))?;
+                let store = LocalFileSystem::new_with_prefix(directory).map_err(|e| failed(&e))?;
+                let store: Arc<dyn ObjectStore> =
+                    Arc::new(store.with_automatic_cleanup(true).with_fsync(true));
+                Ok(Self::over(store.clone(), store, "", config.url.clone(), meter))
+            }
+            "memory" => {
+                let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+                Ok(Self::over(store.clone(), store, rest, config.url.clone(), meter))
+            }
+            "gs" => Self::connect_google(config, rest, meter),
+            "az" => Self::connect_azure(config, rest, meter),
+            other => Err(StoreError::Url(format!("{}: unknown scheme {other}://", config.url))),
+        }
+    }
+
+    /// A store over given clients, for tests that inject faults.
+    pub fn over(
+        uploads: Arc<dyn ObjectStore>,
+        reads: Arc<dyn ObjectStore>,
+        prefix: &str,
+        place: String,
+        meter: Arc<Meter>,
+    ) -> Self {
+        Self {
+            uploads: Arc::new(MeteredStore::new(uploads, meter.clone())),
+            reads: Arc::new(MeteredStore::new(reads, meter.clone())),
+            keys: KeySpace::new(prefix),
+            meter,
+            place,
+        }
+    }
+
+    async fn connect_s3(
+        config: &RemoteStoreConfig,
+        rest: &str,
+        meter: Arc<Meter>,
+    ) -> Result<Self, StoreError> {
+        let (bucket, prefix) = split_bucket(rest);
+        if bucket.is_empty() {
+            return Err(StoreError::Url(format!("{} names no bucket", config.url)));
+        }
+        let credentials = match (&config.access_key_id, &config.secret_access_key) {
+            (Some(_), Some(_)) => None,
+            (None, None) => CachedCredentials::from_environment().await.map(Arc::new),
+            _ => {
+                return Err(StoreError::Url(
+                    "strandline.remote.store.access.key.id and .secret.access.key go together".into(),
+                ));
+            }
+        };
+        let client = |timeouts: &Timeouts| -> Result<AmazonS3, StoreError> {
+            let allow_http = config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+            let mut builder = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_region(config.region.clone().unwrap_or_else(|| "us-east-1".into()))
+                .with_retry(timeouts.retry())
+                .with_client_options(timeouts.client(allow_http))
+                // Our own CRC-32C guards every byte; hashing plain-HTTP payloads again only costs CPU.
+                .with_unsigned_payload(true);
+            if let Some(endpoint) = &config.endpoint {
+                builder = builder.with_endpoint(endpoint).with_virtual_hosted_style_request(false);
+            }
+            if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
+                builder = builder.with_access_key_id(id).with_secret_access_key(&secret.0);
+            } else if let Some(credentials) = &credentials {
+                builder = builder.with_credentials(credentials.clone());
+            }
+            builder.build().map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+        };
+        let uploads = client(&UPLOADS)?;
+        let place = match &config.endpoint {
+            Some(endpoint) => format!("{} ({endpoint})", config.url),
+            None => config.url.clone(),
+        };
+        if config.create_bucket {
+            create_bucket(&uploads, &place).await?;
+        }
+        let reads = client(&READS)?;
+        Ok(Self::over(Arc::new(uploads), Arc::new(reads), prefix, place, meter))
+    }
+
+    #[cfg(feature = "gcp")]
+    fn connect_google(
+        config: &RemoteStoreConfig,
+        rest: &str,
+        meter: Arc<Meter>,
+    ) -> Result<Self, StoreError> {
+        let (bucket, prefix) = split_bucket(rest);
+        let client = |timeouts: &Timeouts| {
+            object_store::gcp::GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(timeouts.retry())
+                .with_client_options(timeouts.client(false))
+                .build()
+                .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+        };
+        let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
+        Ok(Self::over(Arc::new(uploads), Arc::new(reads), prefix, config.url.clone(), meter))
+    }
+
+    #[cfg(not(feature = "gcp"))]
+    fn connect_google(config: &RemoteStoreConfig, _: &str, _: Arc<Meter>) -> Result<Self, StoreError> {
+        Err(StoreError::Unsupported { url: config.url.clone(), scheme: "gs".into(), feature: "gcp" })
+    }
+
+    #[cfg(feature = "azure")]
+    fn connect_azure(
+        config: &RemoteStoreConfig,
+        rest: &str,
+        meter: Arc<Meter>,
+    ) -> Result<Self, StoreError> {
+        let (container, prefix) = split_bucket(rest);
+        let client = |timeouts: &Timeouts| {
+            object_store::azure::MicrosoftAzureBuilder::from_env()
+                .with_container_name(container)
+                .with_retry(timeouts.retry())
+                .with_client_options(timeouts.client(false))
+                .build()
+                .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+        };
+        let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
+        Ok(Self::over(Arc::new(uploads), Arc::new(reads), prefix, config.url.clone(), meter))
+    }
+
+    #[cfg(not(feature = "azure"))]
+    fn connect_azure(config: &RemoteStoreConfig, _: &str, _: Arc<Meter>) -> Result<Self, StoreError> {
+        Err(StoreError::Unsupported { url: config.url.clone(), scheme: "az".into(), feature: "azure" })
+    }
+
+    /// URL and endpoint, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Puts, reads, reads a range of, lists and deletes one small object; the error names the call that failed.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let key = self.keys.probe();
+        let failed = |call: &'static str| {
+            move |e: object_store::Error| StoreError::Call {
+                call,
+                place: self.place.clone(),
+                reason: one_line(&e.to_string()),
+            }
+        };
+        let mismatch = |call| StoreError::Call {
+            call,
+            place: self.place.clone(),
+            reason: "other bytes came back than were written".into(),
+        };
+        let body = bytes::Bytes::from_static(b"strandline probe");
+        self.reads.put(&key, body.clone().into()).await.map_err(failed("put object"))?;
+        let whole = self.reads.get(&key).await.map_err(failed("get object"))?;
+        if whole.bytes().await.map_err(failed("get object"))? != body {
+            return Err(mismatch("get object"));
+        }
+        let range = self.reads.get_range(&key, 2..5).await.map_err(failed("get object range"))?;
+        if range != body.slice(2..5) {
+            return Err(mismatch("get object range"));
+        }
+        let mut listing = self.reads.list(Some(&key));
+        while let Some(entry) = listing.next().await {
+            entry.map_err(failed("list objects"))?;
+        }
+        self.reads.delete(&key).await.map_err(failed("delete object"))
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `CreateBucket` is not part of `object_store`; a presigned PUT on the bucket itself does it.
+async fn create_bucket(store: &AmazonS3, place: &str) -> Result<(), StoreError> {
+    let failed = |reason: String| StoreError::Call { call: "create bucket", place: place.to_owned(), reason };
+    let root = object_store::path::Path::default();
+    let url = store
+        .signed_url(object_store::signer::Method::PUT, &root, Duration::from_secs(60))
+        .await
+        .map_err(|e| failed(one_line(&e.to_string())))?;
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .map_err(|e| failed(e.to_string()))?;
+    let response = client.put(url.as_str()).send().await;
+    // The URL carries a signature, so the error is shown without it.
+    let response = response.map_err(|e| failed(e.without_url().to_string()))?;
+    let status = response.status();
+    // 409: it exists already.
+    if status.is_success() || status.as_u16() == 409 {
+        return Ok(());
+    }
+    let body = response.text().await.unwrap_or_default();
+    Err(failed(format!("{status} {}", one_line(&body.chars().take(300).collect::<String>()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> RemoteStoreConfig {
+        RemoteStoreConfig {
+            url: url.into(),
+            endpoint: None,
+            region: None,
+            access_key_id: None,
+            secret_access_key: Some(Secret("do-not-print".into())),
+            create_bucket: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_urls_name_the_property() {
+        for url in ["nonsense", "ftp://x/y", "s3://"] {
+            let error = RemoteStore::connect(&config(url)).await.unwrap_err().to_string();
+            assert!(error.contains("strandline.remote.store.url"), "{error}");
+        }
+        assert!(!format!("{:?}", config("memory://")).contains("do-not-print"));
+    }
+
+    #[tokio::test]
+    async fn a_directory_and_memory_pass_the_probe() {
+        let directory = tempfile::tempdir().unwrap();
+        for url in [format!("file://{}/cold", directory.path().display()), "memory://".into()] {
+            let store = RemoteStore::connect(&config(&url)).await.unwrap();
+            store.probe().await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Copying one sealed segment into the bucket.
+//!
+//! Every batch's own CRC is checked while the file is read, so damaged local data is never copied. The log object is one
+//! PUT, or a multipart upload above [`PART_BYTES`]; the side object follows.
+//!
+//! Crash consistency: the quorum knows `CopySegmentStarted` before the first byte moves. A crash before the log object
+//! is complete leaves an unfinished multipart upload (the bucket's lifecycle rule aborts it); after it, one or two
+//! objects that no finished record names: the next leader marks the attempt deleted, and the collector sweeps what is
+//! left. A failure here aborts the multipart upload and removes what was written, as far as the store lets it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use strandline_types::RemoteLogSegmentMetadata;
+use thiserror::Error;
+
+use crate::keys::ObjectKind;
+use crate::side::{SectionKind, SideBuilder};
+use crate::store::RemoteStore;
+use crate::throttle::Throttle;
+
+/// Size of a part: above S3's minimum of 5 MiB, a multiple of every chunk size up to itself, and large enough that a
+/// GiB costs 43 requests (41 parts, create, complete) and one for the side object.
+pub const PART_BYTES: usize = 24 << 20;
+
+/// The files of a sealed segment.
+#[derive(Clone, Debug)]
+pub struct SegmentFiles {
+    pub log: PathBuf,
+    pub offset_index: PathBuf,
+    pub time_index: PathBuf,
+    /// May be absent: no transaction was aborted in the segment.
+    pub transaction_index: PathBuf,
+    pub producer_snapshot: PathBuf,
+    /// Text of the lineage up to the segment's end.
+    pub leader_epochs: String,
+}
+
+/// What the finished copy's record must say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    pub log_bytes: u64,
+    pub log_crc32c: u32,
+    pub side_bytes: u64,
+    pub side_crc32c: u32,
+}
+
+/// Why a copy failed.
+#[derive(Debug, Error)]
+pub enum UploadError {
+    #[error("{call} {key}: {source}")]
+    Store { call: &'static str, key: String, source: object_store::Error },
+    #[error("{}: {source}", path.display())]
+    Local { path: PathBuf, source: std::io::Error },
+    /// The local copy is damaged; it is not copied and must not be deleted elsewhere on its account.
+    #[error("{}: {reason} at byte {position}", path.display())]
+    Corrupt { path: PathBuf, position: u64, reason: String },
+}
+
+/// Checks the batches that begin in a run of bytes, given where the next one begins. Handed in by the caller, because
+/// this crate does not know Kafka's format.
+pub trait SegmentCheck: Send {
+    /// Looks at the next run of the segment's bytes. The error says where and what.
+    fn check(&mut self, bytes: &[u8]) -> Result<(), (u64, String)>;
+    /// After the last run: nothing may be left open.
+    fn finish(&mut self) -> Result<(), (u64, String)>;
+}
+
+/// Progress of one copy, for status and for the watchdog.
+#[derive(Debug, Default)]
+pub struct UploadProgress {
+    pub bytes_done: AtomicU64,
+}
+
+/// Copies segments.
+#[derive(Clone, Debug)]
+pub struct Uploader {
+    pub store: RemoteStore,
+    pub throttle: Arc<Throttle>,
+    pub chunk_bytes: u32,
+}
+
+impl Uploader {
+    /// Uploads both objects of `segment`. Not cancel safe: dropped half-way, it leaves what a crash would.
+    pub async fn upload(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        files: &SegmentFiles,
+        check: Box<dyn SegmentCheck>,
+        progress: &UploadProgress,
+    ) -> Result<Uploaded, UploadError> {
+        let result = self.upload_both(segment, files, check, progress).await;
+        if result.is_err() {
+            self.remove(segment).await;
+        }
+        result
+    }
+
+    async fn upload_both(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        files: &SegmentFiles,
+        check: Box<dyn SegmentCheck>,
+        progress: &UploadProgress,
+    ) -> Result<Uploaded, UploadError> {
+        let source = LogSource::open(&files.log, self.chunk_bytes, check)?;
+        let log = self.upload_log(segment, source, progress).await?;
+        let side = build_side(files, self.chunk_bytes, &log.chunk_checksums)?;
+        let key = self.store.keys.object(segment, ObjectKind::Side);
+        let (side_bytes, side_crc32c) = (side.len() as u64, crate::crc32c(&side));
+        self.throttle.acquire(side_bytes).await;
+        self.store.uploads.put(&key, side.into()).await.map_err(|source| UploadError::Store {
+            call: "put object",
+            key: key.to_string(),
+            source,
+        })?;
+        Ok(Uploaded { log_bytes: log.bytes, log_crc32c: log.crc32c, side_bytes, side_crc32c })
+    }
+
+    async fn upload_log(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+        mut source: LogSource,
+        progress: &UploadProgress,
+    ) -> Result<LogDone, UploadError> {
+        let key = self.store.keys.object(segment, ObjectKind::Log);
+        let failed = |call: &'static str| {
+            let key = key.to_string();
+            move |source| UploadError::Store { call, key, source }
+        };
+        if source.length <= PART_BYTES as u64 {
+            self.throttle.acquire(source.length).await;
+            let (after, part) = source.next_part().await?;
+            source = after;
+            let bytes = part.len() as u64;
+            self.store.uploads.put(&key, part.into()).await.map_err(failed("put object"))?;
+            progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+            return source.finish();
+        }
+        let mut upload =
+            self.store.uploads.put_multipart(&key).await.map_err(failed("create multipart upload"))?;
+        let parts = self.upload_parts(&mut upload, source, progress, &key).await;
+        let result = match parts {
+            Ok(done) => upload.complete().await.map(|_| done).map_err(failed("complete multipart upload")),
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            // What cannot be aborted now is left to the bucket's lifecycle rule.
+            let _ = upload.abort().await;
+        }
+        result
+    }
+
+    /// Uploads one part while the next is being read.
+    async fn upload_parts(
+        &self,
+        upload: &mut Box<dyn MultipartUpload>,
+        mut source: LogSource,
+        progress: &UploadProgress,
+        key: &object_store::path::Path,
+    ) -> Result<LogDone, UploadError> {
+        let mut in_flight: Option<(object_store::UploadPart, u64)> = None;
+        while !source.is_done() {
+            let length = source.next_part_bytes();
+            self.throttle.acquire(length).await;
+            let (after, part) = match in_flight.take() {
+                None => source.next_part().await?,
+                Some((previous, bytes)) => {
+                    let (read, sent) = tokio::join!(source.next_part(), previous);
+                    part_sent(sent, bytes, progress, key)?;
+                    read?
+                }
+            };
+            source = after;
+            in_flight = Some((upload.put_part(PutPayload::from_bytes(part)), length));
+        }
+        if let Some((last, bytes)) = in_flight {
+            part_sent(last.await, bytes, progress, key)?;
+        }
+        source.finish()
+    }
+
+    /// Removes both objects of an attempt; what is not there is no error. Returns whether both are gone.
+    pub async fn remove(&self, segment: &RemoteLogSegmentMetadata) -> bool {
+        let mut gone = true;
+        for kind in [ObjectKind::Log, ObjectKind::Side] {
+            let key = self.store.keys.object(segment, kind);
+            match self.store.uploads.delete(&key).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(%key, %error, "a remote object could not be deleted");
+                    gone = false;
+                }
+            }
+        }
+        gone
+    }
+}
+
+fn part_sent(
+    sent: object_store::Result<()>,
+    bytes: u64,
+    progress: &UploadProgress,
+    key: &object_store::path::Path,
+) -> Result<(), UploadError> {
+    sent.map_err(|source| UploadError::Store { call: "upload part", key: key.to_string(), source })?;
+    progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+struct LogDone {
+    bytes: u64,
+    crc32c: u32,
+    chunk_checksums: Vec<u32>,
+}
+
+/// Reads a segment file part by part on the blocking pool, computing every checksum on the way.
+struct LogSource {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    position: u64,
+    digest: crc_fast::Digest,
+    chunk_bytes: usize,
+    chunk_checksums: Vec<u32>,
+    check: Box<dyn SegmentCheck>,
+}
+
+impl LogSource {
+    fn open(path: &Path, chunk_bytes: u32, check: Box<dyn SegmentCheck>) -> Result<Self, UploadError> {
+        let local = |source| UploadError::Local { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(local)?;
+        let length = file.metadata().map_err(local)?.len();
+        let chunk_bytes = (chunk_bytes as usize).min(PART_BYTES);
+        assert!(PART_BYTES.is_multiple_of(chunk_bytes), "a part must hold whole chunks");
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            length,
+            position: 0,
+            digest: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi),
+            chunk_bytes,
+            chunk_checksums: Vec::new(),
+            check,
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.position >= self.length
+    }
+
+    fn next_part_bytes(&self) -> u64 {
+        (self.length - self.position).min(PART_BYTES as u64)
+    }
+
+    async fn next_part(mut self) -> Result<(Self, Bytes), UploadError> {
+        let read = tokio::task::spawn_blocking(move || self.read_part().map(|part| (self, part)));
+        read.await.expect("reading a part does not panic")
+    }
+
+    fn read_part(&mut self) -> Result<Bytes, UploadError> {
+        let mut part = vec![0; self.next_part_bytes() as usize];
+        self.file
+            .read_exact_at(&mut part, self.position)
+            .map_err(|source| UploadError::Local { path: self.path.clone(), source })?;
+        self.check.check(&part).map_err(|e| self.corrupt(e))?;
+        self.digest.update(&part);
+        self.chunk_checksums.extend(part.chunks(self.chunk_bytes).map(crate::crc32c));
+        self.position += part.len() as u64;
+        Ok(part.into())
+    }
+
+    fn corrupt(&self, (position, reason): (u64, String)) -> UploadError {
+        UploadError::Corrupt { path: self.path.clone(), position, reason }
+    }
+
+    fn finish(mut self) -> Result<LogDone, UploadError> {
+        self.check.finish().map_err(|e| self.corrupt(e))?;
+        Ok(LogDone {
+            bytes: self.length,
+            crc32c: self.digest.finalize() as u32,
+            chunk_checksums: self.chunk_checksums,
+        })
+    }
+}
+
+fn build_side(files: &SegmentFiles, chunk_bytes: u32, checksums: &[u32]) -> Result<Bytes, UploadError> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|source| UploadError::Local { path: path.clone(), source })
+    };
+    let optional = |path: &PathBuf| if path.exists() { read(path) } else { Ok(Vec::new()) };
+    let mut chunks = chunk_bytes.to_be_bytes().to_vec();
+    chunks.extend(checksums.iter().flat_map(|crc| crc.to_be_bytes()));
+    Ok(SideBuilder::default()
+        .section(SectionKind::OffsetIndex, read(&files.offset_index)?)
+        .section(SectionKind::TimeIndex, read(&files.time_index)?)
+        .section(SectionKind::TransactionIndex, optional(&files.transaction_index)?)
+        .section(SectionKind::ProducerSnapshot, read(&files.producer_snapshot)?)
+        .section(SectionKind::LeaderEpochs, files.leader_epochs.clone().into_bytes())
+        .section(SectionKind::ChunkChecksums, chunks)
+        .build())
+}
