@@ -1,1 +1,20 @@
-//! placeholder
+//! The broker at run time: listeners, one file per group of Kafka APIs, partition shards, group coordinators, the cold
+//! tier's tasks, timers, metrics.
+//!
+//! Start with [`server`] (what is started and in which order it stops), then [`connection`] (a request's way in and out),
+//! [`api`] (what each request does) and [`partition`] (who owns a log).
+
+pub mod api;
+mod clock;
+mod connection;
+mod fetch_session;
+mod groups;
+mod http;
+mod metrics;
+mod partition;
+mod producer_ids;
+mod server;
+pub mod settings;
+mod tier;
+
+pub use server::{Broker, StartError};

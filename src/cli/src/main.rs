@@ -1,1 +1,121 @@
-fn main(){}
+//! The `strandline` binary: one file per command.
+
+mod commands;
+mod http_get;
+mod logging;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A Kafka-compatible broker with a cold tier in S3-compatible storage.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Log as JSON, one object a line.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One broker with nothing to configure; the cold tier is a local directory.
+    Dev {
+        /// Address for Kafka clients.
+        #[arg(long, default_value = "127.0.0.1:9092")]
+        listen: String,
+        /// Address for metrics and health.
+        #[arg(long, default_value = "127.0.0.1:9644")]
+        http: String,
+        /// Where everything is kept.
+        #[arg(long, default_value = ".strandline")]
+        data: PathBuf,
+        /// The cold tier: s3://bucket/prefix, file:///dir or memory://. Default: a directory in the data.
+        #[arg(long)]
+        remote: Option<String>,
+    },
+    /// A broker from a Kafka properties file.
+    Server {
+        config: PathBuf,
+        /// A property that beats file and environment.
+        #[arg(long = "override", value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+    },
+    /// Checks a properties file, and the bucket it names, without starting anything.
+    Check {
+        config: PathBuf,
+        #[arg(long = "override", value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+    },
+    /// Shows the whole loop on real records: produce, offload, read back, compare.
+    Demo {
+        #[arg(long, default_value = "127.0.0.1:9092")]
+        bootstrap: String,
+        #[arg(long, default_value = "127.0.0.1:9644")]
+        http: String,
+        /// Bytes of records to produce.
+        #[arg(long, default_value_t = 64 << 20)]
+        bytes: u64,
+    },
+    /// The cold tier.
+    Tier {
+        #[command(subcommand)]
+        command: TierCommand,
+    },
+    /// Exit status 0 when the broker is ready.
+    Health {
+        #[arg(long, default_value = "127.0.0.1:9644")]
+        http: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum TierCommand {
+    /// What is where, what waits, what failed.
+    Status {
+        #[arg(long)]
+        topic: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[arg(long, default_value = "127.0.0.1:9644")]
+        http: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start(arguments.log_json);
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("no other provider was installed before");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("no runtime: {error}")),
+    };
+    let result = runtime.block_on(run(arguments.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => failed(&message),
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    eprintln!("strandline: {message}");
+    ExitCode::FAILURE
+}
+
+async fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Dev { listen, http, data, remote } => commands::dev::run(&listen, &http, &data, remote).await,
+        Command::Server { config, overrides } => commands::server::run(&config, &overrides).await,
+        Command::Check { config, overrides } => commands::check::run(&config, &overrides).await,
+        Command::Demo { bootstrap, http, bytes } => commands::demo::run(&bootstrap, &http, bytes).await,
+        Command::Tier { command: TierCommand::Status { topic, json, http } } => {
+            commands::tier_status::run(&http, topic.as_deref(), json).await
+        }
+        Command::Health { http } => commands::health::run(&http).await,
+    }
+}

@@ -78,10 +78,6 @@ impl Group {
         self.state_since_ms = now_ms;
     }
 
-    pub fn is_in(&self, states: &[GroupState]) -> bool {
-        states.contains(&self.state)
-    }
-
     /// Whether a member with these protocols could join beside the others.
     pub fn supports(&self, protocol_type: &str, protocols: &[(String, Bytes)]) -> bool {
         if self.members.is_empty() {

@@ -28,7 +28,7 @@ pub use epochs::LeaderEpochs;
 pub use error::{AppendError, LogError, ReadError};
 pub use flush::flush_segments;
 pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory};
+pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, base64_id};
 pub use partition_log::{AppendInfo, OpenOptions, PartitionLog};
 pub use producer_state::{ProducerState, SequenceError, read_snapshot};
 pub use read::{FoundTimestamp, LogSlice};

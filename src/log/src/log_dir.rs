@@ -139,13 +139,19 @@ impl LogDir {
         self.path.join(format!("{}-{}", tp.topic, tp.partition))
     }
 
-    /// Creates a partition's directory with its `partition.metadata`, durably.
+    /// Creates a partition's directory with its `partition.metadata`. Durable after [`LogDir::sync`], so that many can
+    /// be created for the price of one flush.
     pub fn create_partition(&self, tp: &TopicPartition, id: TopicId) -> io::Result<PathBuf> {
         let path = self.partition_path(tp);
         fs::create_dir_all(&path)?;
         let text = format!("version: 0\ntopic_id: {}\n", base64_id(id.0));
-        write_atomically(&path.join(PARTITION_METADATA), text.as_bytes())?;
+        fs::write(path.join(PARTITION_METADATA), text)?;
         Ok(path)
+    }
+
+    /// Makes everything that was created in this directory durable.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(&self.path)?)?)
     }
 
     /// All partition directories. Those of deleted topics are removed on the way.
@@ -272,7 +278,7 @@ fn read_properties(path: &Path) -> BTreeMap<String, String> {
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Kafka's text form of an id: URL-safe base 64 without padding, 22 characters.
-pub(crate) fn base64_id(id: Uuid) -> String {
+pub fn base64_id(id: Uuid) -> String {
     let mut value = id.as_u128();
     let mut text = [0u8; 22];
     // 128 bits and 4 bits of padding at the end.

@@ -466,6 +466,7 @@ impl PartitionLog {
             high_watermark: self.high_watermark,
             // Without transactions the last stable offset is the high watermark.
             last_stable_offset: self.high_watermark,
+            flushed_offset: self.flushed_offset,
             epochs: self.epochs.clone(),
             active_bytes: self.active().bytes(),
         }

@@ -20,6 +20,8 @@ pub struct LogView {
     pub log_end_offset: Offset,
     pub high_watermark: Offset,
     pub last_stable_offset: Offset,
+    /// Everything below is on disk: the recovery point.
+    pub flushed_offset: Offset,
     pub epochs: Arc<LeaderEpochs>,
     /// Bytes of the last segment that belong to `[.., log_end_offset)`; it may have grown since.
     pub active_bytes: u64,

@@ -10,7 +10,9 @@ use strandline_types::{
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::config::{BrokerConfig, ConfigType, broker_def, topic_def, validate_topic_configs};
+use crate::config::{
+    BrokerConfig, ConfigType, TopicConfig, broker_def, topic_def, validate_topic_configs,
+};
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, Listener, MetadataRecord};
 
@@ -104,17 +106,30 @@ pub fn create_topic(
             new.name, other.name
         )));
     }
-    validate_topic_configs(&new.configs, None, &context.broker, context.remote_enabled)
+    let configs = with_default_tier(new, context);
+    validate_topic_configs(&configs, None, &context.broker, context.remote_enabled)
         .map_err(Refusal::InvalidConfig)?;
     let assignments = assign(image, context, new)?;
     let mut records = vec![MetadataRecord::Topic { id: new.id, name: new.name.clone() }];
     records.extend(assignments.into_iter().map(|(p, replicas)| new_partition(new.id, p, replicas)));
-    records.extend(new.configs.iter().map(|(key, value)| MetadataRecord::Config {
+    records.extend(configs.iter().map(|(key, value)| MetadataRecord::Config {
         resource: ConfigResource::Topic(new.name.clone()),
         key: key.clone(),
         value: Some(value.clone()),
     }));
     Ok(records)
+}
+
+/// `log.remote.storage.enable` gives new topics their cold tier, where their policy allows one.
+fn with_default_tier(new: &NewTopic, context: &ControllerContext) -> BTreeMap<String, String> {
+    const KEY: &str = "remote.storage.enable";
+    let mut configs = new.configs.clone();
+    let wanted = context.remote_enabled && context.broker.boolean("log.remote.storage.enable");
+    let compact = TopicConfig::resolve(&configs, &context.broker).cleanup_policy.compact;
+    if wanted && !compact && !configs.contains_key(KEY) {
+        configs.insert(KEY.to_owned(), "true".to_owned());
+    }
+    configs
 }
 
 fn new_partition(topic_id: TopicId, partition: PartitionId, replicas: Vec<BrokerId>) -> MetadataRecord {

@@ -1,0 +1,98 @@
+//! `ApiVersions`, `DescribeCluster`, `DescribeQuorum`.
+
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::describe_quorum_response::{PartitionData, ReplicaState, TopicData};
+use strandline_wire::api::{SUPPORTED, SupportedApi};
+use strandline_wire::{ApiKey, ErrorCode};
+
+use super::{Call, operations, text};
+
+fn advertise(api: &SupportedApi) -> ApiVersion {
+    ApiVersion::default()
+        .with_api_key(api.key as i16)
+        .with_min_version(api.advertised_min)
+        .with_max_version(api.max)
+}
+
+pub async fn api_versions(call: &Call, request: m::ApiVersionsRequest) -> m::ApiVersionsResponse {
+    let valid = |name: &str| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        edge(name.chars().next())
+            && edge(name.chars().next_back())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+    };
+    let named = valid(&request.client_software_name) && valid(&request.client_software_version);
+    if call.version >= 3 && !named {
+        return m::ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
+    }
+    m::ApiVersionsResponse::default().with_api_keys(SUPPORTED.iter().map(advertise).collect())
+}
+
+/// The answer to a version that is not known yet: error 35 and the range of `ApiVersions` itself, in version 0.
+pub fn unsupported_api_versions() -> m::ApiVersionsResponse {
+    let range = SUPPORTED.iter().filter(|a| a.key == ApiKey::ApiVersions).map(advertise).collect();
+    m::ApiVersionsResponse::default()
+        .with_error_code(ErrorCode::UnsupportedVersion.code())
+        .with_api_keys(range)
+}
+
+pub async fn describe_cluster(call: &Call, request: m::DescribeClusterRequest) -> m::DescribeClusterResponse {
+    const BROKERS: i8 = 1;
+    let image = call.context.quorum.image();
+    let response = m::DescribeClusterResponse::default()
+        .with_endpoint_type(request.endpoint_type)
+        .with_cluster_id(text(image.cluster_id.clone().unwrap_or_default()))
+        .with_controller_id(m::BrokerId(call.context.quorum.status().0))
+        .with_cluster_authorized_operations(if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_ASKED
+        });
+    if call.version >= 1 && request.endpoint_type != BROKERS {
+        return m::DescribeClusterResponse::default()
+            .with_error_code(ErrorCode::MismatchedEndpointType.code())
+            .with_error_message(Some(text(
+                "The request was sent to an endpoint of the wrong type.",
+            )))
+            .with_cluster_authorized_operations(operations::NOT_ASKED);
+    }
+    let brokers = image.brokers.values().filter_map(|broker| {
+        let (host, port) = call.context.advertised_endpoint(broker, &call.peer.listener)?;
+        Some(
+            DescribeClusterBroker::default()
+                .with_broker_id(m::BrokerId(broker.id.0))
+                .with_host(text(host))
+                .with_port(port)
+                .with_rack(broker.rack.clone().map(text)),
+        )
+    });
+    response.with_brokers(brokers.collect())
+}
+
+pub async fn describe_quorum(call: &Call, request: m::DescribeQuorumRequest) -> m::DescribeQuorumResponse {
+    const METADATA_TOPIC: &str = "__cluster_metadata";
+    let (leader, epoch, end) = call.context.quorum.status();
+    let describe = |topic: m::describe_quorum_request::TopicData| {
+        let partitions = topic.partitions.iter().map(|p| {
+            let answer = PartitionData::default().with_partition_index(p.partition_index);
+            if topic.topic_name.as_str() != METADATA_TOPIC || p.partition_index != 0 {
+                return answer.with_error_code(ErrorCode::UnknownTopicOrPartition.code());
+            }
+            let now = crate::clock::now_ms();
+            let voter = ReplicaState::default()
+                .with_replica_id(m::BrokerId(call.context.node_id()))
+                .with_log_end_offset(end + 1)
+                .with_last_fetch_timestamp(now)
+                .with_last_caught_up_timestamp(now);
+            answer
+                .with_leader_id(m::BrokerId(leader))
+                .with_leader_epoch(epoch)
+                .with_high_watermark(end + 1)
+                .with_current_voters(vec![voter])
+        });
+        TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
+    };
+    m::DescribeQuorumResponse::default().with_topics(request.topics.into_iter().map(describe).collect())
+}

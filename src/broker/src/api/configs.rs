@@ -1,0 +1,247 @@
+//! `DescribeConfigs`, `AlterConfigs`, `IncrementalAlterConfigs`, `ListConfigResources`.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
+use kafka_protocol::messages::list_config_resources_response::ConfigResource as ListedResource;
+use strandline_metadata::ConfigResource;
+use strandline_metadata::config::{BrokerConfig, ConfigEntry, ConfigSource, describe_topic, topic_defs};
+use strandline_metadata::controller::{ConfigChange, ConfigOperation, Refusal, alter_configs as decide_changes, replace_configs};
+use strandline_types::{BrokerId, validate_topic_name};
+use strandline_wire::ErrorCode;
+
+use super::{Call, decision_error, text};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
+
+type Failure = (ErrorCode, String);
+
+pub async fn describe_configs(call: &Call, request: m::DescribeConfigsRequest) -> m::DescribeConfigsResponse {
+    let mut results = Vec::new();
+    for resource in request.resources {
+        let keys: Option<Vec<String>> =
+            resource.configuration_keys.map(|keys| keys.iter().map(ToString::to_string).collect());
+        let answer = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        results.push(match entries(call, resource.resource_type, &resource.resource_name) {
+            Ok(entries) => {
+                let wanted = |e: &ConfigEntry| keys.as_ref().is_none_or(|k| k.contains(&e.def.name));
+                let shown = entries
+                    .into_iter()
+                    .filter(wanted)
+                    .map(|e| shown(e, resource.resource_type, request.include_synonyms));
+                answer.with_configs(shown.collect())
+            }
+            Err((code, reason)) => answer.with_error_code(code.code()).with_error_message(Some(text(reason))),
+        });
+    }
+    m::DescribeConfigsResponse::default().with_results(results)
+}
+
+fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry>, Failure> {
+    let invalid = |reason: String| Err((ErrorCode::InvalidRequest, reason));
+    match resource_type {
+        TOPIC => {
+            validate_topic_name(name).map_err(|e| (ErrorCode::InvalidTopicException, e.to_string()))?;
+            let image = call.context.quorum.image();
+            if image.topic(name).is_none() {
+                return Err((ErrorCode::UnknownTopicOrPartition, Refusal::UnknownTopic.to_string()));
+            }
+            let (overrides, broker) = (image.topic_configs(name), call.context.config());
+            Ok(topic_defs().filter(|d| !d.internal).map(|d| describe_topic(d, overrides, &broker)).collect())
+        }
+        BROKER if name.is_empty() => {
+            // Only what was set for all brokers at run time.
+            let config = BrokerConfig {
+                dynamic_default: call.context.config().dynamic_default.clone(),
+                ..BrokerConfig::default()
+            };
+            Ok(config.describe_all().filter(|e| e.source == ConfigSource::DynamicDefaultBroker).collect())
+        }
+        BROKER => match name.parse::<i32>() {
+            Ok(id) if id == call.context.node_id() => Ok(call.context.config().describe_all().collect()),
+            Ok(id) => invalid(format!(
+                "Unexpected broker id, expected {} or empty string, but received {id}",
+                call.context.node_id()
+            )),
+            Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
+        },
+        BROKER_LOGGER | CLIENT_METRICS | GROUP => Ok(Vec::new()),
+        other => invalid(format!("Unsupported resource type: {other}")),
+    }
+}
+
+fn shown(entry: ConfigEntry, resource_type: i8, with_synonyms: bool) -> DescribeConfigsResourceResult {
+    let sensitive = entry.is_sensitive();
+    let hide = |value: Option<String>| if sensitive { None } else { value.map(text) };
+    let synonyms = if with_synonyms {
+        let synonyms = entry.synonyms.into_iter().map(|s| {
+            DescribeConfigsSynonym::default()
+                .with_name(text(s.name))
+                .with_value(hide(s.value))
+                .with_source(s.source as i8)
+        });
+        synonyms.collect()
+    } else {
+        Vec::new()
+    };
+    DescribeConfigsResourceResult::default()
+        .with_name(text(entry.def.name.clone()))
+        .with_value(hide(entry.value))
+        .with_read_only(resource_type == BROKER && !entry.def.dynamic)
+        .with_config_source(entry.source as i8)
+        .with_is_sensitive(sensitive)
+        .with_config_type(entry.def.type_ as i8)
+        .with_documentation(None)
+        .with_synonyms(synonyms)
+}
+
+fn resource(call: &Call, resource_type: i8, name: &str) -> Result<ConfigResource, Failure> {
+    match resource_type {
+        TOPIC => {
+            validate_topic_name(name).map_err(|e| (ErrorCode::InvalidTopicException, e.to_string()))?;
+            Ok(ConfigResource::Topic(name.to_owned()))
+        }
+        BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
+        BROKER => match name.parse::<i32>() {
+            Ok(id) if call.context.quorum.image().brokers.contains_key(&BrokerId(id)) => {
+                Ok(ConfigResource::Broker(Some(BrokerId(id))))
+            }
+            Ok(id) => Err((ErrorCode::InvalidRequest, format!("No such broker: {id}"))),
+            Err(_) => {
+                Err((ErrorCode::InvalidRequest, format!("Broker id must be an integer, but it is: {name}")))
+            }
+        },
+        other => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
+    }
+}
+
+pub async fn incremental_alter_configs(
+    call: &Call,
+    request: m::IncrementalAlterConfigsRequest,
+) -> m::IncrementalAlterConfigsResponse {
+    let mut responses = Vec::new();
+    for asked in request.resources {
+        let changes: Result<Vec<ConfigChange>, Failure> = asked
+            .configs
+            .iter()
+            .map(|c| {
+                let operation = match c.config_operation {
+                    0 => ConfigOperation::Set,
+                    1 => ConfigOperation::Delete,
+                    2 => ConfigOperation::Append,
+                    3 => ConfigOperation::Subtract,
+                    other => {
+                        return Err((ErrorCode::InvalidRequest, format!("Unknown operation type {other}.")));
+                    }
+                };
+                let value = c.value.as_ref().map(ToString::to_string);
+                Ok(ConfigChange { key: c.name.to_string(), operation, value })
+            })
+            .collect();
+        let result = match (changes, resource(call, asked.resource_type, &asked.resource_name)) {
+            (Ok(changes), Ok(resource)) => {
+                let context = call.context.controller_context();
+                commit(call, request.validate_only, |image| {
+                    decide_changes(image, &context, &resource, &changes)
+                })
+                .await
+            }
+            (Err(failure), _) | (_, Err(failure)) => Err(failure),
+        };
+        let (code, reason) = result.err().map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
+        responses.push(
+            IncrementalResponse::default()
+                .with_resource_type(asked.resource_type)
+                .with_resource_name(asked.resource_name)
+                .with_error_code(code.code())
+                .with_error_message(reason),
+        );
+    }
+    call.context.wait_until_applied().await;
+    m::IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+pub async fn alter_configs(call: &Call, request: m::AlterConfigsRequest) -> m::AlterConfigsResponse {
+    let mut responses = Vec::new();
+    for asked in request.resources {
+        let after: BTreeMap<String, String> = asked
+            .configs
+            .iter()
+            .filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string())))
+            .collect();
+        let result = match resource(call, asked.resource_type, &asked.resource_name) {
+            Ok(resource) => {
+                let context = call.context.controller_context();
+                commit(call, request.validate_only, |image| {
+                    replace_configs(image, &context, &resource, &after)
+                })
+                .await
+            }
+            Err(failure) => Err(failure),
+        };
+        let (code, reason) = result.err().map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
+        responses.push(
+            AlterConfigsResourceResponse::default()
+                .with_resource_type(asked.resource_type)
+                .with_resource_name(asked.resource_name)
+                .with_error_code(code.code())
+                .with_error_message(reason),
+        );
+    }
+    call.context.wait_until_applied().await;
+    m::AlterConfigsResponse::default().with_responses(responses)
+}
+
+async fn commit(
+    call: &Call,
+    validate_only: bool,
+    decide: impl FnOnce(&strandline_metadata::ClusterImage) -> Result<Vec<strandline_metadata::MetadataRecord>, Refusal>,
+) -> Result<(), Failure> {
+    if validate_only {
+        let decided = decide(&call.context.quorum.image());
+        return decided.map(|_| ()).map_err(|r| (super::refusal_code(&r), r.to_string()));
+    }
+    call.context.quorum.decide(decide).await.map(|_| ()).map_err(|e| decision_error(&e))
+}
+
+pub async fn list_config_resources(
+    call: &Call,
+    request: m::ListConfigResourcesRequest,
+) -> m::ListConfigResourcesResponse {
+    let image = call.context.quorum.image();
+    let asked = |kind: i8| {
+        if call.version == 0 {
+            kind == CLIENT_METRICS
+        } else {
+            request.resource_types.is_empty() || request.resource_types.contains(&kind)
+        }
+    };
+    let mut resources = Vec::new();
+    let mut add = |kind: i8, name: String| {
+        let mut resource = ListedResource::default().with_resource_name(text(name));
+        if call.version >= 1 {
+            resource = resource.with_resource_type(kind);
+        }
+        resources.push(resource);
+    };
+    if asked(TOPIC) {
+        image.topics().for_each(|t| add(TOPIC, t.name.to_string()));
+    }
+    for kind in [BROKER, BROKER_LOGGER] {
+        if asked(kind) {
+            image.brokers.keys().for_each(|b| add(kind, b.to_string()));
+        }
+    }
+    m::ListConfigResourcesResponse::default().with_config_resources(resources)
+}

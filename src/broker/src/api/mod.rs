@@ -1,0 +1,204 @@
+//! Kafka's APIs. [`begin`] checks a request's bytes, decodes it and hands it to the file that answers it.
+
+mod cluster;
+mod configs;
+mod fetch;
+mod groups;
+mod list_offsets;
+mod log_dirs;
+mod metadata;
+mod produce;
+pub mod read;
+mod records;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use kafka_protocol::messages as m;
+use kafka_protocol::protocol::{Decodable, Encodable};
+use strandline_wire::api::{codec_version, supported};
+use strandline_wire::frame::{RequestFrame, ResponseFrame, finish_response, start_response};
+use strandline_wire::primitive::DecodeError;
+use strandline_wire::schema::check_request;
+use strandline_wire::{ApiKey, ErrorCode, StrBytes};
+
+use crate::connection::{Peer, PendingResponse};
+use crate::server::BrokerContext;
+
+/// A request with what its handler needs to answer it.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub context: Arc<BrokerContext>,
+    pub peer: Peer,
+    pub key: ApiKey,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: StrBytes,
+}
+
+impl Call {
+    /// Encodes an answer made of `kafka-protocol`'s types.
+    fn respond(&self, response: &impl Encodable) -> Option<ResponseFrame> {
+        let mut writer = start_response(self.key, self.version, self.correlation_id);
+        let version = codec_version(self.key, self.version);
+        if let Err(error) = response.encode(&mut writer.buffer, version) {
+            // A field that this version cannot express was set: a defect of the handler, not of the request.
+            tracing::error!(api = ?self.key, version, %error, "a response cannot be encoded");
+            return None;
+        }
+        Some(finish_response(writer, Vec::new()))
+    }
+}
+
+/// A string for `kafka-protocol`.
+pub(crate) fn text(value: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(value.into())
+}
+
+/// Begins a request: checks it and returns the future of its answer. What must happen in the order of arrival (appends)
+/// has happened when this returns. `Err` closes the connection.
+pub(crate) async fn begin(
+    context: &Arc<BrokerContext>,
+    peer: &Peer,
+    frame: RequestFrame,
+) -> Result<PendingResponse, DecodeError> {
+    let started = Instant::now();
+    let api = supported(frame.api_key).ok_or(DecodeError::Unsupported)?;
+    let mut call = Call {
+        context: context.clone(),
+        peer: peer.clone(),
+        key: api.key,
+        version: frame.api_version,
+        correlation_id: frame.correlation_id,
+        client_id: text(frame.client_id_str()),
+    };
+    if !(api.min..=api.max).contains(&frame.api_version) {
+        if api.key == ApiKey::ApiVersions {
+            // A client newer than this broker learns what it may ask, in the layout that everybody understands.
+            call.version = 0;
+            let response = cluster::unsupported_api_versions();
+            return Ok(async move { call.respond(&response) }.boxed());
+        }
+        return Err(DecodeError::Unsupported);
+    }
+    let (key, metrics) = (api.key, context.metrics.clone());
+    let pending = match key {
+        ApiKey::Produce => produce::begin(call, frame.body).await?,
+        ApiKey::Fetch => fetch::begin(call, frame.body)?,
+        _ => {
+            check_request(frame.api_key, frame.api_version, &frame.body)?;
+            begin_decoded(call, frame.body)?
+        }
+    };
+    Ok(pending
+        .inspect(move |_| metrics.request_done(key, started.elapsed()))
+        .boxed())
+}
+
+fn decode<T: Decodable>(call: &Call, mut body: Bytes) -> Result<T, DecodeError> {
+    let version = codec_version(call.key, call.version);
+    T::decode(&mut body, version).map_err(|_| DecodeError::InvalidUtf8)
+}
+
+fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
+    macro_rules! handle {
+        ($request:ty, $handler:path) => {{
+            let request: $request = decode(&call, body)?;
+            async move {
+                let response = $handler(&call, request).await;
+                call.respond(&response)
+            }
+            .boxed()
+        }};
+    }
+    Ok(match call.key {
+        ApiKey::ApiVersions => handle!(m::ApiVersionsRequest, cluster::api_versions),
+        ApiKey::Metadata => handle!(m::MetadataRequest, metadata::metadata),
+        ApiKey::DescribeTopicPartitions => {
+            handle!(m::DescribeTopicPartitionsRequest, metadata::describe_topic_partitions)
+        }
+        ApiKey::DescribeCluster => handle!(m::DescribeClusterRequest, cluster::describe_cluster),
+        ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, cluster::describe_quorum),
+        ApiKey::ListOffsets => handle!(m::ListOffsetsRequest, list_offsets::list_offsets),
+        ApiKey::OffsetForLeaderEpoch => {
+            handle!(m::OffsetForLeaderEpochRequest, list_offsets::offset_for_leader_epoch)
+        }
+        ApiKey::DeleteRecords => handle!(m::DeleteRecordsRequest, records::delete_records),
+        ApiKey::InitProducerId => handle!(m::InitProducerIdRequest, records::init_producer_id),
+        ApiKey::CreateTopics => handle!(m::CreateTopicsRequest, topics::create_topics),
+        ApiKey::DeleteTopics => handle!(m::DeleteTopicsRequest, topics::delete_topics),
+        ApiKey::CreatePartitions => handle!(m::CreatePartitionsRequest, topics::create_partitions),
+        ApiKey::DescribeConfigs => handle!(m::DescribeConfigsRequest, configs::describe_configs),
+        ApiKey::AlterConfigs => handle!(m::AlterConfigsRequest, configs::alter_configs),
+        ApiKey::IncrementalAlterConfigs => {
+            handle!(m::IncrementalAlterConfigsRequest, configs::incremental_alter_configs)
+        }
+        ApiKey::ListConfigResources => {
+            handle!(m::ListConfigResourcesRequest, configs::list_config_resources)
+        }
+        ApiKey::DescribeLogDirs => handle!(m::DescribeLogDirsRequest, log_dirs::describe_log_dirs),
+        ApiKey::FindCoordinator => handle!(m::FindCoordinatorRequest, groups::find_coordinator),
+        ApiKey::JoinGroup => handle!(m::JoinGroupRequest, groups::join_group),
+        ApiKey::SyncGroup => handle!(m::SyncGroupRequest, groups::sync_group),
+        ApiKey::Heartbeat => handle!(m::HeartbeatRequest, groups::heartbeat),
+        ApiKey::LeaveGroup => handle!(m::LeaveGroupRequest, groups::leave_group),
+        ApiKey::OffsetCommit => handle!(m::OffsetCommitRequest, groups::offset_commit),
+        ApiKey::OffsetFetch => handle!(m::OffsetFetchRequest, groups::offset_fetch),
+        ApiKey::OffsetDelete => handle!(m::OffsetDeleteRequest, groups::offset_delete),
+        ApiKey::DescribeGroups => handle!(m::DescribeGroupsRequest, groups::describe_groups),
+        ApiKey::ListGroups => handle!(m::ListGroupsRequest, groups::list_groups),
+        ApiKey::DeleteGroups => handle!(m::DeleteGroupsRequest, groups::delete_groups),
+        _ => return Err(DecodeError::Unsupported),
+    })
+}
+
+/// What a broker without an authorizer lets anybody do, as bits of Kafka's `AclOperation`.
+pub(crate) mod operations {
+    const READ: i32 = 1 << 3;
+    const WRITE: i32 = 1 << 4;
+    const CREATE: i32 = 1 << 5;
+    const DELETE: i32 = 1 << 6;
+    const ALTER: i32 = 1 << 7;
+    const DESCRIBE: i32 = 1 << 8;
+    const CLUSTER_ACTION: i32 = 1 << 9;
+    const DESCRIBE_CONFIGS: i32 = 1 << 10;
+    const ALTER_CONFIGS: i32 = 1 << 11;
+    const IDEMPOTENT_WRITE: i32 = 1 << 12;
+
+    pub const TOPIC: i32 =
+        READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+    pub const CLUSTER: i32 = CREATE | ALTER | DESCRIBE | CLUSTER_ACTION | DESCRIBE_CONFIGS | ALTER_CONFIGS | IDEMPOTENT_WRITE;
+    pub const GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+    /// The client did not ask.
+    pub const NOT_ASKED: i32 = i32::MIN;
+}
+
+/// Kafka's code for a controller's refusal.
+pub(crate) fn refusal_code(refusal: &strandline_metadata::controller::Refusal) -> ErrorCode {
+    use strandline_metadata::controller::Refusal;
+    match refusal {
+        Refusal::InvalidTopic(_) => ErrorCode::InvalidTopicException,
+        Refusal::TopicExists(_) => ErrorCode::TopicAlreadyExists,
+        Refusal::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        Refusal::UnknownTopicId => ErrorCode::UnknownTopicId,
+        Refusal::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        Refusal::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        Refusal::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        Refusal::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        Refusal::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        Refusal::Fenced(_) => ErrorCode::FencedLeaderEpoch,
+    }
+}
+
+/// Code and text for a decision that was not committed.
+pub(crate) fn decision_error(
+    error: &strandline_quorum::DecideError<strandline_metadata::controller::Refusal>,
+) -> (ErrorCode, String) {
+    match error {
+        strandline_quorum::DecideError::Refused(refusal) => (refusal_code(refusal), refusal.to_string()),
+        strandline_quorum::DecideError::Unavailable(reason) => (ErrorCode::RequestTimedOut, reason.clone()),
+    }
+}

@@ -1,0 +1,229 @@
+//! Produce: validate without copying, hand to the partitions' owners in order of arrival, answer when `acks` is met.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use strandline_metadata::config::TopicConfig;
+use strandline_types::TopicId;
+use strandline_wire::ErrorCode;
+use strandline_wire::batch::{BatchRules, TimestampType, ValidatedBatch, validate_batch};
+use strandline_wire::compression::Compression;
+use strandline_wire::frame::{finish_response, start_response};
+use strandline_wire::primitive::DecodeError;
+use strandline_wire::produce::{
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, TopicKey,
+};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Call;
+use crate::clock::now_ms;
+use crate::connection::PendingResponse;
+use crate::partition::{Acks, AppendReply, Partition};
+
+/// What became of one partition of a request before its answer.
+enum Outcome {
+    Failed(ProducePartitionResponse),
+    Appending { index: i32, reply: oneshot::Receiver<AppendReply> },
+}
+
+type TopicOutcomes = Vec<(TopicKey, Vec<Outcome>)>;
+
+/// Validates and appends. When this returns, the order of the batches is settled.
+pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
+    let request = ProduceRequest::decode(call.version, body)?;
+    let acks = request.acks;
+    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let refused = if !(-1..=1).contains(&acks) {
+        Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
+    } else if request.transactional_id.is_some() {
+        Some((ErrorCode::InvalidTxnState, "transactions are not supported yet"))
+    } else {
+        None
+    };
+    let mut topics: TopicOutcomes = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut outcomes = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let index = partition.index;
+            let outcome = match refused {
+                Some((code, message)) => {
+                    Outcome::Failed(ProducePartitionResponse::error(index, code, Some(message.into())))
+                }
+                None => append(&call, &topic.topic, partition, acks).await,
+            };
+            outcomes.push(outcome);
+        }
+        topics.push((topic.topic, outcomes));
+    }
+    Ok(async move { answer(&call, topics, acks, deadline).await }.boxed())
+}
+
+async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks: i16) -> Outcome {
+    let index = partition.index;
+    let fail = |code, message: Option<String>| {
+        Outcome::Failed(ProducePartitionResponse::error(index, code, message))
+    };
+    let found = match find(call, topic, index) {
+        Ok(found) => found,
+        Err(code) => return fail(code, None),
+    };
+    let bytes = partition.records.len() as u64;
+    let batch = match validate(&found, &partition.records) {
+        Ok(batch) => batch,
+        Err(failed) => return Outcome::Failed(ProducePartitionResponse { index, ..*failed }),
+    };
+    let config = found.config();
+    if acks == -1 && config.min_insync_replicas > 1 {
+        let message = format!("1 replica is in sync, min.insync.replicas is {}", config.min_insync_replicas);
+        if call.context.replication_factor_of(&found) >= config.min_insync_replicas as usize {
+            return fail(ErrorCode::NotEnoughReplicas, Some(message));
+        }
+    }
+    let dir = &call.context.partitions.log_dirs.dirs[found.log_dir];
+    if !dir.space.take(bytes) {
+        let message = format!(
+            "log directory {} has {} bytes left, which are kept in reserve (strandline.log.dir.reserved.bytes)",
+            dir.path.display(),
+            dir.space.available_bytes()
+        );
+        return fail(ErrorCode::KafkaStorageError, Some(message));
+    }
+    let records = batch.header.record_count;
+    let wait = if acks == -1 { Acks::All } else { Acks::Leader };
+    match found.append(vec![batch], wait).await {
+        Ok(reply) => {
+            call.context.metrics.produced(&found.topic_partition.topic, bytes, records as u64);
+            Outcome::Appending { index, reply }
+        }
+        Err(error) => fail(error.code(), Some(error.to_string())),
+    }
+}
+
+/// The partition that a request means, as this broker knows it.
+pub(super) fn find(call: &Call, topic: &TopicKey, index: i32) -> Result<std::sync::Arc<Partition>, ErrorCode> {
+    let image = call.context.quorum.image();
+    let (topic, unknown) = match topic {
+        TopicKey::Name(_) => (
+            topic.name().and_then(|name| image.topic(name)),
+            ErrorCode::UnknownTopicOrPartition,
+        ),
+        TopicKey::Id(id) => (image.topic_by_id(TopicId(*id)), ErrorCode::UnknownTopicId),
+    };
+    let topic = topic.ok_or(unknown)?;
+    let partition = topic.partitions.get(&index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let here = call.context.partitions.get(&topic.name, index).filter(|p| p.topic_id == topic.id);
+    match here {
+        Some(found) if found.is_offline() => Err(ErrorCode::KafkaStorageError),
+        Some(found) => Ok(found),
+        None if partition.leader.map(|l| l.0) == Some(call.context.node_id()) => {
+            // Its log is being opened, or could not be.
+            Err(ErrorCode::NotLeaderOrFollower)
+        }
+        None => Err(ErrorCode::NotLeaderOrFollower),
+    }
+}
+
+fn rules(config: &TopicConfig) -> BatchRules {
+    let compression = match config.compression_type.as_str() {
+        "gzip" => Some(Compression::Gzip),
+        "snappy" => Some(Compression::Snappy),
+        "lz4" => Some(Compression::Lz4),
+        "zstd" => Some(Compression::Zstd),
+        "uncompressed" => Some(Compression::None),
+        _ => None,
+    };
+    let timestamp_type = if config.message_timestamp_type == "LogAppendTime" {
+        TimestampType::LogAppendTime
+    } else {
+        TimestampType::CreateTime
+    };
+    BatchRules {
+        max_message_bytes: config.max_message_bytes.max(0) as usize,
+        compacted: config.cleanup_policy.compact,
+        timestamp_type,
+        timestamp_before_max_ms: config.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: config.message_timestamp_after_max_ms,
+        compression,
+    }
+}
+
+fn validate(partition: &Partition, records: &Bytes) -> Result<ValidatedBatch, Box<ProducePartitionResponse>> {
+    let fail = |code, message: String| Box::new(ProducePartitionResponse::error(0, code, Some(message)));
+    let batch = validate_batch(records, &rules(&partition.config()), now_ms()).map_err(|error| {
+        let mut failed = fail(error.code(), error.to_string());
+        failed.record_errors = error.record_index().map(|i| (i, error.to_string())).into_iter().collect();
+        failed.log_start_offset = partition.view().log_start_offset;
+        failed
+    })?;
+    if batch.header.is_transactional() {
+        return Err(fail(ErrorCode::InvalidTxnState, "transactions are not supported yet".into()));
+    }
+    Ok(batch)
+}
+
+async fn answer(
+    call: &Call,
+    topics: TopicOutcomes,
+    acks: i16,
+    deadline: Instant,
+) -> Option<strandline_wire::frame::ResponseFrame> {
+    let mut response = ProduceResponse::default();
+    let mut failed = false;
+    for (topic, outcomes) in topics {
+        let mut answers = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            let answer = match outcome {
+                Outcome::Failed(answer) => answer,
+                Outcome::Appending { index, reply } => {
+                    let mut answer = wait(index, reply, deadline).await;
+                    if answer.error == ErrorCode::NotLeaderOrFollower {
+                        answer.current_leader = Some((call.context.node_id(), -1));
+                    }
+                    answer
+                }
+            };
+            failed |= answer.error != ErrorCode::None;
+            answers.push(answer);
+        }
+        response.topics.push((topic, answers));
+    }
+    if acks == 0 {
+        // Nobody waits for an answer; a client that must hear of a failure hears it as a closed connection.
+        if failed {
+            tracing::debug!(peer = %call.peer.host, "a produce with acks=0 failed");
+        }
+        return None;
+    }
+    let mut writer = start_response(call.key, call.version, call.correlation_id);
+    response.encode(call.version, &mut writer);
+    Some(finish_response(writer, Vec::new()))
+}
+
+async fn wait(
+    index: i32,
+    reply: oneshot::Receiver<AppendReply>,
+    deadline: Instant,
+) -> ProducePartitionResponse {
+    let reply = match tokio::time::timeout_at(deadline, reply).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_)) => {
+            return ProducePartitionResponse::error(index, ErrorCode::NotLeaderOrFollower, None);
+        }
+        // The batch is in the log and may still be committed.
+        Err(_) => return ProducePartitionResponse::error(index, ErrorCode::RequestTimedOut, None),
+    };
+    match reply.results.into_iter().next() {
+        Some(Ok(info)) => ProducePartitionResponse {
+            base_offset: info.base_offset,
+            log_append_time_ms: info.log_append_time_ms,
+            log_start_offset: reply.log_start_offset,
+            ..ProducePartitionResponse::error(index, ErrorCode::None, None)
+        },
+        Some(Err(error)) => {
+            ProducePartitionResponse::error(index, error.code(), Some(error.to_string()))
+        }
+        None => ProducePartitionResponse::error(index, ErrorCode::UnknownServerError, None),
+    }
+}

@@ -1,0 +1,176 @@
+//! One client connection: frames in, answers out, in order.
+//!
+//! A reader task takes frames off the socket and begins each request; a writer task awaits the answers in that order and
+//! writes them. Beginning a Produce hands its batches to their partitions, so pipelined produces share flushes; every
+//! other request runs only when its turn to be answered comes. The queue between the two is short: a client that does
+//! not read its answers is not read from either.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
+use strandline_wire::frame::{RequestFrame, ResponseFrame, frame_length};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::server::BrokerContext;
+
+/// Requests of one connection whose answers are outstanding.
+const PIPELINE: usize = 16;
+/// Room that is made before a frame's bytes have come; a frame's announced size alone allocates no more.
+const INITIAL_READ_BYTES: usize = 64 << 10;
+/// A frame that has begun must arrive at this rate on average, after [`FRAME_GRACE`].
+const MIN_FRAME_BYTES_PER_SECOND: u64 = 16 << 10;
+const FRAME_GRACE: Duration = Duration::from_secs(10);
+
+/// The answer to come; `None` where the protocol sends none (`acks=0`).
+pub type PendingResponse = BoxFuture<'static, Option<ResponseFrame>>;
+
+/// What handlers know of the peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Kafka's form: a slash and the address.
+    pub host: Arc<str>,
+    /// The listener that the client came in by.
+    pub listener: Arc<str>,
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(
+    context: Arc<BrokerContext>,
+    stream: TcpStream,
+    address: SocketAddr,
+    listener: Arc<str>,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let peer = Peer { host: format!("/{}", address.ip()).into(), listener };
+    let (reader, writer) = stream.into_split();
+    let (queue, answers) = mpsc::channel::<PendingResponse>(PIPELINE);
+    let closed = stop.child_token();
+    let writing = write_answers(writer, answers, closed.clone());
+    let reading = async {
+        let reading = read_requests(&context, &peer, reader, queue);
+        let result = tokio::select! {
+            result = reading => result,
+            () = closed.cancelled() => Ok(()),
+        };
+        if let Err(error) = result {
+            tracing::debug!(peer = %peer.host, %error, "connection closed");
+        }
+    };
+    // The writer outlives the reader by the answers that are under way.
+    tokio::join!(reading, writing);
+}
+
+async fn read_requests(
+    context: &Arc<BrokerContext>,
+    peer: &Peer,
+    mut reader: OwnedReadHalf,
+    queue: mpsc::Sender<PendingResponse>,
+) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    let idle = context.connections_max_idle();
+    loop {
+        let Some(frame) = read_frame(&mut reader, &mut buffer, context.max_request_bytes(), idle).await? else {
+            return Ok(());
+        };
+        let request = RequestFrame::decode(frame).map_err(invalid)?;
+        let pending = api::begin(context, peer, request).await.map_err(invalid)?;
+        if queue.send(pending).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+/// The next frame without its size prefix; `None` when the client has closed or been idle for too long.
+async fn read_frame(
+    reader: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    max_bytes: usize,
+    idle: Duration,
+) -> io::Result<Option<Bytes>> {
+    while buffer.len() < 4 {
+        buffer.reserve(INITIAL_READ_BYTES);
+        let read = tokio::time::timeout(idle, reader.read_buf(buffer)).await;
+        match read {
+            Err(_) => return Ok(None),
+            Ok(Ok(0)) if buffer.is_empty() => return Ok(None),
+            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+        }
+    }
+    let prefix = buffer[..4].try_into().expect("four bytes are there");
+    let length = frame_length(prefix, max_bytes).map_err(invalid)?;
+    buffer.advance(4);
+    if buffer.len() < length {
+        let allowed = FRAME_GRACE + Duration::from_secs(length as u64 / MIN_FRAME_BYTES_PER_SECOND);
+        let body = tokio::time::timeout(allowed, read_body(reader, buffer, length)).await;
+        body.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the frame came too slowly"))??;
+    }
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// Reads until `buffer` holds `length` bytes. Room grows with what has come, so an announced length is not believed.
+async fn read_body(reader: &mut OwnedReadHalf, buffer: &mut BytesMut, length: usize) -> io::Result<()> {
+    while buffer.len() < length {
+        let missing = length - buffer.len();
+        if buffer.capacity() == buffer.len() {
+            buffer.reserve(missing.min(buffer.len().max(INITIAL_READ_BYTES)));
+        }
+        if reader.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+async fn write_answers(
+    mut writer: OwnedWriteHalf,
+    mut answers: mpsc::Receiver<PendingResponse>,
+    closed: CancellationToken,
+) {
+    while let Some(pending) = answers.recv().await {
+        let Some(frame) = pending.await else { continue };
+        if let Err(error) = write_frame(&mut writer, frame).await {
+            tracing::debug!(%error, "the client went away");
+            closed.cancel();
+            return;
+        }
+    }
+}
+
+/// Writes all parts with vectored writes.
+async fn write_frame(writer: &mut OwnedWriteHalf, frame: ResponseFrame) -> io::Result<()> {
+    const MAX_BUFFERS: usize = 64;
+    let mut parts = frame.parts;
+    let mut first = 0;
+    while first < parts.len() {
+        let slices: Vec<IoSlice<'_>> =
+            parts[first..].iter().take(MAX_BUFFERS).map(|part| IoSlice::new(part)).collect();
+        let mut written = writer.write_vectored(&slices).await?;
+        if written == 0 && slices.iter().any(|s| !s.is_empty()) {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while first < parts.len() && written >= parts[first].len() {
+            written -= parts[first].len();
+            first += 1;
+        }
+        if written > 0 {
+            parts[first].advance(written);
+        }
+    }
+    Ok(())
+}

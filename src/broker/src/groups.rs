@@ -1,0 +1,311 @@
+//! Group coordinators at run time: one task per partition of `__consumer_offsets` that this broker leads.
+//!
+//! A task replays its partition, then takes requests one after the other, appends what the pure coordinator asks for,
+//! and answers when it is committed. Requests that wait while an append is under way share the next one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use strandline_coordinator::{CoordinatorRecord, GroupConfig, GroupCoordinator, Outcome, PendingAppend, Reply, Token};
+use strandline_metadata::config::BrokerConfig;
+use strandline_wire::ErrorCode;
+use strandline_wire::batch::{BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches};
+use strandline_wire::compression::Compression;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::read::read_slice;
+use crate::clock::now_ms;
+use crate::partition::{Acks, Partition};
+
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Requests that wait for one coordinator.
+const MAILBOX: usize = 1024;
+/// Requests whose records may share one append.
+const SHARED_APPEND: usize = 128;
+const LOAD_READ_BYTES: usize = 1 << 20;
+
+type Command = Box<dyn FnOnce(&mut GroupCoordinator, Token, i64) -> Outcome + Send>;
+type Query = Box<dyn FnOnce(&GroupCoordinator) + Send>;
+
+enum Message {
+    Command(Command, oneshot::Sender<Reply>),
+    Query(Query),
+}
+
+/// All coordinators of this broker.
+pub struct Groups {
+    coordinators: Mutex<HashMap<i32, mpsc::Sender<Message>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Kafka's choice of the partition that keeps a group: the absolute value of Java's string hash, modulo.
+pub fn partition_for(group: &str, partitions: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0i32, |h, c| h.wrapping_mul(31).wrapping_add(i32::from(c)));
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
+}
+
+pub fn group_config(broker: &BrokerConfig) -> GroupConfig {
+    GroupConfig {
+        min_session_timeout_ms: broker.number("group.min.session.timeout.ms") as i32,
+        max_session_timeout_ms: broker.number("group.max.session.timeout.ms") as i32,
+        initial_rebalance_delay_ms: broker.number("group.initial.rebalance.delay.ms"),
+        max_size: broker.number("group.max.size").max(1) as usize,
+        offset_metadata_max_bytes: broker.number("offset.metadata.max.bytes").max(0) as usize,
+        offsets_retention_ms: broker.number("offsets.retention.minutes") * 60_000,
+    }
+}
+
+impl Groups {
+    pub fn new() -> Self {
+        Self { coordinators: Mutex::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    /// Starts coordinators for partitions that have come and forgets those that are gone.
+    pub fn follow(&self, partitions: &[Arc<Partition>], broker: &BrokerConfig) {
+        let mut coordinators = self.coordinators.lock().expect("no holder panics");
+        let here = |number: &i32| partitions.iter().any(|p| p.topic_partition.partition == *number);
+        coordinators.retain(|number, sender| here(number) && !sender.is_closed());
+        for partition in partitions {
+            coordinators.entry(partition.topic_partition.partition).or_insert_with(|| {
+                let (sender, mailbox) = mpsc::channel(MAILBOX);
+                let task = Task {
+                    coordinator: GroupCoordinator::new(group_config(broker)),
+                    partition: partition.clone(),
+                    waiting: HashMap::new(),
+                    next_token: 0,
+                    expiry_interval: Duration::from_millis(
+                        broker.number("offsets.retention.check.interval.ms").max(1) as u64,
+                    ),
+                };
+                self.tasks.spawn(task.run(mailbox, self.stop.clone()));
+                sender
+            });
+        }
+    }
+
+    fn sender(&self, partition: i32) -> Result<mpsc::Sender<Message>, ErrorCode> {
+        let coordinators = self.coordinators.lock().expect("no holder panics");
+        coordinators.get(&partition).cloned().ok_or(ErrorCode::NotCoordinator)
+    }
+
+    /// Runs a command on the coordinator of `partition` and waits for its answer, however long the group takes.
+    pub async fn command(
+        &self,
+        partition: i32,
+        command: impl FnOnce(&mut GroupCoordinator, Token, i64) -> Outcome + Send + 'static,
+    ) -> Result<Reply, ErrorCode> {
+        let sender = self.sender(partition)?;
+        let (reply, answer) = oneshot::channel();
+        let sent = sender.send(Message::Command(Box::new(command), reply)).await;
+        sent.map_err(|_| ErrorCode::NotCoordinator)?;
+        answer.await.map_err(|_| ErrorCode::NotCoordinator)
+    }
+
+    /// Looks at the coordinator of `partition`.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        partition: i32,
+        query: impl FnOnce(&GroupCoordinator) -> T + Send + 'static,
+    ) -> Result<T, ErrorCode> {
+        let sender = self.sender(partition)?;
+        let (reply, answer) = oneshot::channel();
+        let query: Query = Box::new(move |coordinator| {
+            let _ = reply.send(query(coordinator));
+        });
+        sender.send(Message::Query(query)).await.map_err(|_| ErrorCode::NotCoordinator)?;
+        answer.await.map_err(|_| ErrorCode::NotCoordinator)
+    }
+
+    /// Partitions whose coordinators run here.
+    pub fn partitions(&self) -> Vec<i32> {
+        self.coordinators.lock().expect("no holder panics").keys().copied().collect()
+    }
+
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.coordinators.lock().expect("no holder panics").clear();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+struct Task {
+    coordinator: GroupCoordinator,
+    partition: Arc<Partition>,
+    waiting: HashMap<Token, oneshot::Sender<Reply>>,
+    next_token: Token,
+    expiry_interval: Duration,
+}
+
+impl Task {
+    async fn run(mut self, mut mailbox: mpsc::Receiver<Message>, stop: CancellationToken) {
+        if let Err(error) = self.load().await {
+            tracing::error!(partition = %self.partition.topic_partition, %error, "group state cannot be loaded");
+            return;
+        }
+        let mut expiry = tokio::time::interval(self.expiry_interval);
+        expiry.tick().await;
+        loop {
+            let deadline = self.coordinator.next_deadline_ms();
+            let wake = deadline.map(|at| Instant::now() + Duration::from_millis((at - now_ms()).max(0) as u64));
+            let outcome = tokio::select! {
+                () = stop.cancelled() => return,
+                message = mailbox.recv() => match message {
+                    None => return,
+                    Some(message) => self.take(message, &mut mailbox),
+                },
+                () = sleep_until(wake) => self.coordinator.tick(now_ms()),
+                _ = expiry.tick() => self.coordinator.expire_offsets(now_ms()),
+            };
+            self.settle(outcome).await;
+            if self.partition.is_offline() {
+                return;
+            }
+        }
+    }
+
+    /// Handles a message and, as long as they come without waiting, those behind it. A client that asks after its own
+    /// commit was answered finds it; what is answered together here was not yet acknowledged to anybody.
+    fn take(&mut self, first: Message, mailbox: &mut mpsc::Receiver<Message>) -> Outcome {
+        let mut all = Outcome::default();
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(message) = next.take() {
+            match message {
+                Message::Query(query) => query(&self.coordinator),
+                Message::Command(command, reply) => {
+                    self.next_token += 1;
+                    self.waiting.insert(self.next_token, reply);
+                    let outcome = command(&mut self.coordinator, self.next_token, now_ms());
+                    all.replies.extend(outcome.replies);
+                    all.appends.extend(outcome.appends);
+                }
+            }
+            taken += 1;
+            if taken < SHARED_APPEND {
+                next = mailbox.try_recv().ok();
+            }
+        }
+        all
+    }
+
+    /// Answers, appends, and goes on with what follows from the appends.
+    async fn settle(&mut self, first: Outcome) {
+        let mut outcome = first;
+        loop {
+            for (token, reply) in outcome.replies.drain(..) {
+                if let Some(waiting) = self.waiting.remove(&token) {
+                    let _ = waiting.send(reply);
+                }
+            }
+            if outcome.appends.is_empty() {
+                return;
+            }
+            let appends = std::mem::take(&mut outcome.appends);
+            outcome = self.append(appends).await;
+        }
+    }
+
+    async fn append(&mut self, appends: Vec<PendingAppend>) -> Outcome {
+        let result = self.write(&appends).await;
+        let mut all = Outcome::default();
+        for append in appends {
+            let next = match result {
+                Ok(()) => self.coordinator.committed(append, now_ms()),
+                Err(error) => self.coordinator.failed(append, error, now_ms()),
+            };
+            all.replies.extend(next.replies);
+            all.appends.extend(next.appends);
+        }
+        all
+    }
+
+    async fn write(&self, appends: &[PendingAppend]) -> Result<(), ErrorCode> {
+        let now = now_ms();
+        let mut builder = BatchBuilder::new(Compression::None);
+        for record in appends.iter().flat_map(|a| &a.records) {
+            let (key, value) = record.encode();
+            builder.push(&RecordToWrite { timestamp: now, key: Some(key), value, headers: Vec::new() });
+        }
+        let bytes = builder.build();
+        let header = BatchHeader::decode(&bytes).expect("a built batch has a header");
+        let batch = ValidatedBatch { bytes, header };
+        let answer = self.partition.append(vec![batch], Acks::All).await.map_err(|e| coordinator_error(e.code()))?;
+        let reply = answer.await.map_err(|_| ErrorCode::NotCoordinator)?;
+        match &reply.results[..] {
+            [Ok(_)] => Ok(()),
+            [Err(error), ..] => Err(coordinator_error(error.code())),
+            _ => Err(ErrorCode::UnknownServerError),
+        }
+    }
+
+    /// Replays the whole partition.
+    async fn load(&mut self) -> Result<(), String> {
+        let view = self.partition.view();
+        let mut offset = view.local_log_start_offset;
+        while offset < view.high_watermark {
+            let slice = view.slice(offset, LOAD_READ_BYTES, view.high_watermark).map_err(|e| e.to_string())?;
+            let Some(slice) = slice else { break };
+            let bytes: Bytes = read_slice(slice).await.map_err(|e| e.to_string())?;
+            for found in split_batches(&bytes) {
+                let (at, header) = found.map_err(|e| e.to_string())?;
+                self.load_batch(header, &bytes[at..at + header.size()])?;
+                offset = header.end_offset();
+            }
+        }
+        self.coordinator.finish_load();
+        Ok(())
+    }
+
+    fn load_batch(&mut self, header: BatchHeader, batch: &[u8]) -> Result<(), String> {
+        let mut records = Records::new(header, batch).map_err(|e| e.to_string())?;
+        while let Some(record) = records.next_record().map_err(|e| e.to_string())? {
+            let Some(key) = record.key else { continue };
+            match CoordinatorRecord::decode(&key, record.value.as_ref()) {
+                Ok(decoded) => self.coordinator.load(decoded, now_ms()),
+                Err(error) => {
+                    tracing::debug!(offset = record.offset, %error, "a record of the offsets topic is passed over");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a client of the coordinator is told when the coordinator's own append fails.
+fn coordinator_error(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::NotEnoughReplicas | ErrorCode::NotEnoughReplicasAfterAppend | ErrorCode::RequestTimedOut => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        other => other,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_spread_as_kafka_spreads_them() {
+        // "g".hashCode() is 103; "zzzzzz".hashCode() is -685785664.
+        assert_eq!(partition_for("g", 50), 3);
+        assert_eq!(partition_for("", 50), 0);
+        assert_eq!(partition_for("zzzzzz", 1000), 664);
+    }
+}

@@ -1,0 +1,263 @@
+//! Prometheus metrics by the names of `docs/METRICS.md`. Hot paths touch counters; gauges are read when scraped.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use strandline_tiering::meter::Operation;
+use strandline_wire::ApiKey;
+use strandline_wire::produce::TopicKey;
+
+use crate::server::BrokerContext;
+
+/// Bytes and records of one topic.
+#[derive(Default)]
+struct TopicCounters {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    messages_in: AtomicU64,
+}
+
+/// Latencies of one API: a log-scale histogram, two buckets an octave, from 16 µs.
+struct Latencies {
+    buckets: [AtomicU64; 48],
+    sum_micros: AtomicU64,
+    count: AtomicU64,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            sum_micros: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Latencies {
+    fn record(&self, elapsed: Duration) {
+        let micros = elapsed.as_micros() as u64;
+        let bucket = Self::bucket(micros);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn bucket(micros: u64) -> usize {
+        let scaled = (micros / 16).max(1);
+        let octave = scaled.ilog2() as usize;
+        let half = usize::from(octave > 0 && scaled >> (octave - 1) & 1 == 1);
+        (octave * 2 + half).min(47)
+    }
+
+    /// Upper end of a bucket in milliseconds.
+    fn upper_ms(bucket: usize) -> f64 {
+        let base = 16.0 * 2f64.powi((bucket / 2) as i32);
+        base * if bucket % 2 == 1 { 2.0 } else { 1.5 } / 1000.0
+    }
+
+    fn quantile_ms(&self, quantile: f64) -> f64 {
+        let total = self.count.load(Ordering::Relaxed);
+        let wanted = (total as f64 * quantile).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count.load(Ordering::Relaxed);
+            if seen >= wanted && total > 0 {
+                return Self::upper_ms(bucket);
+            }
+        }
+        0.0
+    }
+}
+
+/// The counters of a broker.
+#[derive(Default)]
+pub struct Metrics {
+    topics: RwLock<HashMap<Arc<str>, Arc<TopicCounters>>>,
+    names: Mutex<HashMap<uuid::Uuid, Arc<str>>>,
+    requests: RwLock<HashMap<i16, Arc<Latencies>>>,
+}
+
+impl Metrics {
+    fn topic(&self, name: &str) -> Arc<TopicCounters> {
+        if let Some(counters) = self.topics.read().expect("no holder panics").get(name) {
+            return counters.clone();
+        }
+        let mut topics = self.topics.write().expect("no holder panics");
+        topics.entry(name.into()).or_default().clone()
+    }
+
+    pub fn produced(&self, topic: &str, bytes: u64, records: u64) {
+        let counters = self.topic(topic);
+        counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        counters.messages_in.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub fn fetched(&self, topic: &TopicKey, bytes: u64) {
+        let name = match topic {
+            TopicKey::Name(_) => topic.name().map(Into::into),
+            TopicKey::Id(id) => self.names.lock().expect("no holder panics").get(id).cloned(),
+        };
+        if let Some(name) = name {
+            let name: Arc<str> = name;
+            self.topic(&name).bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Learns the names behind topic ids, and forgets deleted topics.
+    pub fn follow(&self, topics: impl Iterator<Item = (uuid::Uuid, Arc<str>)>) {
+        let names: HashMap<_, _> = topics.collect();
+        let kept: std::collections::HashSet<_> = names.values().cloned().collect();
+        self.topics.write().expect("no holder panics").retain(|name, _| kept.contains(name));
+        *self.names.lock().expect("no holder panics") = names;
+    }
+
+    pub fn request_done(&self, key: ApiKey, elapsed: Duration) {
+        let known = self.requests.read().expect("no holder panics").get(&(key as i16)).cloned();
+        let latencies = known.unwrap_or_else(|| {
+            let mut requests = self.requests.write().expect("no holder panics");
+            requests.entry(key as i16).or_default().clone()
+        });
+        latencies.record(elapsed);
+    }
+}
+
+/// A label's value with what Prometheus' text format needs escaped.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        if !labels.is_empty() {
+            let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
+            self.0.push_str(&format!("{{{}}}", labels.join(",")));
+        }
+        self.0.push_str(&format!(" {value}\n"));
+    }
+}
+
+/// The whole page.
+pub fn render(context: &BrokerContext) -> String {
+    let mut page = Page(String::new());
+    render_topics(&mut page, &context.metrics);
+    render_requests(&mut page, &context.metrics);
+    let partitions = context.partitions.all();
+    let offline = partitions.iter().filter(|p| p.is_offline()).count();
+    for (name, help, value) in [
+        ("kafka_server_replicamanager_underreplicatedpartitions", "Partitions with fewer replicas in sync than assigned.", 0),
+        ("kafka_server_replicamanager_offlinereplicacount", "Replicas on failed log directories.", offline),
+        ("kafka_server_replicamanager_leadercount", "Partitions that this broker leads.", partitions.len()),
+        ("kafka_controller_kafkacontroller_activecontrollercount", "1 on the active controller.", usize::from(context.quorum.status().0 == context.node_id())),
+    ] {
+        page.family(name, "gauge", help);
+        page.sample(name, &[], value);
+    }
+    if let Some(tier) = &context.tier {
+        render_tier(&mut page, tier);
+    }
+    page.0
+}
+
+fn render_topics(page: &mut Page, metrics: &Metrics) {
+    let topics = metrics.topics.read().expect("no holder panics");
+    type Read = fn(&TopicCounters) -> &AtomicU64;
+    let families: [(&str, &str, Read); 3] = [
+        ("kafka_server_brokertopicmetrics_bytesin_total", "Bytes of record batches produced.", |t| &t.bytes_in),
+        ("kafka_server_brokertopicmetrics_bytesout_total", "Bytes of record batches fetched.", |t| &t.bytes_out),
+        ("kafka_server_brokertopicmetrics_messagesin_total", "Records produced.", |t| &t.messages_in),
+    ];
+    for (name, help, read) in families {
+        page.family(name, "counter", help);
+        for (topic, counters) in topics.iter() {
+            page.sample(name, &[("topic", topic)], read(counters).load(Ordering::Relaxed));
+        }
+    }
+}
+
+fn render_requests(page: &mut Page, metrics: &Metrics) {
+    const NAME: &str = "kafka_network_requestmetrics_totaltimems";
+    page.family(NAME, "summary", "Time from a request's arrival to its answer.");
+    for (key, latencies) in metrics.requests.read().expect("no holder panics").iter() {
+        let Ok(api) = ApiKey::try_from(*key) else { continue };
+        let request = format!("{api:?}");
+        for quantile in [0.5, 0.95, 0.99, 0.999] {
+            let labels = [("request", request.as_str()), ("quantile", &quantile.to_string())];
+            page.sample(NAME, &labels, latencies.quantile_ms(quantile));
+        }
+        let labels = [("request", request.as_str())];
+        let sum = latencies.sum_micros.load(Ordering::Relaxed) as f64 / 1000.0;
+        page.sample(&format!("{NAME}_sum"), &labels, sum);
+        page.sample(&format!("{NAME}_count"), &labels, latencies.count.load(Ordering::Relaxed));
+    }
+}
+
+fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
+    page.family("strandline_remote_requests_total", "counter", "Requests to the object store.");
+    for operation in Operation::ALL {
+        let (ok, error, _) = tier.store.meter.read(operation);
+        for (result, count) in [("ok", ok), ("error", error)] {
+            let labels = [("op", operation.name()), ("result", result)];
+            page.sample("strandline_remote_requests_total", &labels, count);
+        }
+    }
+    page.family("strandline_remote_bytes_total", "counter", "Bytes moved to and from the object store.");
+    for operation in Operation::ALL {
+        let labels = [("op", operation.name())];
+        page.sample("strandline_remote_bytes_total", &labels, tier.store.meter.read(operation).2);
+    }
+    let mut topics: std::collections::BTreeMap<String, (u64, f64, u64)> = std::collections::BTreeMap::new();
+    for status in tier.status.all() {
+        let sums = topics.entry(status.topic).or_default();
+        sums.0 += status.copy_lag_bytes;
+        sums.1 = sums.1.max(status.copy_lag_ms as f64 / 1000.0);
+        sums.2 += status.remote_bytes;
+    }
+    page.family("strandline_remote_copy_lag_bytes", "gauge", "Sealed bytes that are not in the cold tier yet.");
+    for (topic, sums) in &topics {
+        page.sample("strandline_remote_copy_lag_bytes", &[("topic", topic)], sums.0);
+    }
+    page.family("strandline_remote_copy_lag_seconds", "gauge", "Age of the oldest of them.");
+    for (topic, sums) in &topics {
+        page.sample("strandline_remote_copy_lag_seconds", &[("topic", topic)], sums.1);
+    }
+    page.family("strandline_remote_log_size_bytes", "gauge", "Readable bytes in the cold tier.");
+    for (topic, sums) in &topics {
+        page.sample("strandline_remote_log_size_bytes", &[("topic", topic)], sums.2);
+    }
+    let stats = tier.reader.cache.stats();
+    for (name, help, value) in [
+        ("strandline_remote_cache_hits_total", "Chunks found in memory or on the cache disk.", &stats.hits),
+        ("strandline_remote_cache_misses_total", "Chunks fetched from the bucket.", &stats.misses),
+        ("strandline_remote_cache_evictions_total", "Chunks that left memory for others.", &stats.evictions),
+    ] {
+        page.family(name, "counter", help);
+        page.sample(name, &[], value.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_in_the_bucket_of_the_value() {
+        let latencies = Latencies::default();
+        for _ in 0..99 {
+            latencies.record(Duration::from_millis(1));
+        }
+        latencies.record(Duration::from_millis(100));
+        let (median, last) = (latencies.quantile_ms(0.5), latencies.quantile_ms(0.999));
+        assert!((1.0..=1.6).contains(&median), "{median}");
+        assert!((100.0..=160.0).contains(&last), "{last}");
+    }
+}

@@ -1,0 +1,91 @@
+//! One thread per log directory that makes appends durable: whatever has gathered while the last flush ran goes with the
+//! next one (group commit).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use strandline_log::{Segment, flush_segments};
+use strandline_types::Offset;
+use tokio::sync::mpsc;
+
+use super::shard::ShardMessage;
+
+/// Make these segments durable, then tell the owner.
+pub struct FlushRequest {
+    pub key: u64,
+    pub segments: Vec<Arc<Segment>>,
+    /// What is durable when the flush has succeeded.
+    pub offset: Offset,
+    pub owner: mpsc::WeakSender<ShardMessage>,
+}
+
+/// A log directory's flusher.
+pub struct Flusher {
+    requests: mpsc::UnboundedSender<FlushRequest>,
+    failed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flusher {
+    pub fn start(directory: PathBuf) -> Self {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let failed = Arc::new(AtomicBool::new(false));
+        let flag = failed.clone();
+        let thread = std::thread::Builder::new()
+            .name("flusher".into())
+            .spawn(move || run(&directory, receiver, &flag))
+            .expect("a thread can be started");
+        Self { requests, failed, thread: Some(thread) }
+    }
+
+    /// A flush has failed: the directory is not to be trusted any more.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Each partition has at most one request here, so the queue is bounded by the number of partitions.
+    pub(super) fn sender(&self) -> mpsc::UnboundedSender<FlushRequest> {
+        self.requests.clone()
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::unbounded_channel();
+        self.requests = closed;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(directory: &std::path::Path, mut requests: mpsc::UnboundedReceiver<FlushRequest>, failed: &AtomicBool) {
+    let mut batch = Vec::new();
+    while let Some(first) = requests.blocking_recv() {
+        batch.push(first);
+        while let Ok(more) = requests.try_recv() {
+            batch.push(more);
+        }
+        let mut segments: Vec<Arc<Segment>> = batch.iter().flat_map(|r| r.segments.iter().cloned()).collect();
+        segments.sort_by(|a, b| a.log_path.cmp(&b.log_path));
+        segments.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let result = if failed.load(Ordering::Acquire) {
+            Err("the log directory has failed before".to_owned())
+        } else {
+            flush_segments(directory, &segments).map_err(|e| e.to_string())
+        };
+        if let Err(error) = &result
+            && !failed.swap(true, Ordering::AcqRel)
+        {
+            tracing::error!(directory = %directory.display(), %error, "flush failed; the log directory is offline");
+        }
+        for request in batch.drain(..) {
+            if let Some(owner) = request.owner.upgrade() {
+                let result = result.as_ref().map(|()| request.offset).map_err(Clone::clone);
+                let _ = owner.blocking_send(ShardMessage::Flushed { key: request.key, result });
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Partitions at run time: who owns a log, who flushes it, and what everybody else may see.
+
+mod flusher;
+mod handle;
+mod manager;
+mod shard;
+
+pub use handle::{Acks, AppendReply, Partition};
+pub use manager::{LogDirs, PartitionManager};

@@ -1,0 +1,541 @@
+//! Starting a broker, what its parts share, and stopping it.
+//!
+//! Order of start: log directories, quorum, registration, cold tier, partitions, group coordinators, listeners. Order of
+//! stop, the reverse: listeners, connections, coordinators, cold tier, partitions (flushed and marked clean), quorum.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use strandline_log::{LogDir, LogDirError};
+use strandline_metadata::config::BrokerConfig;
+use strandline_metadata::controller::{
+    ControllerContext, NewTopic, Refusal, Registration, create_topic, register_broker,
+};
+use strandline_metadata::{BrokerImage, ClusterImage, ConfigResource, Listener};
+use strandline_quorum::{DecideError, Quorum, QuorumError};
+use strandline_tiering::cache::DiskCacheError;
+use strandline_tiering::store::{RemoteStore, StoreError};
+use strandline_types::{BrokerId, TopicId};
+use strandline_wire::ErrorCode;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::clock::now_ms;
+use crate::connection;
+use crate::fetch_session::FetchSessions;
+use crate::groups::{Groups, OFFSETS_TOPIC};
+use crate::http;
+use crate::metrics::Metrics;
+use crate::partition::{LogDirs, Partition, PartitionManager};
+use crate::producer_ids::ProducerIds;
+use crate::settings::Settings;
+use crate::tier::{Tier, TierManager};
+
+/// How often checkpoints are written.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// How often free space is measured and partitions are looked at for flushes and rolls by time.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections that are served at once.
+const MAX_CONNECTIONS: usize = 20_000;
+
+/// Why a broker did not start; each names what is at fault.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    LogDir(#[from] LogDirError),
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Cache(#[from] DiskCacheError),
+    #[error("{property}: {address}: {source}")]
+    Bind { property: &'static str, address: String, source: io::Error },
+    #[error("log.dirs: {0}")]
+    Io(#[from] io::Error),
+    #[error("strandline.cluster.id: this directory belongs to cluster {found}, not to {wanted}")]
+    Cluster { found: String, wanted: String },
+    #[error("the broker could not register: {0}")]
+    Register(String),
+}
+
+/// Whether clients may not delete or write this topic as an ordinary one.
+pub fn is_internal(topic: &str) -> bool {
+    matches!(topic, OFFSETS_TOPIC | "__transaction_state")
+}
+
+/// What the parts of a broker share.
+pub struct BrokerContext {
+    pub settings: Settings,
+    pub quorum: Arc<Quorum>,
+    pub partitions: Arc<PartitionManager>,
+    pub groups: Groups,
+    pub producer_ids: ProducerIds,
+    pub fetch_sessions: FetchSessions,
+    pub tier: Option<Arc<Tier>>,
+    pub metrics: Arc<Metrics>,
+    config: ArcSwap<BrokerConfig>,
+    /// Endpoints as clients must see them: listener name, host, port.
+    advertised: Vec<Listener>,
+}
+
+impl BrokerContext {
+    pub fn node_id(&self) -> i32 {
+        self.settings.node_id
+    }
+
+    /// The effective broker configuration, dynamic changes included.
+    pub fn config(&self) -> Arc<BrokerConfig> {
+        self.config.load_full()
+    }
+
+    pub fn controller_context(&self) -> ControllerContext {
+        ControllerContext {
+            broker: BrokerConfig::clone(&self.config()),
+            remote_enabled: self.tier.is_some(),
+        }
+    }
+
+    pub fn max_request_bytes(&self) -> usize {
+        self.config.load().number("socket.request.max.bytes").max(0) as usize
+    }
+
+    pub fn connections_max_idle(&self) -> Duration {
+        match self.config.load().number("connections.max.idle.ms") {
+            n if n < 0 => Duration::from_secs(365 * 24 * 3600),
+            n => Duration::from_millis(n as u64),
+        }
+    }
+
+    /// Replicas that the partition is meant to have.
+    pub fn replication_factor_of(&self, partition: &Partition) -> usize {
+        let image = self.quorum.image();
+        image
+            .topic_by_id(partition.topic_id)
+            .and_then(|t| t.partitions.get(&partition.topic_partition.partition))
+            .map_or(1, |p| p.replicas.len())
+    }
+
+    /// Host and port of a broker for clients of `listener`.
+    pub fn advertised_endpoint(&self, broker: &BrokerImage, listener: &str) -> Option<(String, i32)> {
+        let own = (broker.id.0 == self.node_id()).then_some(&self.advertised);
+        let endpoint = own.unwrap_or(&broker.listeners).iter().find(|l| l.name == listener)?;
+        Some((endpoint.host.clone(), i32::from(endpoint.port)))
+    }
+
+    /// Waits until partitions reflect everything that was committed before the call.
+    pub async fn wait_until_applied(&self) {
+        self.partitions.wait_until_applied(self.quorum.image().applied_index).await;
+    }
+
+    /// Creates a topic because a client asked for its metadata (`auto.create.topics.enable`).
+    pub async fn create_automatically(&self, name: &str) -> Result<(), ErrorCode> {
+        if name == OFFSETS_TOPIC {
+            return self.ensure_offsets_topic().await;
+        }
+        self.create(NewTopic {
+            name: name.to_owned(),
+            id: TopicId(Uuid::new_v4()),
+            partitions: -1,
+            replication_factor: -1,
+            assignments: std::collections::BTreeMap::new(),
+            configs: std::collections::BTreeMap::new(),
+        })
+        .await
+    }
+
+    /// Makes sure that groups have a home.
+    pub async fn ensure_offsets_topic(&self) -> Result<(), ErrorCode> {
+        let image = self.quorum.image();
+        if image.topic(OFFSETS_TOPIC).is_some() {
+            return Ok(());
+        }
+        let config = self.config();
+        let wanted = config.number("offsets.topic.replication.factor") as usize;
+        let configs = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("compression.type", "producer".to_owned()),
+            ("segment.bytes", config.number("offsets.topic.segment.bytes").to_string()),
+        ];
+        self.create(NewTopic {
+            name: OFFSETS_TOPIC.to_owned(),
+            id: TopicId(Uuid::new_v4()),
+            partitions: config.number("offsets.topic.num.partitions") as i32,
+            // A cluster smaller than the factor gets as many replicas as it has brokers.
+            replication_factor: wanted.min(image.brokers.len()).max(1) as i16,
+            assignments: std::collections::BTreeMap::new(),
+            configs: configs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        })
+        .await
+    }
+
+    async fn create(&self, new: NewTopic) -> Result<(), ErrorCode> {
+        let context = self.controller_context();
+        let created = self.quorum.decide(|image| create_topic(image, &context, &new)).await;
+        match created {
+            Ok(_) | Err(DecideError::Refused(Refusal::TopicExists(_))) => {
+                self.wait_until_applied().await;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(topic = %new.name, %error, "a topic was not created");
+                Err(crate::api::decision_error(&error).0)
+            }
+        }
+    }
+
+    /// `Ok` when clients can be served.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.quorum.status().0 < 0 {
+            return Err("the metadata quorum has no leader".into());
+        }
+        for (index, dir) in self.partitions.log_dirs.dirs.iter().enumerate() {
+            if self.partitions.log_dirs.is_failed(index) {
+                return Err(format!("log directory {} has failed", dir.path.display()));
+            }
+        }
+        let image = self.quorum.image();
+        let mine = image
+            .topics()
+            .flat_map(|t| t.partitions.values())
+            .filter(|p| p.leader.map(|l| l.0) == Some(self.node_id()))
+            .count();
+        let open = self.partitions.all().iter().filter(|p| !p.is_offline()).count();
+        if open < mine { Err(format!("{open} of {mine} partitions are online")) } else { Ok(()) }
+    }
+}
+
+/// A running broker.
+pub struct Broker {
+    context: Arc<BrokerContext>,
+    addresses: Vec<SocketAddr>,
+    http_address: Option<SocketAddr>,
+    /// Ends listeners and connections.
+    stop_serving: CancellationToken,
+    serving: TaskTracker,
+    /// Ends the tasks behind them.
+    stop_tasks: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Starts a broker; returns when it accepts connections.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let file = BrokerConfig { file: settings.properties.clone(), ..BrokerConfig::default() };
+        let listeners = bind_all(&settings).await?;
+        let http_listener = bind_http(&settings).await?;
+        let reserve = file.number("strandline.log.dir.reserved.bytes").max(0) as u64;
+        let cluster_id = settings.cluster_id.as_deref();
+        let log_dirs = LogDirs::open(&settings.log_dirs, settings.node_id, cluster_id, reserve)?;
+        let node_id = BrokerId(settings.node_id);
+        let quorum = Arc::new(Quorum::open(&settings.metadata_dir, node_id).await?);
+        let advertised = advertised(&settings, &listeners);
+        register(&settings, &quorum, &log_dirs, &advertised).await?;
+        let tier = open_tier(&settings, &file).await?;
+        let shards = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
+        let partitions = Arc::new(PartitionManager::new(node_id, log_dirs, shards)?);
+        let context = Arc::new(BrokerContext {
+            quorum,
+            partitions,
+            groups: Groups::new(),
+            producer_ids: ProducerIds::default(),
+            fetch_sessions: FetchSessions::default(),
+            tier,
+            metrics: Arc::new(Metrics::default()),
+            config: ArcSwap::from_pointee(file),
+            advertised,
+            settings,
+        });
+        follow_image(&context, context.quorum.image()).await;
+        context.partitions.quarantine_strays();
+        let stop_tasks = CancellationToken::new();
+        let mut tasks = vec![
+            tokio::spawn(follow(context.clone(), stop_tasks.clone())),
+            tokio::spawn(housekeeping(context.clone(), stop_tasks.clone())),
+            tokio::spawn(checkpoints(context.clone(), stop_tasks.clone())),
+            tokio::spawn(retention(context.clone(), stop_tasks.clone())),
+        ];
+        if let Some(tier) = &context.tier {
+            let manager = Arc::new(TierManager::new(context.clone(), tier.clone()));
+            tasks.push(tokio::spawn(manager.run(stop_tasks.clone())));
+        }
+        let (stop_serving, serving) = (CancellationToken::new(), TaskTracker::new());
+        let mut addresses = Vec::new();
+        for (name, listener) in listeners {
+            addresses.push(listener.local_addr()?);
+            let accepting = accept(context.clone(), listener, name, serving.clone(), stop_serving.clone());
+            serving.spawn(accepting);
+        }
+        let http_address = http_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        if let Some(listener) = http_listener {
+            tasks.push(tokio::spawn(http::serve(context.clone(), listener, stop_tasks.clone())));
+        }
+        Ok(Self { context, addresses, http_address, stop_serving, serving, stop_tasks, tasks })
+    }
+
+    /// Addresses of the client listeners, in the order of `listeners`.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// Stops cleanly: nothing that was acknowledged needs recovery at the next start.
+    pub async fn shutdown(self) {
+        self.stop_serving.cancel();
+        self.serving.close();
+        self.serving.wait().await;
+        self.context.groups.shutdown().await;
+        self.stop_tasks.cancel();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        if let Some(tier) = &self.context.tier {
+            tier.reader.cache.shutdown().await;
+        }
+        self.context.partitions.shutdown().await;
+        self.context.quorum.shutdown().await;
+    }
+}
+
+async fn bind_all(settings: &Settings) -> Result<Vec<(Arc<str>, TcpListener)>, StartError> {
+    let mut bound = Vec::new();
+    for endpoint in &settings.listeners {
+        let address = endpoint.bind_address();
+        let listener = TcpListener::bind(&address)
+            .await
+            .map_err(|source| StartError::Bind { property: "listeners", address, source })?;
+        bound.push((Arc::from(endpoint.name.as_str()), listener));
+    }
+    Ok(bound)
+}
+
+async fn bind_http(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = settings.http_listener.clone() else { return Ok(None) };
+    let bound = TcpListener::bind(&address).await;
+    bound.map(Some).map_err(|source| StartError::Bind {
+        property: "strandline.http.listener",
+        address,
+        source,
+    })
+}
+
+/// Endpoints for clients: as configured, with the bound port where 0 was asked for, and a host where none was given.
+fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Listener> {
+    settings
+        .advertised
+        .iter()
+        .map(|endpoint| {
+            let listener = bound.iter().find(|(name, _)| **name == *endpoint.name).map(|(_, l)| l);
+            let actual = listener.and_then(|l| l.local_addr().ok());
+            let port = if endpoint.port == 0 { actual.map_or(0, |a| a.port()) } else { endpoint.port };
+            let unspecified = endpoint.host.is_empty() || endpoint.host == "0.0.0.0" || endpoint.host == "::";
+            let host = if unspecified { host_name() } else { endpoint.host.clone() };
+            Listener {
+                name: endpoint.name.clone(),
+                host,
+                port,
+                security_protocol: "PLAINTEXT".into(),
+            }
+        })
+        .collect()
+}
+
+/// This machine's name if it resolves; else the loopback address.
+fn host_name() -> String {
+    use std::net::ToSocketAddrs;
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let resolves = (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.next().is_some());
+    if resolves { name } else { "127.0.0.1".into() }
+}
+
+async fn register(
+    settings: &Settings,
+    quorum: &Quorum,
+    log_dirs: &LogDirs,
+    advertised: &[Listener],
+) -> Result<(), StartError> {
+    let stored = settings.log_dirs.iter().find_map(|p| LogDir::stored_cluster_id(p));
+    let proposed = settings.cluster_id.clone().or(stored).unwrap_or_else(new_cluster_id);
+    let registration = Registration {
+        id: BrokerId(settings.node_id),
+        incarnation: Uuid::new_v4(),
+        rack: settings.rack.clone(),
+        listeners: advertised.to_vec(),
+        log_dirs: log_dirs.dirs.iter().map(|d| d.directory_id).collect(),
+        cluster_id: proposed.clone(),
+    };
+    let image = quorum
+        .decide(|image| Ok::<_, std::convert::Infallible>(register_broker(image, registration)))
+        .await
+        .map_err(|e| StartError::Register(e.to_string()))?;
+    let found = image.cluster_id.clone().unwrap_or_default();
+    if found != proposed {
+        return Err(StartError::Cluster { found, wanted: proposed });
+    }
+    for dir in &log_dirs.dirs {
+        dir.adopt_cluster_id(settings.node_id, &found)?;
+    }
+    Ok(())
+}
+
+/// Kafka's form: a random id in URL-safe base 64.
+fn new_cluster_id() -> String {
+    strandline_log::base64_id(Uuid::new_v4())
+}
+
+async fn open_tier(settings: &Settings, config: &BrokerConfig) -> Result<Option<Arc<Tier>>, StartError> {
+    let Some(remote) = &settings.remote else { return Ok(None) };
+    let store = RemoteStore::connect(remote).await?;
+    store.probe().await?;
+    Ok(Some(Arc::new(Tier::new(store, config, &settings.cache_dir)?)))
+}
+
+async fn accept(
+    context: Arc<BrokerContext>,
+    listener: TcpListener,
+    name: Arc<str>,
+    serving: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) if serving.len() < MAX_CONNECTIONS => {
+                serving.spawn(connection::serve(context.clone(), stream, address, name.clone(), stop.clone()));
+            }
+            Ok((_, address)) => tracing::warn!(%address, "too many connections; one was closed"),
+            Err(error) => {
+                // Out of descriptors, most likely: let some connections end.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Applies every image as it comes.
+async fn follow(context: Arc<BrokerContext>, stop: CancellationToken) {
+    let mut images = context.quorum.subscribe();
+    loop {
+        let image = images.borrow_and_update().clone();
+        follow_image(&context, image).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
+    let broker = ConfigResource::Broker(Some(BrokerId(context.node_id())));
+    let config = BrokerConfig {
+        file: context.settings.properties.clone(),
+        dynamic: image.configs(&broker).clone(),
+        dynamic_default: image.configs(&ConfigResource::Broker(None)).clone(),
+    };
+    context.config.store(Arc::new(config.clone()));
+    context.partitions.apply(image.clone(), config.clone()).await;
+    context.metrics.follow(image.topics().map(|t| (t.id.0, t.name.clone())));
+    let offsets: Vec<_> = context
+        .partitions
+        .all()
+        .into_iter()
+        .filter(|p| &*p.topic_partition.topic == OFFSETS_TOPIC)
+        .collect();
+    context.groups.follow(&offsets, &config);
+}
+
+async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
+    let mut timer = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        context.partitions.refresh_disk_space();
+        for partition in context.partitions.all() {
+            let view = partition.view();
+            let config = partition.config();
+            let unflushed = view.flushed_offset < view.log_end_offset && config.flush_ms < i64::MAX;
+            let active_is_old = view.active_bytes > 0;
+            if !unflushed && !active_is_old {
+                continue;
+            }
+            let rolled = partition.run(|owned| owned.log.roll_if_overdue(now_ms())).await;
+            if let Ok(Err(error)) = rolled {
+                tracing::error!(partition = %partition.topic_partition, %error, "a segment was not rolled");
+            }
+        }
+    }
+}
+
+async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
+    let mut timer = tokio::time::interval(CHECKPOINT_INTERVAL);
+    timer.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        let manager = context.partitions.clone();
+        let _ = tokio::task::spawn_blocking(move || manager.write_checkpoints()).await;
+    }
+}
+
+/// Retention of topics without a cold tier.
+async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
+    loop {
+        let interval = context.config().number("log.retention.check.interval.ms").max(1) as u64;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(interval)) => {}
+        }
+        for partition in context.partitions.all() {
+            let tiered = partition.config().remote_storage_enable
+                || context.quorum.image().remote_log(partition.id()).is_some();
+            if tiered || partition.is_offline() {
+                continue;
+            }
+            let _ = partition.run(|owned| owned.log.expire_producers(now_ms())).await;
+            if let Err(error) = apply_local_retention(&partition).await {
+                tracing::error!(partition = %partition.topic_partition, %error, "retention failed");
+            }
+        }
+    }
+}
+
+/// Deletes whole segments that `retention.*` no longer wants, of a partition that has no copies elsewhere.
+pub(crate) async fn apply_local_retention(partition: &Arc<Partition>) -> Result<(), String> {
+    let config = partition.config();
+    if !config.cleanup_policy.delete {
+        return Ok(());
+    }
+    let (retention_ms, retention_bytes) = (config.retention_ms, config.retention_bytes);
+    let applied = partition
+        .run(move |owned| {
+            let start = strandline_log::retention::new_log_start_offset(
+                &owned.log.sealed_ages(),
+                owned.log.active_bytes(),
+                retention_ms,
+                retention_bytes,
+                owned.log.high_watermark(),
+                now_ms(),
+            );
+            start.map_or(Ok(()), |to| owned.log.advance_log_start(to))
+        })
+        .await;
+    applied.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}

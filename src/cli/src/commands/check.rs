@@ -1,0 +1,61 @@
+//! `strandline check CONFIG`: every effective value with its source, and whether the bucket answers.
+
+use std::path::Path;
+
+use strandline_broker::settings::{Properties, PropertySource, Settings};
+use strandline_metadata::config::{BrokerConfig, ConfigSource};
+use strandline_tiering::store::RemoteStore;
+
+pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
+    let overrides = super::parse_overrides(overrides)?;
+    let properties =
+        Properties::load(Some(config), std::env::vars(), &overrides).map_err(|e| e.to_string())?;
+    for warning in &properties.warnings {
+        println!("warning: {warning}");
+    }
+    let settings = Settings::resolve(&properties).map_err(|e| e.to_string())?;
+    print_values(&properties);
+    for directory in &settings.log_dirs {
+        check_directory(directory)?;
+    }
+    match &settings.remote {
+        None => println!("cold tier: off (remote.log.storage.system.enable)"),
+        Some(remote) => {
+            let store = RemoteStore::connect(remote).await.map_err(|e| e.to_string())?;
+            store.probe().await.map_err(|e| e.to_string())?;
+            println!("cold tier: {} answers put, get, ranged get, list and delete", store.place());
+        }
+    }
+    println!("ok");
+    Ok(())
+}
+
+fn print_values(properties: &Properties) {
+    let config = BrokerConfig { file: properties.to_map(), ..BrokerConfig::default() };
+    for entry in config.describe_all() {
+        let source = match properties.values.get(&entry.def.name) {
+            Some((_, PropertySource::File)) => "file",
+            Some((_, PropertySource::Environment)) => "environment",
+            Some((_, PropertySource::Override)) => "override",
+            None if entry.source == ConfigSource::StaticBroker => "file, by another key",
+            None => "default",
+        };
+        let value = match entry.value {
+            Some(_) if entry.def.sensitive => "[hidden]".to_owned(),
+            Some(value) => value,
+            None => "null".to_owned(),
+        };
+        println!("{}={value} ({source})", entry.def.name);
+    }
+}
+
+/// A directory that can be written, or could be made.
+fn check_directory(directory: &Path) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("log.dirs: {}: {e}", directory.display());
+    let existing = directory.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
+    let probe = existing.join(format!(".strandline-check-{}", std::process::id()));
+    std::fs::write(&probe, b"probe").map_err(failed)?;
+    std::fs::remove_file(&probe).map_err(failed)?;
+    println!("log directory: {} can be written", directory.display());
+    Ok(())
+}

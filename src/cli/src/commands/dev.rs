@@ -1,0 +1,58 @@
+//! `strandline dev`: a broker for one developer, with short intervals so that the cold tier is seen at work.
+
+use std::path::Path;
+
+use strandline_broker::Broker;
+use strandline_broker::settings::{Properties, PropertySource};
+
+pub async fn run(listen: &str, http: &str, data: &Path, remote: Option<String>) -> Result<(), String> {
+    std::fs::create_dir_all(data).map_err(|e| format!("--data {}: {e}", data.display()))?;
+    let data = data.canonicalize().map_err(|e| format!("--data {}: {e}", data.display()))?;
+    let remote = remote.unwrap_or_else(|| format!("file://{}", data.join("remote").display()));
+    let mut properties = Properties::default();
+    let logs = data.join("log");
+    for (key, value) in [
+        ("node.id", "1"),
+        ("listeners", &format!("PLAINTEXT://{listen}")),
+        ("log.dirs", &logs.display().to_string()),
+        ("strandline.http.listener", http),
+        ("offsets.topic.replication.factor", "1"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("remote.log.storage.system.enable", "true"),
+        ("log.remote.storage.enable", "true"),
+        ("remote.log.manager.task.interval.ms", "1000"),
+        ("log.retention.check.interval.ms", "5000"),
+        ("strandline.remote.store.url", &remote),
+        ("strandline.remote.store.create.bucket", "true"),
+        ("strandline.remote.cache.dir", &data.join("remote-cache").display().to_string()),
+    ] {
+        properties.set(key.to_owned(), value.to_owned(), PropertySource::Override);
+    }
+    // Credentials and endpoint of an object store come from the environment here.
+    for (key, variable) in [
+        ("strandline.remote.store.endpoint", "KAFKA_STRANDLINE_REMOTE_STORE_ENDPOINT"),
+        ("strandline.remote.store.region", "KAFKA_STRANDLINE_REMOTE_STORE_REGION"),
+        ("strandline.remote.store.access.key.id", "KAFKA_STRANDLINE_REMOTE_STORE_ACCESS_KEY_ID"),
+        ("strandline.remote.store.secret.access.key", "KAFKA_STRANDLINE_REMOTE_STORE_SECRET_ACCESS_KEY"),
+    ] {
+        if let Ok(value) = std::env::var(variable) {
+            properties.set(key.to_owned(), value, PropertySource::Environment);
+        }
+    }
+    let settings = super::resolve(&properties)?;
+    let broker = Broker::start(settings).await.map_err(|e| e.to_string())?;
+    let address = broker.addresses()[0];
+    let http = broker.http_address().map(|a| a.to_string()).unwrap_or_default();
+    println!(
+        "strandline is ready: Kafka clients on {address}, http://{http}/metrics, data in {}\n\
+         The cold tier is {remote}; new topics use it.\n\n\
+         Try, in another terminal:\n\
+         \x20 kafka-topics.sh --bootstrap-server {address} --create --topic first\n\
+         \x20 kafka-console-producer.sh --bootstrap-server {address} --topic first\n\
+         \x20 kafka-console-consumer.sh --bootstrap-server {address} --topic first --from-beginning\n\
+         \x20 cargo run --release -- demo --bootstrap {address} --http {http}\n\
+         \x20 cargo run --release -- tier status --http {http}\n",
+        data.display()
+    );
+    super::serve(broker).await
+}

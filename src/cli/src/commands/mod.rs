@@ -1,0 +1,45 @@
+//! One file per command.
+
+pub mod check;
+pub mod demo;
+pub mod dev;
+pub mod health;
+pub mod server;
+pub mod tier_status;
+
+use strandline_broker::Broker;
+use strandline_broker::settings::{Properties, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// `KEY=VALUE` from the command line.
+fn parse_overrides(overrides: &[String]) -> Result<Vec<(String, String)>, String> {
+    overrides
+        .iter()
+        .map(|text| {
+            let (key, value) =
+                text.split_once('=').ok_or_else(|| format!("--override {text}: not KEY=VALUE"))?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+fn resolve(properties: &Properties) -> Result<Settings, String> {
+    for warning in &properties.warnings {
+        tracing::warn!("{warning}");
+    }
+    Settings::resolve(properties).map_err(|e| e.to_string())
+}
+
+/// Runs until SIGTERM or SIGINT, then stops cleanly.
+async fn serve(broker: Broker) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    broker.shutdown().await;
+    tracing::info!("stopped cleanly");
+    Ok(())
+}
