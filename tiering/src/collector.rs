@@ -42,7 +42,9 @@ pub struct SweepReport {
 pub enum SweepError {
     #[error("{0}")]
     Store(#[from] object_store::Error),
-    #[error("{orphans} of {objects} objects would be swept, more than the allowed share; nothing was deleted")]
+    #[error(
+        "{orphans} of {objects} objects would be swept, more than the allowed share; nothing was deleted"
+    )]
     TooMany { orphans: u64, objects: u64 },
 }
 
@@ -60,8 +62,12 @@ pub async fn sweep(
     let mut listing = store.reads.list(Some(&store.keys.all_segments()));
     while let Some(object) = listing.try_next().await? {
         report.objects += 1;
-        let Some(key) = store.keys.parse(&object.location) else { continue };
-        let age = now.duration_since(object.last_modified.into()).unwrap_or_default();
+        let Some(key) = store.keys.parse(&object.location) else {
+            continue;
+        };
+        let age = now
+            .duration_since(object.last_modified.into())
+            .unwrap_or_default();
         if !known.contains(&key.id) && age > rules.grace {
             report.orphans += 1;
             report.orphan_bytes += object.size;
@@ -72,7 +78,10 @@ pub async fn sweep(
         return Ok(report);
     }
     if report.orphans as f64 > report.objects as f64 * rules.max_share {
-        return Err(SweepError::TooMany { orphans: report.orphans, objects: report.objects });
+        return Err(SweepError::TooMany {
+            orphans: report.orphans,
+            objects: report.objects,
+        });
     }
     report.deleted = delete_all(store, orphans).await?;
     Ok(report)
@@ -84,8 +93,12 @@ pub async fn purge_topic(store: &RemoteStore, topic: TopicId) -> object_store::R
     // Listed again until nothing is left: an upload may have been finishing while the first listing ran.
     loop {
         let prefix = store.keys.topic(topic);
-        let objects: Vec<_> =
-            store.uploads.list(Some(&prefix)).map_ok(|object| object.location).try_collect().await?;
+        let objects: Vec<_> = store
+            .uploads
+            .list(Some(&prefix))
+            .map_ok(|object| object.location)
+            .try_collect()
+            .await?;
         if objects.is_empty() {
             return Ok(deleted);
         }
@@ -138,8 +151,11 @@ mod tests {
         (0..segments).map(|n| remote_segment(n, n + 1).id).collect()
     }
 
-    const RULES: SweepRules =
-        SweepRules { mode: SweepMode::Delete, grace: Duration::from_secs(60), max_share: 0.5 };
+    const RULES: SweepRules = SweepRules {
+        mode: SweepMode::Delete,
+        grace: Duration::from_secs(60),
+        max_share: 0.5,
+    };
 
     #[tokio::test]
     async fn orphans_go_after_the_grace_and_nothing_else() {
@@ -149,12 +165,25 @@ mod tests {
             let store = store.clone();
             async move { sweep(&store, &known(8), &rules, now).await }
         };
-        assert_eq!(swept(RULES, SystemTime::now()).await.unwrap().orphans, 0, "too young");
-        let dry = SweepRules { mode: SweepMode::DryRun, ..RULES };
+        assert_eq!(
+            swept(RULES, SystemTime::now()).await.unwrap().orphans,
+            0,
+            "too young"
+        );
+        let dry = SweepRules {
+            mode: SweepMode::DryRun,
+            ..RULES
+        };
         let report = swept(dry, later).await.unwrap();
         assert_eq!((report.objects, report.orphans, report.deleted), (20, 4, 0));
-        let strict = SweepRules { max_share: 0.1, ..RULES };
-        assert!(matches!(swept(strict, later).await, Err(SweepError::TooMany { .. })));
+        let strict = SweepRules {
+            max_share: 0.1,
+            ..RULES
+        };
+        assert!(matches!(
+            swept(strict, later).await,
+            Err(SweepError::TooMany { .. })
+        ));
         assert_eq!(swept(RULES, later).await.unwrap().deleted, 4);
         assert_eq!(swept(RULES, later).await.unwrap().objects, 16);
     }

@@ -32,7 +32,10 @@ impl CachedCredentials {
     }
 
     fn new(provider: SharedCredentialsProvider) -> Self {
-        Self { provider, cached: Mutex::new(None) }
+        Self {
+            provider,
+            cached: Mutex::new(None),
+        }
     }
 }
 
@@ -62,7 +65,10 @@ impl CredentialProvider for CachedCredentials {
             // A renewal that fails early leaves the old credentials good until they really expire.
             Err(error) => match cached.as_ref() {
                 Some((credential, Some(expiry))) if *expiry > now => Ok(credential.clone()),
-                _ => Err(object_store::Error::Generic { store: "S3 credentials", source: Box::new(error) }),
+                _ => Err(object_store::Error::Generic {
+                    store: "S3 credentials",
+                    source: Box::new(error),
+                }),
             },
         }
     }
@@ -90,13 +96,22 @@ mod tests {
         {
             let n = self.asked.fetch_add(1, Ordering::SeqCst);
             let expiry = SystemTime::now() + self.lifetime;
-            future::ProvideCredentials::ready(Ok(Credentials::new(format!("k{n}"), "s", None, Some(expiry), "test")))
+            future::ProvideCredentials::ready(Ok(Credentials::new(
+                format!("k{n}"),
+                "s",
+                None,
+                Some(expiry),
+                "test",
+            )))
         }
     }
 
     async fn asked_for_two(lifetime: Duration) -> usize {
         let asked = Arc::new(AtomicUsize::new(0));
-        let provider = Counting { asked: asked.clone(), lifetime };
+        let provider = Counting {
+            asked: asked.clone(),
+            lifetime,
+        };
         let cached = CachedCredentials::new(SharedCredentialsProvider::new(provider));
         cached.get_credential().await.unwrap();
         cached.get_credential().await.unwrap();

@@ -4,7 +4,9 @@
 //! which spreads the load over the store's partitions; the charset is `[0-9a-z./-]`.
 
 use object_store::path::Path;
-use strandline_types::{LeaderEpoch, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, TopicId, TopicIdPartition};
+use strandline_types::{
+    LeaderEpoch, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, TopicId, TopicIdPartition,
+};
 use uuid::Uuid;
 
 const SEGMENTS: &str = "segments";
@@ -36,7 +38,9 @@ pub struct ParsedKey {
 
 impl KeySpace {
     pub fn new(prefix: &str) -> Self {
-        Self { prefix: Path::from(prefix) }
+        Self {
+            prefix: Path::from(prefix),
+        }
     }
 
     pub fn object(&self, segment: &RemoteLogSegmentMetadata, kind: ObjectKind) -> Path {
@@ -48,7 +52,9 @@ impl KeySpace {
             "{:020}-{}-{}.{extension}",
             segment.base_offset, segment.leader_epoch, segment.id
         );
-        self.topic(segment.partition.topic_id).join(segment.partition.partition.to_string()).join(name)
+        self.topic(segment.partition.topic_id)
+            .join(segment.partition.partition.to_string())
+            .join(name)
     }
 
     /// Prefix of everything that belongs to a topic.
@@ -63,7 +69,10 @@ impl KeySpace {
 
     /// A name for a probe object that no segment can have.
     pub fn probe(&self) -> Path {
-        self.prefix.clone().join("probe").join(Uuid::new_v4().simple().to_string())
+        self.prefix
+            .clone()
+            .join("probe")
+            .join(Uuid::new_v4().simple().to_string())
     }
 
     /// Reads a key; `None` for names that this version did not make.
@@ -82,8 +91,17 @@ impl KeySpace {
             "side" => ObjectKind::Side,
             _ => return None,
         };
-        let partition = TopicIdPartition { topic_id, partition };
-        parts.next().is_none().then_some(ParsedKey { partition, base_offset, leader_epoch, id, kind })
+        let partition = TopicIdPartition {
+            topic_id,
+            partition,
+        };
+        parts.next().is_none().then_some(ParsedKey {
+            partition,
+            base_offset,
+            leader_epoch,
+            id,
+            kind,
+        })
     }
 }
 
@@ -99,7 +117,10 @@ mod tests {
         for kind in [ObjectKind::Log, ObjectKind::Side] {
             let parsed = keys.parse(&keys.object(&segment, kind)).unwrap();
             assert_eq!((parsed.id, parsed.kind), (segment.id, kind));
-            assert_eq!((parsed.partition, parsed.base_offset), (segment.partition, 1234));
+            assert_eq!(
+                (parsed.partition, parsed.base_offset),
+                (segment.partition, 1234)
+            );
         }
         for foreign in ["a/b/segments/x/0/1-2-3.log", "c/segments", "a/b/probe/123"] {
             assert_eq!(keys.parse(&Path::from(foreign)), None, "{foreign}");

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 /// A kind of request, by how stores bill it: the first five are PUT class.
@@ -114,7 +114,12 @@ impl fmt::Display for MeteredStore {
 
 #[async_trait]
 impl ObjectStore for MeteredStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         let bytes = payload.content_length() as u64;
         let result = self.inner.put_opts(location, payload, options).await;
         self.meter.count(Operation::Put, bytes, &result);
@@ -129,7 +134,10 @@ impl ObjectStore for MeteredStore {
         let result = self.inner.put_multipart_opts(location, options).await;
         self.meter.count(Operation::CreateMultipart, 0, &result);
         let inner = result?;
-        Ok(Box::new(MeteredUpload { inner, meter: self.meter.clone() }))
+        Ok(Box::new(MeteredUpload {
+            inner,
+            meter: self.meter.clone(),
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -141,7 +149,9 @@ impl ObjectStore for MeteredStore {
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let result = self.inner.get_ranges(location, ranges).await;
-        let bytes = result.as_ref().map_or(0, |r| r.iter().map(|b| b.len() as u64).sum());
+        let bytes = result
+            .as_ref()
+            .map_or(0, |r| r.iter().map(|b| b.len() as u64).sum());
         self.meter.count(Operation::Get, bytes, &result);
         result
     }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use strandline_types::{
-    EpochStart, LeaderEpoch, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState, TimestampMs,
+    EpochStart, LeaderEpoch, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata,
+    RemoteLogSegmentState, TimestampMs,
 };
 
 /// A sealed local segment, as far as plans look at it.
@@ -67,7 +68,10 @@ pub fn plan_copy(
             // Copies are made in order without a gap.
             break;
         }
-        plans.push(CopyPlan { base_offset: segment.base_offset, end_offset: segment.end_offset });
+        plans.push(CopyPlan {
+            base_offset: segment.base_offset,
+            end_offset: segment.end_offset,
+        });
     }
     plans
 }
@@ -126,9 +130,12 @@ pub fn plan_total_retention(
     for segment in readable {
         let newest = segment.max_timestamp_ms;
         // Without a usable timestamp, or with one from the future, age is counted from when the copy was made.
-        let newest = if (0..=now_ms).contains(&newest) { newest } else { segment.event_timestamp_ms };
-        let expired =
-            rules.retention_ms >= 0 && now_ms.saturating_sub(newest) > rules.retention_ms;
+        let newest = if (0..=now_ms).contains(&newest) {
+            newest
+        } else {
+            segment.event_timestamp_ms
+        };
+        let expired = rules.retention_ms >= 0 && now_ms.saturating_sub(newest) > rules.retention_ms;
         let surplus = rules.retention_bytes >= 0
             && total.saturating_sub(segment.log_bytes) >= rules.retention_bytes as u64;
         if segment.end_offset > start && !expired && !surplus {
@@ -148,7 +155,9 @@ pub fn abandoned_copies<'a>(
     running: &BTreeMap<RemoteLogSegmentId, Offset>,
 ) -> Vec<RemoteLogSegmentId> {
     segments
-        .filter(|s| s.state == RemoteLogSegmentState::CopySegmentStarted && !running.contains_key(&s.id))
+        .filter(|s| {
+            s.state == RemoteLogSegmentState::CopySegmentStarted && !running.contains_key(&s.id)
+        })
         .map(|s| s.id)
         .collect()
 }
@@ -165,11 +174,17 @@ pub fn is_within_lineage(
     }
     let end_of = |epoch: LeaderEpoch| {
         let at = lineage.iter().position(|e| e.epoch == epoch)?;
-        Some(lineage.get(at + 1).map_or(log_end_offset, |next| next.start_offset))
+        Some(
+            lineage
+                .get(at + 1)
+                .map_or(log_end_offset, |next| next.start_offset),
+        )
     };
     let epochs = &segment.segment_leader_epochs;
     epochs.iter().enumerate().all(|(i, entry)| {
-        let ends = epochs.get(i + 1).map_or(segment.end_offset, |next| next.start_offset);
+        let ends = epochs
+            .get(i + 1)
+            .map_or(segment.end_offset, |next| next.start_offset);
         end_of(entry.epoch).is_some_and(|lineage_end| ends <= lineage_end)
     })
 }
@@ -181,17 +196,26 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) fn remote_segment(base_offset: Offset, end_offset: Offset) -> RemoteLogSegmentMetadata {
+    pub(crate) fn remote_segment(
+        base_offset: Offset,
+        end_offset: Offset,
+    ) -> RemoteLogSegmentMetadata {
         RemoteLogSegmentMetadata {
             id: RemoteLogSegmentId(Uuid::from_u128(base_offset as u128)),
-            partition: TopicIdPartition { topic_id: TopicId(Uuid::from_u128(77)), partition: 3 },
+            partition: TopicIdPartition {
+                topic_id: TopicId(Uuid::from_u128(77)),
+                partition: 3,
+            },
             base_offset,
             end_offset,
             max_timestamp_ms: end_offset * 10,
             broker_id: BrokerId(1),
             leader_epoch: LeaderEpoch(0),
             event_timestamp_ms: 0,
-            segment_leader_epochs: vec![EpochStart { epoch: LeaderEpoch(0), start_offset: 0 }],
+            segment_leader_epochs: vec![EpochStart {
+                epoch: LeaderEpoch(0),
+                start_offset: 0,
+            }],
             log_bytes: 100,
             log_crc32c: 0,
             side_bytes: 0,
@@ -232,64 +256,194 @@ pub(crate) mod tests {
         assert_eq!(bases(9, 100, RULES), [10, 20]);
         assert_eq!(bases(-1, 25, RULES), [0, 10]);
         assert_eq!(bases(29, 100, RULES), Vec::<i64>::new());
-        assert!(bases(-1, 100, TierRules { copy_disabled: true, ..RULES }).is_empty());
-        assert_eq!(bases(-1, 100, TierRules { copy_lag_ms: 150, ..RULES }), [0]);
-        assert_eq!(bases(-1, 100, TierRules { copy_lag_bytes: 150, ..RULES }), [0, 10]);
-        assert!(bases(-1, 100, TierRules { copy_lag_ms: -1, ..RULES }).is_empty());
+        assert!(
+            bases(
+                -1,
+                100,
+                TierRules {
+                    copy_disabled: true,
+                    ..RULES
+                }
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            bases(
+                -1,
+                100,
+                TierRules {
+                    copy_lag_ms: 150,
+                    ..RULES
+                }
+            ),
+            [0]
+        );
+        assert_eq!(
+            bases(
+                -1,
+                100,
+                TierRules {
+                    copy_lag_bytes: 150,
+                    ..RULES
+                }
+            ),
+            [0, 10]
+        );
+        assert!(
+            bases(
+                -1,
+                100,
+                TierRules {
+                    copy_lag_ms: -1,
+                    ..RULES
+                }
+            )
+            .is_empty()
+        );
     }
 
     #[test]
     fn local_segments_go_only_when_copied_and_the_unknown_blocks_everything() {
         let sealed = [local(0), local(1), local(2)];
-        let plan = |highest, rules: TierRules| plan_local_retention(&sealed, 50, highest, &rules, 300);
-        let none = TierRules { local_retention_bytes: 0, ..RULES };
+        let plan =
+            |highest, rules: TierRules| plan_local_retention(&sealed, 50, highest, &rules, 300);
+        let none = TierRules {
+            local_retention_bytes: 0,
+            ..RULES
+        };
         assert_eq!(plan(Some(29), none), Some(30));
         assert_eq!(plan(Some(15), none), Some(10));
         assert_eq!(plan(Some(-1), none), None);
         assert_eq!(plan(None, none), None);
         assert_eq!(plan(Some(29), RULES), None);
-        assert_eq!(plan(Some(29), TierRules { local_retention_ms: 150, ..RULES }), Some(10));
-        assert_eq!(plan(Some(29), TierRules { local_retention_bytes: 200, ..RULES }), Some(10));
+        assert_eq!(
+            plan(
+                Some(29),
+                TierRules {
+                    local_retention_ms: 150,
+                    ..RULES
+                }
+            ),
+            Some(10)
+        );
+        assert_eq!(
+            plan(
+                Some(29),
+                TierRules {
+                    local_retention_bytes: 200,
+                    ..RULES
+                }
+            ),
+            Some(10)
+        );
     }
 
     #[test]
     fn total_retention_counts_each_byte_once_and_removes_what_is_below_the_log_start() {
-        let all = [remote_segment(0, 10), remote_segment(10, 20), remote_segment(20, 30)];
+        let all = [
+            remote_segment(0, 10),
+            remote_segment(10, 20),
+            remote_segment(20, 30),
+        ];
         let segments: Vec<_> = all.iter().collect();
         let plan = |start, rules: TierRules| {
             let plan = plan_total_retention(&segments, 150, start, &rules, 300);
             (plan.new_log_start_offset, plan.delete.len())
         };
         assert_eq!(plan(0, RULES), (None, 0));
-        assert_eq!(plan(0, TierRules { retention_ms: 150, ..RULES }), (Some(10), 1));
-        assert_eq!(plan(0, TierRules { retention_bytes: 450, ..RULES }), (None, 0));
-        assert_eq!(plan(0, TierRules { retention_bytes: 350, ..RULES }), (Some(10), 1));
-        assert_eq!(plan(0, TierRules { retention_bytes: 0, ..RULES }), (Some(30), 3));
+        assert_eq!(
+            plan(
+                0,
+                TierRules {
+                    retention_ms: 150,
+                    ..RULES
+                }
+            ),
+            (Some(10), 1)
+        );
+        assert_eq!(
+            plan(
+                0,
+                TierRules {
+                    retention_bytes: 450,
+                    ..RULES
+                }
+            ),
+            (None, 0)
+        );
+        assert_eq!(
+            plan(
+                0,
+                TierRules {
+                    retention_bytes: 350,
+                    ..RULES
+                }
+            ),
+            (Some(10), 1)
+        );
+        assert_eq!(
+            plan(
+                0,
+                TierRules {
+                    retention_bytes: 0,
+                    ..RULES
+                }
+            ),
+            (Some(30), 3)
+        );
         assert_eq!(plan(20, RULES), (None, 2));
         assert_eq!(plan(15, RULES), (None, 1));
     }
 
     #[test]
     fn a_timestamp_from_the_future_ages_from_the_copy() {
-        let future = RemoteLogSegmentMetadata { max_timestamp_ms: i64::MAX, ..remote_segment(0, 10) };
-        let rules = TierRules { retention_ms: 100, ..RULES };
-        assert_eq!(plan_total_retention(&[&future], 0, 0, &rules, 300).delete.len(), 1);
+        let future = RemoteLogSegmentMetadata {
+            max_timestamp_ms: i64::MAX,
+            ..remote_segment(0, 10)
+        };
+        let rules = TierRules {
+            retention_ms: 100,
+            ..RULES
+        };
+        assert_eq!(
+            plan_total_retention(&[&future], 0, 0, &rules, 300)
+                .delete
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn segments_of_a_lost_epoch_are_outside_the_lineage() {
-        let lineage =
-            |entries: &[(i32, i64)]| -> Vec<EpochStart> {
-                entries
-                    .iter()
-                    .map(|(e, o)| EpochStart { epoch: LeaderEpoch(*e), start_offset: *o })
-                    .collect()
-            };
+        let lineage = |entries: &[(i32, i64)]| -> Vec<EpochStart> {
+            entries
+                .iter()
+                .map(|(e, o)| EpochStart {
+                    epoch: LeaderEpoch(*e),
+                    start_offset: *o,
+                })
+                .collect()
+        };
         let mut segment = remote_segment(10, 20);
         segment.segment_leader_epochs = lineage(&[(0, 10), (1, 15)]);
-        assert!(is_within_lineage(&segment, &lineage(&[(0, 0), (1, 15), (2, 40)]), 50));
-        assert!(!is_within_lineage(&segment, &lineage(&[(0, 0), (2, 12)]), 50), "epoch 1 was lost");
-        assert!(!is_within_lineage(&segment, &lineage(&[(0, 0), (1, 15), (2, 18)]), 50));
-        assert!(!is_within_lineage(&segment, &lineage(&[(0, 0), (1, 15)]), 19));
+        assert!(is_within_lineage(
+            &segment,
+            &lineage(&[(0, 0), (1, 15), (2, 40)]),
+            50
+        ));
+        assert!(
+            !is_within_lineage(&segment, &lineage(&[(0, 0), (2, 12)]), 50),
+            "epoch 1 was lost"
+        );
+        assert!(!is_within_lineage(
+            &segment,
+            &lineage(&[(0, 0), (1, 15), (2, 18)]),
+            50
+        ));
+        assert!(!is_within_lineage(
+            &segment,
+            &lineage(&[(0, 0), (1, 15)]),
+            19
+        ));
     }
 }

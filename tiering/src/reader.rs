@@ -65,7 +65,10 @@ impl RemoteReader {
         let open = self.open(segment).await?;
         let from = open.side.position_for(segment.base_offset, offset);
         let Some((start, first)) = open.find(from, |b| b.last_offset >= offset).await? else {
-            return Ok(RemoteRecords { next_offset: segment.end_offset, ..RemoteRecords::default() });
+            return Ok(RemoteRecords {
+                next_offset: segment.end_offset,
+                ..RemoteRecords::default()
+            });
         };
         let mut end = start + first.size;
         let mut last = first;
@@ -78,7 +81,11 @@ impl RemoteReader {
         }
         let slices = open.slices(start, end).await?;
         self.fetch_ahead(&open, end, next).await;
-        Ok(RemoteRecords { slices, bytes: (end - start) as usize, next_offset: last.last_offset + 1 })
+        Ok(RemoteRecords {
+            slices,
+            bytes: (end - start) as usize,
+            next_offset: last.last_offset + 1,
+        })
     }
 
     /// The bytes of the first batch at or after `from` that may hold a record with `timestamp_ms` or later.
@@ -89,12 +96,19 @@ impl RemoteReader {
         from: Offset,
     ) -> Result<Option<Bytes>, FetchError> {
         let open = self.open(segment).await?;
-        let scan_from = open.side.offset_for_timestamp(segment.base_offset, timestamp_ms).max(from);
+        let scan_from = open
+            .side
+            .offset_for_timestamp(segment.base_offset, timestamp_ms)
+            .max(from);
         let position = open.side.position_for(segment.base_offset, scan_from);
         let found = open
-            .find(position, |b| b.max_timestamp_ms >= timestamp_ms && b.last_offset >= from)
+            .find(position, |b| {
+                b.max_timestamp_ms >= timestamp_ms && b.last_offset >= from
+            })
             .await?;
-        let Some((position, batch)) = found else { return Ok(None) };
+        let Some((position, batch)) = found else {
+            return Ok(None);
+        };
         let mut whole = BytesMut::with_capacity(batch.size as usize);
         for slice in open.slices(position, position + batch.size).await? {
             whole.extend_from_slice(&slice);
@@ -102,9 +116,16 @@ impl RemoteReader {
         Ok(Some(whole.freeze()))
     }
 
-    async fn open<'a>(&'a self, segment: &'a RemoteLogSegmentMetadata) -> Result<Open<'a>, FetchError> {
+    async fn open<'a>(
+        &'a self,
+        segment: &'a RemoteLogSegmentMetadata,
+    ) -> Result<Open<'a>, FetchError> {
         let side = self.cache.side(segment).await?;
-        Ok(Open { reader: self, segment, side })
+        Ok(Open {
+            reader: self,
+            segment,
+            side,
+        })
     }
 
     /// Begins the loads that a sequential reader needs next, over the segment's border too.
@@ -169,7 +190,10 @@ impl Open<'_> {
             (self.reader.decode)(&header)
         };
         // The chunk's checksum held, so a header that does not decode means that the segment was copied damaged.
-        let out_of_bounds = || FetchError::OutOfBounds { key: self.segment.id.to_string(), position };
+        let out_of_bounds = || FetchError::OutOfBounds {
+            key: self.segment.id.to_string(),
+            position,
+        };
         let batch = decoded.ok_or_else(out_of_bounds)?;
         if position + batch.size > self.segment.log_bytes {
             return Err(out_of_bounds());
@@ -178,7 +202,10 @@ impl Open<'_> {
     }
 
     async fn chunk(&self, chunk: u64) -> Result<Bytes, FetchError> {
-        self.reader.cache.chunk(self.segment, &self.side, chunk).await
+        self.reader
+            .cache
+            .chunk(self.segment, &self.side, chunk)
+            .await
     }
 
     /// `[start, end)` as slices of chunks. All chunks are asked for before the first is waited for.

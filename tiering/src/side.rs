@@ -35,8 +35,15 @@ pub enum SectionKind {
 /// Bytes that are not this segment's side object.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SideError {
-    #[error("the side object is {found} bytes with crc {found_crc:#010x}, recorded are {wanted} with {wanted_crc:#010x}")]
-    Checksum { found: u64, found_crc: u32, wanted: u64, wanted_crc: u32 },
+    #[error(
+        "the side object is {found} bytes with crc {found_crc:#010x}, recorded are {wanted} with {wanted_crc:#010x}"
+    )]
+    Checksum {
+        found: u64,
+        found_crc: u32,
+        wanted: u64,
+        wanted_crc: u32,
+    },
     #[error("not a side object of a version that this broker knows")]
     Format,
     #[error("section {0} is missing or damaged")]
@@ -87,7 +94,12 @@ impl SideObject {
     pub fn decode(object: &Bytes, wanted: u64, wanted_crc: u32) -> Result<Self, SideError> {
         let (found, found_crc) = (object.len() as u64, crc32c(object));
         if (found, found_crc) != (wanted, wanted_crc) {
-            return Err(SideError::Checksum { found, found_crc, wanted, wanted_crc });
+            return Err(SideError::Checksum {
+                found,
+                found_crc,
+                wanted,
+                wanted_crc,
+            });
         }
         let mut header = &object[..];
         if header.len() < 12 || &header[..8] != MAGIC {
@@ -101,15 +113,24 @@ impl SideObject {
         let mut sections = Vec::with_capacity(count);
         for _ in 0..count {
             let kind = header.get_u32();
-            let (offset, length, crc) =
-                (header.get_u32() as usize, header.get_u32() as usize, header.get_u32());
-            let inside = offset.checked_add(length).is_some_and(|end| end <= object.len());
+            let (offset, length, crc) = (
+                header.get_u32() as usize,
+                header.get_u32() as usize,
+                header.get_u32(),
+            );
+            let inside = offset
+                .checked_add(length)
+                .is_some_and(|end| end <= object.len());
             if !inside || crc32c(&object[offset..offset + length]) != crc {
                 return Err(SideError::Section(kind));
             }
             sections.push((kind, object.slice(offset..offset + length)));
         }
-        let mut side = Self { sections, chunk_bytes: 0, chunk_checksums: Vec::new() };
+        let mut side = Self {
+            sections,
+            chunk_bytes: 0,
+            chunk_checksums: Vec::new(),
+        };
         let missing = SideError::Section(SectionKind::ChunkChecksums as u32);
         let mut chunks = side.section(SectionKind::ChunkChecksums).ok_or(missing)?;
         if chunks.len() < 4 || !chunks.len().is_multiple_of(4) {
@@ -126,7 +147,10 @@ impl SideObject {
     }
 
     pub fn section(&self, kind: SectionKind) -> Option<Bytes> {
-        self.sections.iter().find(|(k, _)| *k == kind as u32).map(|(_, bytes)| bytes.clone())
+        self.sections
+            .iter()
+            .find(|(k, _)| *k == kind as u32)
+            .map(|(_, bytes)| bytes.clone())
     }
 
     pub fn chunk_checksum(&self, chunk: u64) -> Option<u32> {
@@ -135,7 +159,9 @@ impl SideObject {
 
     /// Bytes that this takes in memory.
     pub fn weight(&self) -> usize {
-        self.sections.iter().map(|(_, b)| b.len()).sum::<usize>() + self.chunk_checksums.len() * 4 + 200
+        self.sections.iter().map(|(_, b)| b.len()).sum::<usize>()
+            + self.chunk_checksums.len() * 4
+            + 200
     }
 
     /// Position at or before the batch that holds `offset` (Kafka's `.index`: pairs of relative offset and position).
@@ -144,7 +170,9 @@ impl SideObject {
         let relative = (offset - base_offset).clamp(0, i64::from(u32::MAX)) as u32;
         let entry = |i: usize| (&index[i * 8..i * 8 + 8]).get_u32();
         let after = partition_point(index.len() / 8, |i| entry(i) <= relative);
-        after.checked_sub(1).map_or(0, |i| u64::from((&index[i * 8 + 4..i * 8 + 8]).get_u32()))
+        after
+            .checked_sub(1)
+            .map_or(0, |i| u64::from((&index[i * 8 + 4..i * 8 + 8]).get_u32()))
     }
 
     /// Offset from which a scan for `timestamp_ms` must begin (Kafka's `.timeindex`).
@@ -152,7 +180,9 @@ impl SideObject {
         let index = self.section(SectionKind::TimeIndex).unwrap_or_default();
         let timestamp = |i: usize| (&index[i * 12..i * 12 + 8]).get_i64();
         let after = partition_point(index.len() / 12, |i| timestamp(i) < timestamp_ms);
-        let relative = after.checked_sub(1).map_or(0, |i| (&index[i * 12 + 8..i * 12 + 12]).get_u32());
+        let relative = after
+            .checked_sub(1)
+            .map_or(0, |i| (&index[i * 12 + 8..i * 12 + 12]).get_u32());
         base_offset + i64::from(relative)
     }
 }
@@ -176,9 +206,15 @@ mod tests {
     use super::*;
 
     fn object() -> Bytes {
-        let index: Vec<u8> =
-            (1..=5u32).flat_map(|i| [(i * 10).to_be_bytes(), (i * 1000).to_be_bytes()].concat()).collect();
-        let checksums = [&8u32.to_be_bytes()[..], &1u32.to_be_bytes(), &2u32.to_be_bytes()].concat();
+        let index: Vec<u8> = (1..=5u32)
+            .flat_map(|i| [(i * 10).to_be_bytes(), (i * 1000).to_be_bytes()].concat())
+            .collect();
+        let checksums = [
+            &8u32.to_be_bytes()[..],
+            &1u32.to_be_bytes(),
+            &2u32.to_be_bytes(),
+        ]
+        .concat();
         SideBuilder::default()
             .section(SectionKind::OffsetIndex, index)
             .section(SectionKind::TransactionIndex, Bytes::new())
@@ -190,11 +226,21 @@ mod tests {
     fn sections_come_back_and_indexes_answer() {
         let bytes = object();
         let side = SideObject::decode(&bytes, bytes.len() as u64, crc32c(&bytes)).unwrap();
-        assert_eq!((side.chunk_bytes, side.chunk_checksum(1), side.chunk_checksum(2)), (8, Some(2), None));
+        assert_eq!(
+            (
+                side.chunk_bytes,
+                side.chunk_checksum(1),
+                side.chunk_checksum(2)
+            ),
+            (8, Some(2), None)
+        );
         assert_eq!(side.position_for(100, 109), 0);
         assert_eq!(side.position_for(100, 110), 1000);
         assert_eq!(side.position_for(100, 999), 5000);
-        assert_eq!(side.section(SectionKind::TransactionIndex), Some(Bytes::new()));
+        assert_eq!(
+            side.section(SectionKind::TransactionIndex),
+            Some(Bytes::new())
+        );
         assert_eq!(side.section(SectionKind::TimeIndex), None);
     }
 
@@ -212,7 +258,10 @@ mod tests {
 
     #[test]
     fn a_side_object_with_a_fitting_checksum_but_foreign_content_is_refused() {
-        for bytes in [Bytes::from_static(b"STRSIDE2\0\0\0\0"), Bytes::from_static(b"STRSIDE1\xff\xff\xff\xff")] {
+        for bytes in [
+            Bytes::from_static(b"STRSIDE2\0\0\0\0"),
+            Bytes::from_static(b"STRSIDE1\xff\xff\xff\xff"),
+        ] {
             let decoded = SideObject::decode(&bytes, bytes.len() as u64, crc32c(&bytes));
             assert_eq!(decoded.unwrap_err(), SideError::Format);
         }

@@ -43,10 +43,20 @@ pub struct RemoteStoreConfig {
 pub enum StoreError {
     #[error("strandline.remote.store.url: {0}")]
     Url(String),
-    #[error("strandline.remote.store.url: {url}: this build has no support for {scheme}:// (feature `{feature}`)")]
-    Unsupported { url: String, scheme: String, feature: &'static str },
+    #[error(
+        "strandline.remote.store.url: {url}: this build has no support for {scheme}:// (feature `{feature}`)"
+    )]
+    Unsupported {
+        url: String,
+        scheme: String,
+        feature: &'static str,
+    },
     #[error("{call} failed at {place}: {reason}")]
-    Call { call: &'static str, place: String, reason: String },
+    Call {
+        call: &'static str,
+        place: String,
+        reason: String,
+    },
 }
 
 /// The bucket, as the rest of this crate uses it.
@@ -73,8 +83,11 @@ const UPLOADS: Timeouts = Timeouts {
     retries: 6,
     retry_for: Duration::from_secs(240),
 };
-const READS: Timeouts =
-    Timeouts { request: Duration::from_secs(15), retries: 3, retry_for: Duration::from_secs(10) };
+const READS: Timeouts = Timeouts {
+    request: Duration::from_secs(15),
+    retries: 3,
+    retry_for: Duration::from_secs(10),
+};
 
 impl Timeouts {
     fn retry(&self) -> RetryConfig {
@@ -99,7 +112,9 @@ impl Timeouts {
 
 fn split_url(url: &str) -> Result<(&str, &str), StoreError> {
     url.split_once("://").ok_or_else(|| {
-        StoreError::Url(format!("{url} is no URL: use s3://bucket/prefix, file:///dir or memory://"))
+        StoreError::Url(format!(
+            "{url} is no URL: use s3://bucket/prefix, file:///dir or memory://"
+        ))
     })
 }
 
@@ -117,22 +132,36 @@ impl RemoteStore {
             "s3" | "s3a" => Self::connect_s3(config, rest, meter).await,
             "file" => {
                 let directory = std::path::Path::new(rest);
-                let failed = |e: &dyn fmt::Display| {
-                    StoreError::Url(format!("{}: {e}", directory.display()))
-                };
+                let failed =
+                    |e: &dyn fmt::Display| StoreError::Url(format!("{}: {e}", directory.display()));
                 std::fs::create_dir_all(directory).map_err(|e| failed(&e))?;
                 let store = LocalFileSystem::new_with_prefix(directory).map_err(|e| failed(&e))?;
                 let store: Arc<dyn ObjectStore> =
                     Arc::new(store.with_automatic_cleanup(true).with_fsync(true));
-                Ok(Self::over(store.clone(), store, "", config.url.clone(), meter))
+                Ok(Self::over(
+                    store.clone(),
+                    store,
+                    "",
+                    config.url.clone(),
+                    meter,
+                ))
             }
             "memory" => {
                 let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-                Ok(Self::over(store.clone(), store, rest, config.url.clone(), meter))
+                Ok(Self::over(
+                    store.clone(),
+                    store,
+                    rest,
+                    config.url.clone(),
+                    meter,
+                ))
             }
             "gs" => Self::connect_google(config, rest, meter),
             "az" => Self::connect_azure(config, rest, meter),
-            other => Err(StoreError::Url(format!("{}: unknown scheme {other}://", config.url))),
+            other => Err(StoreError::Url(format!(
+                "{}: unknown scheme {other}://",
+                config.url
+            ))),
         }
     }
 
@@ -167,12 +196,16 @@ impl RemoteStore {
             (None, None) => CachedCredentials::from_environment().await.map(Arc::new),
             _ => {
                 return Err(StoreError::Url(
-                    "strandline.remote.store.access.key.id and .secret.access.key go together".into(),
+                    "strandline.remote.store.access.key.id and .secret.access.key go together"
+                        .into(),
                 ));
             }
         };
         let client = |timeouts: &Timeouts| -> Result<AmazonS3, StoreError> {
-            let allow_http = config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+            let allow_http = config
+                .endpoint
+                .as_deref()
+                .is_some_and(|e| e.starts_with("http://"));
             let mut builder = AmazonS3Builder::from_env()
                 .with_bucket_name(bucket)
                 .with_region(config.region.clone().unwrap_or_else(|| "us-east-1".into()))
@@ -181,14 +214,20 @@ impl RemoteStore {
                 // Our own CRC-32C guards every byte; hashing plain-HTTP payloads again only costs CPU.
                 .with_unsigned_payload(true);
             if let Some(endpoint) = &config.endpoint {
-                builder = builder.with_endpoint(endpoint).with_virtual_hosted_style_request(false);
+                builder = builder
+                    .with_endpoint(endpoint)
+                    .with_virtual_hosted_style_request(false);
             }
             if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
-                builder = builder.with_access_key_id(id).with_secret_access_key(&secret.0);
+                builder = builder
+                    .with_access_key_id(id)
+                    .with_secret_access_key(&secret.0);
             } else if let Some(credentials) = &credentials {
                 builder = builder.with_credentials(credentials.clone());
             }
-            builder.build().map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+            builder
+                .build()
+                .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
         };
         let uploads = client(&UPLOADS)?;
         let place = match &config.endpoint {
@@ -199,7 +238,13 @@ impl RemoteStore {
             create_bucket(&uploads, &place).await?;
         }
         let reads = client(&READS)?;
-        Ok(Self::over(Arc::new(uploads), Arc::new(reads), prefix, place, meter))
+        Ok(Self::over(
+            Arc::new(uploads),
+            Arc::new(reads),
+            prefix,
+            place,
+            meter,
+        ))
     }
 
     #[cfg(feature = "gcp")]
@@ -218,12 +263,26 @@ impl RemoteStore {
                 .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
         };
         let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
-        Ok(Self::over(Arc::new(uploads), Arc::new(reads), prefix, config.url.clone(), meter))
+        Ok(Self::over(
+            Arc::new(uploads),
+            Arc::new(reads),
+            prefix,
+            config.url.clone(),
+            meter,
+        ))
     }
 
     #[cfg(not(feature = "gcp"))]
-    fn connect_google(config: &RemoteStoreConfig, _: &str, _: Arc<Meter>) -> Result<Self, StoreError> {
-        Err(StoreError::Unsupported { url: config.url.clone(), scheme: "gs".into(), feature: "gcp" })
+    fn connect_google(
+        config: &RemoteStoreConfig,
+        _: &str,
+        _: Arc<Meter>,
+    ) -> Result<Self, StoreError> {
+        Err(StoreError::Unsupported {
+            url: config.url.clone(),
+            scheme: "gs".into(),
+            feature: "gcp",
+        })
     }
 
     #[cfg(feature = "azure")]
@@ -242,12 +301,26 @@ impl RemoteStore {
                 .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
         };
         let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
-        Ok(Self::over(Arc::new(uploads), Arc::new(reads), prefix, config.url.clone(), meter))
+        Ok(Self::over(
+            Arc::new(uploads),
+            Arc::new(reads),
+            prefix,
+            config.url.clone(),
+            meter,
+        ))
     }
 
     #[cfg(not(feature = "azure"))]
-    fn connect_azure(config: &RemoteStoreConfig, _: &str, _: Arc<Meter>) -> Result<Self, StoreError> {
-        Err(StoreError::Unsupported { url: config.url.clone(), scheme: "az".into(), feature: "azure" })
+    fn connect_azure(
+        config: &RemoteStoreConfig,
+        _: &str,
+        _: Arc<Meter>,
+    ) -> Result<Self, StoreError> {
+        Err(StoreError::Unsupported {
+            url: config.url.clone(),
+            scheme: "az".into(),
+            feature: "azure",
+        })
     }
 
     /// URL and endpoint, for messages.
@@ -271,12 +344,19 @@ impl RemoteStore {
             reason: "other bytes came back than were written".into(),
         };
         let body = bytes::Bytes::from_static(b"strandline probe");
-        self.reads.put(&key, body.clone().into()).await.map_err(failed("put object"))?;
+        self.reads
+            .put(&key, body.clone().into())
+            .await
+            .map_err(failed("put object"))?;
         let whole = self.reads.get(&key).await.map_err(failed("get object"))?;
         if whole.bytes().await.map_err(failed("get object"))? != body {
             return Err(mismatch("get object"));
         }
-        let range = self.reads.get_range(&key, 2..5).await.map_err(failed("get object range"))?;
+        let range = self
+            .reads
+            .get_range(&key, 2..5)
+            .await
+            .map_err(failed("get object range"))?;
         if range != body.slice(2..5) {
             return Err(mismatch("get object range"));
         }
@@ -284,7 +364,10 @@ impl RemoteStore {
         while let Some(entry) = listing.next().await {
             entry.map_err(failed("list objects"))?;
         }
-        self.reads.delete(&key).await.map_err(failed("delete object"))
+        self.reads
+            .delete(&key)
+            .await
+            .map_err(failed("delete object"))
     }
 }
 
@@ -294,10 +377,18 @@ fn one_line(text: &str) -> String {
 
 /// `CreateBucket` is not part of `object_store`; a presigned PUT on the bucket itself does it.
 async fn create_bucket(store: &AmazonS3, place: &str) -> Result<(), StoreError> {
-    let failed = |reason: String| StoreError::Call { call: "create bucket", place: place.to_owned(), reason };
+    let failed = |reason: String| StoreError::Call {
+        call: "create bucket",
+        place: place.to_owned(),
+        reason,
+    };
     let root = object_store::path::Path::default();
     let url = store
-        .signed_url(object_store::signer::Method::PUT, &root, Duration::from_secs(60))
+        .signed_url(
+            object_store::signer::Method::PUT,
+            &root,
+            Duration::from_secs(60),
+        )
         .await
         .map_err(|e| failed(one_line(&e.to_string())))?;
     let client = reqwest::Client::builder()
@@ -313,7 +404,10 @@ async fn create_bucket(store: &AmazonS3, place: &str) -> Result<(), StoreError> 
         return Ok(());
     }
     let body = response.text().await.unwrap_or_default();
-    Err(failed(format!("{status} {}", one_line(&body.chars().take(300).collect::<String>()))))
+    Err(failed(format!(
+        "{status} {}",
+        one_line(&body.chars().take(300).collect::<String>())
+    )))
 }
 
 #[cfg(test)]
@@ -334,7 +428,10 @@ mod tests {
     #[tokio::test]
     async fn bad_urls_name_the_property() {
         for url in ["nonsense", "ftp://x/y", "s3://"] {
-            let error = RemoteStore::connect(&config(url)).await.unwrap_err().to_string();
+            let error = RemoteStore::connect(&config(url))
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("strandline.remote.store.url"), "{error}");
         }
         assert!(!format!("{:?}", config("memory://")).contains("do-not-print"));
@@ -343,7 +440,10 @@ mod tests {
     #[tokio::test]
     async fn a_directory_and_memory_pass_the_probe() {
         let directory = tempfile::tempdir().unwrap();
-        for url in [format!("file://{}/cold", directory.path().display()), "memory://".into()] {
+        for url in [
+            format!("file://{}/cold", directory.path().display()),
+            "memory://".into(),
+        ] {
             let store = RemoteStore::connect(&config(&url)).await.unwrap();
             store.probe().await.unwrap();
         }

@@ -21,11 +21,19 @@ struct State {
 impl Throttle {
     /// `u64::MAX` lets everything through.
     pub fn new(bytes_per_second: u64) -> Self {
-        Self { state: Mutex::new(State { bytes_per_second, paid_until: Instant::now() }) }
+        Self {
+            state: Mutex::new(State {
+                bytes_per_second,
+                paid_until: Instant::now(),
+            }),
+        }
     }
 
     pub fn set_rate(&self, bytes_per_second: u64) {
-        self.state.lock().expect("no holder panics").bytes_per_second = bytes_per_second;
+        self.state
+            .lock()
+            .expect("no holder panics")
+            .bytes_per_second = bytes_per_second;
     }
 
     /// Waits until `bytes` may pass.

@@ -54,12 +54,23 @@ pub struct Uploaded {
 #[derive(Debug, Error)]
 pub enum UploadError {
     #[error("{call} {key}: {source}")]
-    Store { call: &'static str, key: String, source: object_store::Error },
+    Store {
+        call: &'static str,
+        key: String,
+        source: object_store::Error,
+    },
     #[error("{}: {source}", path.display())]
-    Local { path: PathBuf, source: std::io::Error },
+    Local {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// The local copy is damaged; it is not copied and must not be deleted elsewhere on its account.
     #[error("{}: {reason} at byte {position}", path.display())]
-    Corrupt { path: PathBuf, position: u64, reason: String },
+    Corrupt {
+        path: PathBuf,
+        position: u64,
+        reason: String,
+    },
 }
 
 /// Checks the batches that begin in a run of bytes, given where the next one begins. Handed in by the caller, because
@@ -114,12 +125,21 @@ impl Uploader {
         let key = self.store.keys.object(segment, ObjectKind::Side);
         let (side_bytes, side_crc32c) = (side.len() as u64, crate::crc32c(&side));
         self.throttle.acquire(side_bytes).await;
-        self.store.uploads.put(&key, side.into()).await.map_err(|source| UploadError::Store {
-            call: "put object",
-            key: key.to_string(),
-            source,
-        })?;
-        Ok(Uploaded { log_bytes: log.bytes, log_crc32c: log.crc32c, side_bytes, side_crc32c })
+        self.store
+            .uploads
+            .put(&key, side.into())
+            .await
+            .map_err(|source| UploadError::Store {
+                call: "put object",
+                key: key.to_string(),
+                source,
+            })?;
+        Ok(Uploaded {
+            log_bytes: log.bytes,
+            log_crc32c: log.crc32c,
+            side_bytes,
+            side_crc32c,
+        })
     }
 
     async fn upload_log(
@@ -138,15 +158,27 @@ impl Uploader {
             let (after, part) = source.next_part().await?;
             source = after;
             let bytes = part.len() as u64;
-            self.store.uploads.put(&key, part.into()).await.map_err(failed("put object"))?;
+            self.store
+                .uploads
+                .put(&key, part.into())
+                .await
+                .map_err(failed("put object"))?;
             progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
             return source.finish();
         }
-        let mut upload =
-            self.store.uploads.put_multipart(&key).await.map_err(failed("create multipart upload"))?;
+        let mut upload = self
+            .store
+            .uploads
+            .put_multipart(&key)
+            .await
+            .map_err(failed("create multipart upload"))?;
         let parts = self.upload_parts(&mut upload, source, progress, &key).await;
         let result = match parts {
-            Ok(done) => upload.complete().await.map(|_| done).map_err(failed("complete multipart upload")),
+            Ok(done) => upload
+                .complete()
+                .await
+                .map(|_| done)
+                .map_err(failed("complete multipart upload")),
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -208,7 +240,11 @@ fn part_sent(
     progress: &UploadProgress,
     key: &object_store::path::Path,
 ) -> Result<(), UploadError> {
-    sent.map_err(|source| UploadError::Store { call: "upload part", key: key.to_string(), source })?;
+    sent.map_err(|source| UploadError::Store {
+        call: "upload part",
+        key: key.to_string(),
+        source,
+    })?;
     progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     Ok(())
 }
@@ -232,12 +268,22 @@ struct LogSource {
 }
 
 impl LogSource {
-    fn open(path: &Path, chunk_bytes: u32, check: Box<dyn SegmentCheck>) -> Result<Self, UploadError> {
-        let local = |source| UploadError::Local { path: path.to_path_buf(), source };
+    fn open(
+        path: &Path,
+        chunk_bytes: u32,
+        check: Box<dyn SegmentCheck>,
+    ) -> Result<Self, UploadError> {
+        let local = |source| UploadError::Local {
+            path: path.to_path_buf(),
+            source,
+        };
         let file = File::open(path).map_err(local)?;
         let length = file.metadata().map_err(local)?.len();
         let chunk_bytes = (chunk_bytes as usize).min(PART_BYTES);
-        assert!(PART_BYTES.is_multiple_of(chunk_bytes), "a part must hold whole chunks");
+        assert!(
+            PART_BYTES.is_multiple_of(chunk_bytes),
+            "a part must hold whole chunks"
+        );
         Ok(Self {
             path: path.to_path_buf(),
             file,
@@ -267,16 +313,24 @@ impl LogSource {
         let mut part = vec![0; self.next_part_bytes() as usize];
         self.file
             .read_exact_at(&mut part, self.position)
-            .map_err(|source| UploadError::Local { path: self.path.clone(), source })?;
+            .map_err(|source| UploadError::Local {
+                path: self.path.clone(),
+                source,
+            })?;
         self.check.check(&part).map_err(|e| self.corrupt(e))?;
         self.digest.update(&part);
-        self.chunk_checksums.extend(part.chunks(self.chunk_bytes).map(crate::crc32c));
+        self.chunk_checksums
+            .extend(part.chunks(self.chunk_bytes).map(crate::crc32c));
         self.position += part.len() as u64;
         Ok(part.into())
     }
 
     fn corrupt(&self, (position, reason): (u64, String)) -> UploadError {
-        UploadError::Corrupt { path: self.path.clone(), position, reason }
+        UploadError::Corrupt {
+            path: self.path.clone(),
+            position,
+            reason,
+        }
     }
 
     fn finish(mut self) -> Result<LogDone, UploadError> {
@@ -289,19 +343,41 @@ impl LogSource {
     }
 }
 
-fn build_side(files: &SegmentFiles, chunk_bytes: u32, checksums: &[u32]) -> Result<Bytes, UploadError> {
+fn build_side(
+    files: &SegmentFiles,
+    chunk_bytes: u32,
+    checksums: &[u32],
+) -> Result<Bytes, UploadError> {
     let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|source| UploadError::Local { path: path.clone(), source })
+        std::fs::read(path).map_err(|source| UploadError::Local {
+            path: path.clone(),
+            source,
+        })
     };
-    let optional = |path: &PathBuf| if path.exists() { read(path) } else { Ok(Vec::new()) };
+    let optional = |path: &PathBuf| {
+        if path.exists() {
+            read(path)
+        } else {
+            Ok(Vec::new())
+        }
+    };
     let mut chunks = chunk_bytes.to_be_bytes().to_vec();
     chunks.extend(checksums.iter().flat_map(|crc| crc.to_be_bytes()));
     Ok(SideBuilder::default()
         .section(SectionKind::OffsetIndex, read(&files.offset_index)?)
         .section(SectionKind::TimeIndex, read(&files.time_index)?)
-        .section(SectionKind::TransactionIndex, optional(&files.transaction_index)?)
-        .section(SectionKind::ProducerSnapshot, read(&files.producer_snapshot)?)
-        .section(SectionKind::LeaderEpochs, files.leader_epochs.clone().into_bytes())
+        .section(
+            SectionKind::TransactionIndex,
+            optional(&files.transaction_index)?,
+        )
+        .section(
+            SectionKind::ProducerSnapshot,
+            read(&files.producer_snapshot)?,
+        )
+        .section(
+            SectionKind::LeaderEpochs,
+            files.leader_epochs.clone().into_bytes(),
+        )
         .section(SectionKind::ChunkChecksums, chunks)
         .build())
 }

@@ -6,5 +6,7 @@ use strandline_types::TimestampMs;
 
 /// Milliseconds since the Unix epoch.
 pub fn now_ms() -> TimestampMs {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
 }

@@ -51,7 +51,10 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
-    let peer = Peer { host: format!("/{}", address.ip()).into(), listener };
+    let peer = Peer {
+        host: format!("/{}", address.ip()).into(),
+        listener,
+    };
     let (reader, writer) = stream.into_split();
     let (queue, answers) = mpsc::channel::<PendingResponse>(PIPELINE);
     let closed = stop.child_token();
@@ -79,7 +82,9 @@ async fn read_requests(
     let mut buffer = BytesMut::new();
     let idle = context.connections_max_idle();
     loop {
-        let Some(frame) = read_frame(&mut reader, &mut buffer, context.max_request_bytes(), idle).await? else {
+        let Some(frame) =
+            read_frame(&mut reader, &mut buffer, context.max_request_bytes(), idle).await?
+        else {
             return Ok(());
         };
         let request = RequestFrame::decode(frame).map_err(invalid)?;
@@ -124,7 +129,11 @@ async fn read_frame(
 }
 
 /// Reads until `buffer` holds `length` bytes. Room grows with what has come, so an announced length is not believed.
-async fn read_body(reader: &mut OwnedReadHalf, buffer: &mut BytesMut, length: usize) -> io::Result<()> {
+async fn read_body(
+    reader: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    length: usize,
+) -> io::Result<()> {
     while buffer.len() < length {
         let missing = length - buffer.len();
         if buffer.capacity() == buffer.len() {
@@ -158,8 +167,11 @@ async fn write_frame(writer: &mut OwnedWriteHalf, frame: ResponseFrame) -> io::R
     let mut parts = frame.parts;
     let mut first = 0;
     while first < parts.len() {
-        let slices: Vec<IoSlice<'_>> =
-            parts[first..].iter().take(MAX_BUFFERS).map(|part| IoSlice::new(part)).collect();
+        let slices: Vec<IoSlice<'_>> = parts[first..]
+            .iter()
+            .take(MAX_BUFFERS)
+            .map(|part| IoSlice::new(part))
+            .collect();
         let mut written = writer.write_vectored(&slices).await?;
         if written == 0 && slices.iter().any(|s| !s.is_empty()) {
             return Err(io::ErrorKind::WriteZero.into());

@@ -61,10 +61,16 @@ enum Answer {
 
 impl FetchSessions {
     /// Works out what a request fetches.
-    pub fn begin(&self, request: &FetchRequest, uses_topic_ids: bool) -> Result<FetchContext, ErrorCode> {
+    pub fn begin(
+        &self,
+        request: &FetchRequest,
+        uses_topic_ids: bool,
+    ) -> Result<FetchContext, ErrorCode> {
         let listed = || -> Vec<(TopicKey, FetchPartition)> {
             let topics = request.topics.iter();
-            topics.flat_map(|t| t.partitions.iter().map(|p| (t.topic.clone(), *p))).collect()
+            topics
+                .flat_map(|t| t.partitions.iter().map(|p| (t.topic.clone(), *p)))
+                .collect()
         };
         if request.session_epoch == FINAL_EPOCH || request.session_epoch == INITIAL_EPOCH {
             if request.session_id != 0 {
@@ -74,7 +80,10 @@ impl FetchSessions {
             let session = (request.session_epoch == INITIAL_EPOCH && !partitions.is_empty())
                 .then(|| self.create(&partitions, uses_topic_ids))
                 .flatten();
-            return Ok(FetchContext { partitions, session });
+            return Ok(FetchContext {
+                partitions,
+                session,
+            });
         }
         let session = {
             let mut state = self.lock();
@@ -93,11 +102,18 @@ impl FetchSessions {
             if session.uses_topic_ids != uses_topic_ids {
                 return Err(ErrorCode::FetchSessionTopicIdError);
             }
-            session.next_epoch = if session.next_epoch == i32::MAX { 1 } else { session.next_epoch + 1 };
+            session.next_epoch = if session.next_epoch == i32::MAX {
+                1
+            } else {
+                session.next_epoch + 1
+            };
             session.update(listed(), &request.forgotten);
             session.in_order()
         };
-        Ok(FetchContext { partitions, session: Some((request.session_id, session, Answer::Incremental)) })
+        Ok(FetchContext {
+            partitions,
+            session: Some((request.session_id, session, Answer::Incremental)),
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -138,14 +154,23 @@ impl FetchSessions {
 }
 
 impl Session {
-    fn update(&mut self, listed: Vec<(TopicKey, FetchPartition)>, forgotten: &[(TopicKey, Vec<i32>)]) {
+    fn update(
+        &mut self,
+        listed: Vec<(TopicKey, FetchPartition)>,
+        forgotten: &[(TopicKey, Vec<i32>)],
+    ) {
         for (topic, request) in listed {
             let order = self.next_order;
             self.next_order += 1;
             self.partitions
                 .entry((topic, request.partition))
                 .and_modify(|known| known.request = request)
-                .or_insert(CachedPartition { request, high_watermark: -1, log_start_offset: -1, order });
+                .or_insert(CachedPartition {
+                    request,
+                    high_watermark: -1,
+                    log_start_offset: -1,
+                    order,
+                });
         }
         for (topic, partitions) in forgotten {
             for partition in partitions {
@@ -170,14 +195,18 @@ impl FetchContext {
         self,
         answers: Vec<(TopicKey, FetchPartitionResponse)>,
     ) -> (i32, Vec<(TopicKey, FetchPartitionResponse)>) {
-        let Some((id, session, kind)) = self.session else { return (0, answers) };
+        let Some((id, session, kind)) = self.session else {
+            return (0, answers);
+        };
         let mut session = session.lock().expect("no holder panics");
         let kept = answers
             .into_iter()
             .filter(|(topic, answer)| {
                 let key = (topic.clone(), answer.partition);
                 let next_order = session.next_order;
-                let Some(known) = session.partitions.get_mut(&key) else { return true };
+                let Some(known) = session.partitions.get_mut(&key) else {
+                    return true;
+                };
                 let has_records = !answer.records.is_empty();
                 let changed = has_records
                     || answer.error != ErrorCode::None

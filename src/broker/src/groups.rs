@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use strandline_coordinator::{CoordinatorRecord, GroupConfig, GroupCoordinator, Outcome, PendingAppend, Reply, Token};
+use strandline_coordinator::{
+    CoordinatorRecord, GroupConfig, GroupCoordinator, Outcome, PendingAppend, Reply, Token,
+};
 use strandline_metadata::config::BrokerConfig;
 use strandline_wire::ErrorCode;
-use strandline_wire::batch::{BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches};
+use strandline_wire::batch::{
+    BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
+};
 use strandline_wire::compression::Compression;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -47,7 +51,9 @@ pub struct Groups {
 
 /// Kafka's choice of the partition that keeps a group: the absolute value of Java's string hash, modulo.
 pub fn partition_for(group: &str, partitions: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0i32, |h, c| h.wrapping_mul(31).wrapping_add(i32::from(c)));
+    let hash = group
+        .encode_utf16()
+        .fold(0i32, |h, c| h.wrapping_mul(31).wrapping_add(i32::from(c)));
     hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
@@ -64,35 +70,48 @@ pub fn group_config(broker: &BrokerConfig) -> GroupConfig {
 
 impl Groups {
     pub fn new() -> Self {
-        Self { coordinators: Mutex::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+        Self {
+            coordinators: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Starts coordinators for partitions that have come and forgets those that are gone.
     pub fn follow(&self, partitions: &[Arc<Partition>], broker: &BrokerConfig) {
         let mut coordinators = self.coordinators.lock().expect("no holder panics");
-        let here = |number: &i32| partitions.iter().any(|p| p.topic_partition.partition == *number);
+        let here = |number: &i32| {
+            partitions
+                .iter()
+                .any(|p| p.topic_partition.partition == *number)
+        };
         coordinators.retain(|number, sender| here(number) && !sender.is_closed());
         for partition in partitions {
-            coordinators.entry(partition.topic_partition.partition).or_insert_with(|| {
-                let (sender, mailbox) = mpsc::channel(MAILBOX);
-                let task = Task {
-                    coordinator: GroupCoordinator::new(group_config(broker)),
-                    partition: partition.clone(),
-                    waiting: HashMap::new(),
-                    next_token: 0,
-                    expiry_interval: Duration::from_millis(
-                        broker.number("offsets.retention.check.interval.ms").max(1) as u64,
-                    ),
-                };
-                self.tasks.spawn(task.run(mailbox, self.stop.clone()));
-                sender
-            });
+            coordinators
+                .entry(partition.topic_partition.partition)
+                .or_insert_with(|| {
+                    let (sender, mailbox) = mpsc::channel(MAILBOX);
+                    let task = Task {
+                        coordinator: GroupCoordinator::new(group_config(broker)),
+                        partition: partition.clone(),
+                        waiting: HashMap::new(),
+                        next_token: 0,
+                        expiry_interval: Duration::from_millis(
+                            broker.number("offsets.retention.check.interval.ms").max(1) as u64,
+                        ),
+                    };
+                    self.tasks.spawn(task.run(mailbox, self.stop.clone()));
+                    sender
+                });
         }
     }
 
     fn sender(&self, partition: i32) -> Result<mpsc::Sender<Message>, ErrorCode> {
         let coordinators = self.coordinators.lock().expect("no holder panics");
-        coordinators.get(&partition).cloned().ok_or(ErrorCode::NotCoordinator)
+        coordinators
+            .get(&partition)
+            .cloned()
+            .ok_or(ErrorCode::NotCoordinator)
     }
 
     /// Runs a command on the coordinator of `partition` and waits for its answer, however long the group takes.
@@ -103,7 +122,9 @@ impl Groups {
     ) -> Result<Reply, ErrorCode> {
         let sender = self.sender(partition)?;
         let (reply, answer) = oneshot::channel();
-        let sent = sender.send(Message::Command(Box::new(command), reply)).await;
+        let sent = sender
+            .send(Message::Command(Box::new(command), reply))
+            .await;
         sent.map_err(|_| ErrorCode::NotCoordinator)?;
         answer.await.map_err(|_| ErrorCode::NotCoordinator)
     }
@@ -119,13 +140,21 @@ impl Groups {
         let query: Query = Box::new(move |coordinator| {
             let _ = reply.send(query(coordinator));
         });
-        sender.send(Message::Query(query)).await.map_err(|_| ErrorCode::NotCoordinator)?;
+        sender
+            .send(Message::Query(query))
+            .await
+            .map_err(|_| ErrorCode::NotCoordinator)?;
         answer.await.map_err(|_| ErrorCode::NotCoordinator)
     }
 
     /// Partitions whose coordinators run here.
     pub fn partitions(&self) -> Vec<i32> {
-        self.coordinators.lock().expect("no holder panics").keys().copied().collect()
+        self.coordinators
+            .lock()
+            .expect("no holder panics")
+            .keys()
+            .copied()
+            .collect()
     }
 
     pub async fn shutdown(&self) {
@@ -154,7 +183,8 @@ impl Task {
         expiry.tick().await;
         loop {
             let deadline = self.coordinator.next_deadline_ms();
-            let wake = deadline.map(|at| Instant::now() + Duration::from_millis((at - now_ms()).max(0) as u64));
+            let wake = deadline
+                .map(|at| Instant::now() + Duration::from_millis((at - now_ms()).max(0) as u64));
             let outcome = tokio::select! {
                 () = stop.cancelled() => return,
                 message = mailbox.recv() => match message {
@@ -232,12 +262,21 @@ impl Task {
         let mut builder = BatchBuilder::new(Compression::None);
         for record in appends.iter().flat_map(|a| &a.records) {
             let (key, value) = record.encode();
-            builder.push(&RecordToWrite { timestamp: now, key: Some(key), value, headers: Vec::new() });
+            builder.push(&RecordToWrite {
+                timestamp: now,
+                key: Some(key),
+                value,
+                headers: Vec::new(),
+            });
         }
         let bytes = builder.build();
         let header = BatchHeader::decode(&bytes).expect("a built batch has a header");
         let batch = ValidatedBatch { bytes, header };
-        let answer = self.partition.append(vec![batch], Acks::All).await.map_err(|e| coordinator_error(e.code()))?;
+        let answer = self
+            .partition
+            .append(vec![batch], Acks::All)
+            .await
+            .map_err(|e| coordinator_error(e.code()))?;
         let reply = answer.await.map_err(|_| ErrorCode::NotCoordinator)?;
         match &reply.results[..] {
             [Ok(_)] => Ok(()),
@@ -251,7 +290,9 @@ impl Task {
         let view = self.partition.view();
         let mut offset = view.local_log_start_offset;
         while offset < view.high_watermark {
-            let slice = view.slice(offset, LOAD_READ_BYTES, view.high_watermark).map_err(|e| e.to_string())?;
+            let slice = view
+                .slice(offset, LOAD_READ_BYTES, view.high_watermark)
+                .map_err(|e| e.to_string())?;
             let Some(slice) = slice else { break };
             let bytes: Bytes = read_slice(slice).await.map_err(|e| e.to_string())?;
             for found in split_batches(&bytes) {
@@ -282,9 +323,9 @@ impl Task {
 /// What a client of the coordinator is told when the coordinator's own append fails.
 fn coordinator_error(code: ErrorCode) -> ErrorCode {
     match code {
-        ErrorCode::NotEnoughReplicas | ErrorCode::NotEnoughReplicasAfterAppend | ErrorCode::RequestTimedOut => {
-            ErrorCode::CoordinatorNotAvailable
-        }
+        ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
         ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
         other => other,
     }

@@ -22,14 +22,19 @@ pub async fn serve(context: Arc<BrokerContext>, listener: TcpListener, stop: Can
         .route("/readyz", get(ready))
         .route("/tier/status", get(tier_status))
         .with_state(context);
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "the HTTP listener ended");
     }
 }
 
 async fn page(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&context))
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::render(&context),
+    )
 }
 
 /// Ready: the quorum leads, every log is open and no directory has failed. The object store is not part of it: appends
@@ -37,12 +42,19 @@ async fn page(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {
 async fn ready(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {
     match context.readiness() {
         Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
-        Err(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "reason": reason})))
-        }
+        Err(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": "not ready", "reason": reason})),
+        ),
     }
 }
 
 async fn tier_status(State(context): State<Arc<BrokerContext>>) -> Json<Vec<PartitionTierStatus>> {
-    Json(context.tier.as_ref().map(|tier| tier.status.all()).unwrap_or_default())
+    Json(
+        context
+            .tier
+            .as_ref()
+            .map(|tier| tier.status.all())
+            .unwrap_or_default(),
+    )
 }

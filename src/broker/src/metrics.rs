@@ -98,11 +98,18 @@ impl Metrics {
     pub fn fetched(&self, topic: &TopicKey, bytes: u64) {
         let name = match topic {
             TopicKey::Name(_) => topic.name().map(Into::into),
-            TopicKey::Id(id) => self.names.lock().expect("no holder panics").get(id).cloned(),
+            TopicKey::Id(id) => self
+                .names
+                .lock()
+                .expect("no holder panics")
+                .get(id)
+                .cloned(),
         };
         if let Some(name) = name {
             let name: Arc<str> = name;
-            self.topic(&name).bytes_out.fetch_add(bytes, Ordering::Relaxed);
+            self.topic(&name)
+                .bytes_out
+                .fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -110,12 +117,20 @@ impl Metrics {
     pub fn follow(&self, topics: impl Iterator<Item = (uuid::Uuid, Arc<str>)>) {
         let names: HashMap<_, _> = topics.collect();
         let kept: std::collections::HashSet<_> = names.values().cloned().collect();
-        self.topics.write().expect("no holder panics").retain(|name, _| kept.contains(name));
+        self.topics
+            .write()
+            .expect("no holder panics")
+            .retain(|name, _| kept.contains(name));
         *self.names.lock().expect("no holder panics") = names;
     }
 
     pub fn request_done(&self, key: ApiKey, elapsed: Duration) {
-        let known = self.requests.read().expect("no holder panics").get(&(key as i16)).cloned();
+        let known = self
+            .requests
+            .read()
+            .expect("no holder panics")
+            .get(&(key as i16))
+            .cloned();
         let latencies = known.unwrap_or_else(|| {
             let mut requests = self.requests.write().expect("no holder panics");
             requests.entry(key as i16).or_default().clone()
@@ -126,20 +141,27 @@ impl Metrics {
 
 /// A label's value with what Prometheus' text format needs escaped.
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 struct Page(String);
 
 impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        self.0
+            .push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         self.0.push_str(name);
         if !labels.is_empty() {
-            let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
+            let labels: Vec<_> = labels
+                .iter()
+                .map(|(k, v)| format!("{k}=\"{}\"", escape(v)))
+                .collect();
             self.0.push_str(&format!("{{{}}}", labels.join(",")));
         }
         self.0.push_str(&format!(" {value}\n"));
@@ -154,10 +176,26 @@ pub fn render(context: &BrokerContext) -> String {
     let partitions = context.partitions.all();
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
     for (name, help, value) in [
-        ("kafka_server_replicamanager_underreplicatedpartitions", "Partitions with fewer replicas in sync than assigned.", 0),
-        ("kafka_server_replicamanager_offlinereplicacount", "Replicas on failed log directories.", offline),
-        ("kafka_server_replicamanager_leadercount", "Partitions that this broker leads.", partitions.len()),
-        ("kafka_controller_kafkacontroller_activecontrollercount", "1 on the active controller.", usize::from(context.quorum.status().0 == context.node_id())),
+        (
+            "kafka_server_replicamanager_underreplicatedpartitions",
+            "Partitions with fewer replicas in sync than assigned.",
+            0,
+        ),
+        (
+            "kafka_server_replicamanager_offlinereplicacount",
+            "Replicas on failed log directories.",
+            offline,
+        ),
+        (
+            "kafka_server_replicamanager_leadercount",
+            "Partitions that this broker leads.",
+            partitions.len(),
+        ),
+        (
+            "kafka_controller_kafkacontroller_activecontrollercount",
+            "1 on the active controller.",
+            usize::from(context.quorum.status().0 == context.node_id()),
+        ),
     ] {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
@@ -168,41 +206,76 @@ pub fn render(context: &BrokerContext) -> String {
     page.0
 }
 
+/// One counter of a topic.
+type Read = fn(&TopicCounters) -> &AtomicU64;
+
 fn render_topics(page: &mut Page, metrics: &Metrics) {
     let topics = metrics.topics.read().expect("no holder panics");
-    type Read = fn(&TopicCounters) -> &AtomicU64;
     let families: [(&str, &str, Read); 3] = [
-        ("kafka_server_brokertopicmetrics_bytesin_total", "Bytes of record batches produced.", |t| &t.bytes_in),
-        ("kafka_server_brokertopicmetrics_bytesout_total", "Bytes of record batches fetched.", |t| &t.bytes_out),
-        ("kafka_server_brokertopicmetrics_messagesin_total", "Records produced.", |t| &t.messages_in),
+        (
+            "kafka_server_brokertopicmetrics_bytesin_total",
+            "Bytes of record batches produced.",
+            |t| &t.bytes_in,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_bytesout_total",
+            "Bytes of record batches fetched.",
+            |t| &t.bytes_out,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_messagesin_total",
+            "Records produced.",
+            |t| &t.messages_in,
+        ),
     ];
     for (name, help, read) in families {
         page.family(name, "counter", help);
         for (topic, counters) in topics.iter() {
-            page.sample(name, &[("topic", topic)], read(counters).load(Ordering::Relaxed));
+            page.sample(
+                name,
+                &[("topic", topic)],
+                read(counters).load(Ordering::Relaxed),
+            );
         }
     }
 }
 
 fn render_requests(page: &mut Page, metrics: &Metrics) {
     const NAME: &str = "kafka_network_requestmetrics_totaltimems";
-    page.family(NAME, "summary", "Time from a request's arrival to its answer.");
+    page.family(
+        NAME,
+        "summary",
+        "Time from a request's arrival to its answer.",
+    );
     for (key, latencies) in metrics.requests.read().expect("no holder panics").iter() {
-        let Ok(api) = ApiKey::try_from(*key) else { continue };
+        let Ok(api) = ApiKey::try_from(*key) else {
+            continue;
+        };
         let request = format!("{api:?}");
         for quantile in [0.5, 0.95, 0.99, 0.999] {
-            let labels = [("request", request.as_str()), ("quantile", &quantile.to_string())];
+            let labels = [
+                ("request", request.as_str()),
+                ("quantile", &quantile.to_string()),
+            ];
             page.sample(NAME, &labels, latencies.quantile_ms(quantile));
         }
         let labels = [("request", request.as_str())];
         let sum = latencies.sum_micros.load(Ordering::Relaxed) as f64 / 1000.0;
         page.sample(&format!("{NAME}_sum"), &labels, sum);
-        page.sample(&format!("{NAME}_count"), &labels, latencies.count.load(Ordering::Relaxed));
+        page.sample(
+            &format!("{NAME}_count"),
+            &labels,
+            latencies.count.load(Ordering::Relaxed),
+        );
     }
 }
 
 fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
-    page.family("strandline_remote_requests_total", "counter", "Requests to the object store.");
+    page.family(
+        "strandline_remote_requests_total",
+        "counter",
+        "Requests to the object store.",
+    );
     for operation in Operation::ALL {
         let (ok, error, _) = tier.store.meter.read(operation);
         for (result, count) in [("ok", ok), ("error", error)] {
@@ -210,35 +283,80 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
             page.sample("strandline_remote_requests_total", &labels, count);
         }
     }
-    page.family("strandline_remote_bytes_total", "counter", "Bytes moved to and from the object store.");
+    page.family(
+        "strandline_remote_bytes_total",
+        "counter",
+        "Bytes moved to and from the object store.",
+    );
     for operation in Operation::ALL {
         let labels = [("op", operation.name())];
-        page.sample("strandline_remote_bytes_total", &labels, tier.store.meter.read(operation).2);
+        page.sample(
+            "strandline_remote_bytes_total",
+            &labels,
+            tier.store.meter.read(operation).2,
+        );
     }
-    let mut topics: std::collections::BTreeMap<String, (u64, f64, u64)> = std::collections::BTreeMap::new();
+    let mut topics: std::collections::BTreeMap<String, (u64, f64, u64)> =
+        std::collections::BTreeMap::new();
     for status in tier.status.all() {
         let sums = topics.entry(status.topic).or_default();
         sums.0 += status.copy_lag_bytes;
         sums.1 = sums.1.max(status.copy_lag_ms as f64 / 1000.0);
         sums.2 += status.remote_bytes;
     }
-    page.family("strandline_remote_copy_lag_bytes", "gauge", "Sealed bytes that are not in the cold tier yet.");
+    page.family(
+        "strandline_remote_copy_lag_bytes",
+        "gauge",
+        "Sealed bytes that are not in the cold tier yet.",
+    );
     for (topic, sums) in &topics {
-        page.sample("strandline_remote_copy_lag_bytes", &[("topic", topic)], sums.0);
+        page.sample(
+            "strandline_remote_copy_lag_bytes",
+            &[("topic", topic)],
+            sums.0,
+        );
     }
-    page.family("strandline_remote_copy_lag_seconds", "gauge", "Age of the oldest of them.");
+    page.family(
+        "strandline_remote_copy_lag_seconds",
+        "gauge",
+        "Age of the oldest of them.",
+    );
     for (topic, sums) in &topics {
-        page.sample("strandline_remote_copy_lag_seconds", &[("topic", topic)], sums.1);
+        page.sample(
+            "strandline_remote_copy_lag_seconds",
+            &[("topic", topic)],
+            sums.1,
+        );
     }
-    page.family("strandline_remote_log_size_bytes", "gauge", "Readable bytes in the cold tier.");
+    page.family(
+        "strandline_remote_log_size_bytes",
+        "gauge",
+        "Readable bytes in the cold tier.",
+    );
     for (topic, sums) in &topics {
-        page.sample("strandline_remote_log_size_bytes", &[("topic", topic)], sums.2);
+        page.sample(
+            "strandline_remote_log_size_bytes",
+            &[("topic", topic)],
+            sums.2,
+        );
     }
     let stats = tier.reader.cache.stats();
     for (name, help, value) in [
-        ("strandline_remote_cache_hits_total", "Chunks found in memory or on the cache disk.", &stats.hits),
-        ("strandline_remote_cache_misses_total", "Chunks fetched from the bucket.", &stats.misses),
-        ("strandline_remote_cache_evictions_total", "Chunks that left memory for others.", &stats.evictions),
+        (
+            "strandline_remote_cache_hits_total",
+            "Chunks found in memory or on the cache disk.",
+            &stats.hits,
+        ),
+        (
+            "strandline_remote_cache_misses_total",
+            "Chunks fetched from the bucket.",
+            &stats.misses,
+        ),
+        (
+            "strandline_remote_cache_evictions_total",
+            "Chunks that left memory for others.",
+            &stats.evictions,
+        ),
     ] {
         page.family(name, "counter", help);
         page.sample(name, &[], value.load(Ordering::Relaxed));

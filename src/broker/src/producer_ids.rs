@@ -19,7 +19,10 @@ impl ProducerIds {
                 .decide(|image| Ok::<_, std::convert::Infallible>(allocate_producer_ids(image)))
                 .await
                 .map_err(|e: DecideError<_>| e.to_string())?;
-            *block = (image.next_producer_id - PRODUCER_ID_BLOCK, image.next_producer_id);
+            *block = (
+                image.next_producer_id - PRODUCER_ID_BLOCK,
+                image.next_producer_id,
+            );
         }
         let id = block.0;
         block.0 += 1;

@@ -57,7 +57,11 @@ pub enum StartError {
     #[error(transparent)]
     Cache(#[from] DiskCacheError),
     #[error("{property}: {address}: {source}")]
-    Bind { property: &'static str, address: String, source: io::Error },
+    Bind {
+        property: &'static str,
+        address: String,
+        source: io::Error,
+    },
     #[error("log.dirs: {0}")]
     Io(#[from] io::Error),
     #[error("strandline.cluster.id: this directory belongs to cluster {found}, not to {wanted}")]
@@ -124,15 +128,24 @@ impl BrokerContext {
     }
 
     /// Host and port of a broker for clients of `listener`.
-    pub fn advertised_endpoint(&self, broker: &BrokerImage, listener: &str) -> Option<(String, i32)> {
+    pub fn advertised_endpoint(
+        &self,
+        broker: &BrokerImage,
+        listener: &str,
+    ) -> Option<(String, i32)> {
         let own = (broker.id.0 == self.node_id()).then_some(&self.advertised);
-        let endpoint = own.unwrap_or(&broker.listeners).iter().find(|l| l.name == listener)?;
+        let endpoint = own
+            .unwrap_or(&broker.listeners)
+            .iter()
+            .find(|l| l.name == listener)?;
         Some((endpoint.host.clone(), i32::from(endpoint.port)))
     }
 
     /// Waits until partitions reflect everything that was committed before the call.
     pub async fn wait_until_applied(&self) {
-        self.partitions.wait_until_applied(self.quorum.image().applied_index).await;
+        self.partitions
+            .wait_until_applied(self.quorum.image().applied_index)
+            .await;
     }
 
     /// Creates a topic because a client asked for its metadata (`auto.create.topics.enable`).
@@ -162,7 +175,10 @@ impl BrokerContext {
         let configs = [
             ("cleanup.policy", "compact".to_owned()),
             ("compression.type", "producer".to_owned()),
-            ("segment.bytes", config.number("offsets.topic.segment.bytes").to_string()),
+            (
+                "segment.bytes",
+                config.number("offsets.topic.segment.bytes").to_string(),
+            ),
         ];
         self.create(NewTopic {
             name: OFFSETS_TOPIC.to_owned(),
@@ -171,14 +187,20 @@ impl BrokerContext {
             // A cluster smaller than the factor gets as many replicas as it has brokers.
             replication_factor: wanted.min(image.brokers.len()).max(1) as i16,
             assignments: std::collections::BTreeMap::new(),
-            configs: configs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            configs: configs
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v))
+                .collect(),
         })
         .await
     }
 
     async fn create(&self, new: NewTopic) -> Result<(), ErrorCode> {
         let context = self.controller_context();
-        let created = self.quorum.decide(|image| create_topic(image, &context, &new)).await;
+        let created = self
+            .quorum
+            .decide(|image| create_topic(image, &context, &new))
+            .await;
         match created {
             Ok(_) | Err(DecideError::Refused(Refusal::TopicExists(_))) => {
                 self.wait_until_applied().await;
@@ -207,8 +229,17 @@ impl BrokerContext {
             .flat_map(|t| t.partitions.values())
             .filter(|p| p.leader.map(|l| l.0) == Some(self.node_id()))
             .count();
-        let open = self.partitions.all().iter().filter(|p| !p.is_offline()).count();
-        if open < mine { Err(format!("{open} of {mine} partitions are online")) } else { Ok(()) }
+        let open = self
+            .partitions
+            .all()
+            .iter()
+            .filter(|p| !p.is_offline())
+            .count();
+        if open < mine {
+            Err(format!("{open} of {mine} partitions are online"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -228,7 +259,10 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker; returns when it accepts connections.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let file = BrokerConfig { file: settings.properties.clone(), ..BrokerConfig::default() };
+        let file = BrokerConfig {
+            file: settings.properties.clone(),
+            ..BrokerConfig::default()
+        };
         let listeners = bind_all(&settings).await?;
         let http_listener = bind_http(&settings).await?;
         let reserve = file.number("strandline.log.dir.reserved.bytes").max(0) as u64;
@@ -239,7 +273,9 @@ impl Broker {
         let advertised = advertised(&settings, &listeners);
         register(&settings, &quorum, &log_dirs, &advertised).await?;
         let tier = open_tier(&settings, &file).await?;
-        let shards = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
+        let shards = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .clamp(1, 8);
         let partitions = Arc::new(PartitionManager::new(node_id, log_dirs, shards)?);
         let context = Arc::new(BrokerContext {
             quorum,
@@ -270,14 +306,35 @@ impl Broker {
         let mut addresses = Vec::new();
         for (name, listener) in listeners {
             addresses.push(listener.local_addr()?);
-            let accepting = accept(context.clone(), listener, name, serving.clone(), stop_serving.clone());
+            let accepting = accept(
+                context.clone(),
+                listener,
+                name,
+                serving.clone(),
+                stop_serving.clone(),
+            );
             serving.spawn(accepting);
         }
-        let http_address = http_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let http_address = http_listener
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
         if let Some(listener) = http_listener {
-            tasks.push(tokio::spawn(http::serve(context.clone(), listener, stop_tasks.clone())));
+            tasks.push(tokio::spawn(http::serve(
+                context.clone(),
+                listener,
+                stop_tasks.clone(),
+            )));
         }
-        Ok(Self { context, addresses, http_address, stop_serving, serving, stop_tasks, tasks })
+        Ok(Self {
+            context,
+            addresses,
+            http_address,
+            stop_serving,
+            serving,
+            stop_tasks,
+            tasks,
+        })
     }
 
     /// Addresses of the client listeners, in the order of `listeners`.
@@ -313,14 +370,20 @@ async fn bind_all(settings: &Settings) -> Result<Vec<(Arc<str>, TcpListener)>, S
         let address = endpoint.bind_address();
         let listener = TcpListener::bind(&address)
             .await
-            .map_err(|source| StartError::Bind { property: "listeners", address, source })?;
+            .map_err(|source| StartError::Bind {
+                property: "listeners",
+                address,
+                source,
+            })?;
         bound.push((Arc::from(endpoint.name.as_str()), listener));
     }
     Ok(bound)
 }
 
 async fn bind_http(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = settings.http_listener.clone() else { return Ok(None) };
+    let Some(address) = settings.http_listener.clone() else {
+        return Ok(None);
+    };
     let bound = TcpListener::bind(&address).await;
     bound.map(Some).map_err(|source| StartError::Bind {
         property: "strandline.http.listener",
@@ -335,11 +398,23 @@ fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Lis
         .advertised
         .iter()
         .map(|endpoint| {
-            let listener = bound.iter().find(|(name, _)| **name == *endpoint.name).map(|(_, l)| l);
+            let listener = bound
+                .iter()
+                .find(|(name, _)| **name == *endpoint.name)
+                .map(|(_, l)| l);
             let actual = listener.and_then(|l| l.local_addr().ok());
-            let port = if endpoint.port == 0 { actual.map_or(0, |a| a.port()) } else { endpoint.port };
-            let unspecified = endpoint.host.is_empty() || endpoint.host == "0.0.0.0" || endpoint.host == "::";
-            let host = if unspecified { host_name() } else { endpoint.host.clone() };
+            let port = if endpoint.port == 0 {
+                actual.map_or(0, |a| a.port())
+            } else {
+                endpoint.port
+            };
+            let unspecified =
+                endpoint.host.is_empty() || endpoint.host == "0.0.0.0" || endpoint.host == "::";
+            let host = if unspecified {
+                host_name()
+            } else {
+                endpoint.host.clone()
+            };
             Listener {
                 name: endpoint.name.clone(),
                 host,
@@ -353,8 +428,13 @@ fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Lis
 /// This machine's name if it resolves; else the loopback address.
 fn host_name() -> String {
     use std::net::ToSocketAddrs;
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let resolves = (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.next().is_some());
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let resolves = (name.as_str(), 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut found| found.next().is_some());
     if resolves { name } else { "127.0.0.1".into() }
 }
 
@@ -364,8 +444,15 @@ async fn register(
     log_dirs: &LogDirs,
     advertised: &[Listener],
 ) -> Result<(), StartError> {
-    let stored = settings.log_dirs.iter().find_map(|p| LogDir::stored_cluster_id(p));
-    let proposed = settings.cluster_id.clone().or(stored).unwrap_or_else(new_cluster_id);
+    let stored = settings
+        .log_dirs
+        .iter()
+        .find_map(|p| LogDir::stored_cluster_id(p));
+    let proposed = settings
+        .cluster_id
+        .clone()
+        .or(stored)
+        .unwrap_or_else(new_cluster_id);
     let registration = Registration {
         id: BrokerId(settings.node_id),
         incarnation: Uuid::new_v4(),
@@ -380,7 +467,10 @@ async fn register(
         .map_err(|e| StartError::Register(e.to_string()))?;
     let found = image.cluster_id.clone().unwrap_or_default();
     if found != proposed {
-        return Err(StartError::Cluster { found, wanted: proposed });
+        return Err(StartError::Cluster {
+            found,
+            wanted: proposed,
+        });
     }
     for dir in &log_dirs.dirs {
         dir.adopt_cluster_id(settings.node_id, &found)?;
@@ -393,11 +483,20 @@ fn new_cluster_id() -> String {
     strandline_log::base64_id(Uuid::new_v4())
 }
 
-async fn open_tier(settings: &Settings, config: &BrokerConfig) -> Result<Option<Arc<Tier>>, StartError> {
-    let Some(remote) = &settings.remote else { return Ok(None) };
+async fn open_tier(
+    settings: &Settings,
+    config: &BrokerConfig,
+) -> Result<Option<Arc<Tier>>, StartError> {
+    let Some(remote) = &settings.remote else {
+        return Ok(None);
+    };
     let store = RemoteStore::connect(remote).await?;
     store.probe().await?;
-    Ok(Some(Arc::new(Tier::new(store, config, &settings.cache_dir)?)))
+    Ok(Some(Arc::new(Tier::new(
+        store,
+        config,
+        &settings.cache_dir,
+    )?)))
 }
 
 async fn accept(
@@ -414,7 +513,13 @@ async fn accept(
         };
         match accepted {
             Ok((stream, address)) if serving.len() < MAX_CONNECTIONS => {
-                serving.spawn(connection::serve(context.clone(), stream, address, name.clone(), stop.clone()));
+                serving.spawn(connection::serve(
+                    context.clone(),
+                    stream,
+                    address,
+                    name.clone(),
+                    stop.clone(),
+                ));
             }
             Ok((_, address)) => tracing::warn!(%address, "too many connections; one was closed"),
             Err(error) => {
@@ -447,8 +552,13 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         dynamic_default: image.configs(&ConfigResource::Broker(None)).clone(),
     };
     context.config.store(Arc::new(config.clone()));
-    context.partitions.apply(image.clone(), config.clone()).await;
-    context.metrics.follow(image.topics().map(|t| (t.id.0, t.name.clone())));
+    context
+        .partitions
+        .apply(image.clone(), config.clone())
+        .await;
+    context
+        .metrics
+        .follow(image.topics().map(|t| (t.id.0, t.name.clone())));
     let offsets: Vec<_> = context
         .partitions
         .all()
@@ -474,7 +584,9 @@ async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
             if !unflushed && !active_is_old {
                 continue;
             }
-            let rolled = partition.run(|owned| owned.log.roll_if_overdue(now_ms())).await;
+            let rolled = partition
+                .run(|owned| owned.log.roll_if_overdue(now_ms()))
+                .await;
             if let Ok(Err(error)) = rolled {
                 tracing::error!(partition = %partition.topic_partition, %error, "a segment was not rolled");
             }
@@ -498,7 +610,10 @@ async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
 /// Retention of topics without a cold tier.
 async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
     loop {
-        let interval = context.config().number("log.retention.check.interval.ms").max(1) as u64;
+        let interval = context
+            .config()
+            .number("log.retention.check.interval.ms")
+            .max(1) as u64;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(Duration::from_millis(interval)) => {}
@@ -509,7 +624,9 @@ async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
             if tiered || partition.is_offline() {
                 continue;
             }
-            let _ = partition.run(|owned| owned.log.expire_producers(now_ms())).await;
+            let _ = partition
+                .run(|owned| owned.log.expire_producers(now_ms()))
+                .await;
             if let Err(error) = apply_local_retention(&partition).await {
                 tracing::error!(partition = %partition.topic_partition, %error, "retention failed");
             }
@@ -537,5 +654,7 @@ pub(crate) async fn apply_local_retention(partition: &Arc<Partition>) -> Result<
             start.map_or(Ok(()), |to| owned.log.advance_log_start(to))
         })
         .await;
-    applied.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    applied
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())
 }

@@ -33,8 +33,17 @@ pub struct Properties {
 }
 
 /// Keys of Kafka's JVM classes and of ZooKeeper: understood, but there is nothing they could switch here.
-const WITHOUT_EFFECT: &[&str] = &["remote.log.storage.manager.class.name", "remote.log.metadata.manager.class.name"];
-const CLIENT_PREFIXES: &[&str] = &["rsm.config.", "rlmm.config.", "listener.name.", "producer.", "consumer."];
+const WITHOUT_EFFECT: &[&str] = &[
+    "remote.log.storage.manager.class.name",
+    "remote.log.metadata.manager.class.name",
+];
+const CLIENT_PREFIXES: &[&str] = &[
+    "rsm.config.",
+    "rlmm.config.",
+    "listener.name.",
+    "producer.",
+    "consumer.",
+];
 
 impl Properties {
     /// Reads a properties file, then what the environment and the command line put over it.
@@ -45,8 +54,10 @@ impl Properties {
     ) -> Result<Self, SettingsError> {
         let mut properties = Self::default();
         if let Some(path) = file {
-            let failed =
-                |reason: String| SettingsError::File { path: path.to_path_buf(), reason };
+            let failed = |reason: String| SettingsError::File {
+                path: path.to_path_buf(),
+                reason,
+            };
             let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
             let entries = java_properties::read(&bytes[..]).map_err(|e| failed(e.to_string()))?;
             for (key, value) in entries {
@@ -69,7 +80,11 @@ impl Properties {
     }
 
     pub fn set(&mut self, key: String, value: String, source: PropertySource) {
-        let key = if key == "broker.id" { "node.id".to_owned() } else { key };
+        let key = if key == "broker.id" {
+            "node.id".to_owned()
+        } else {
+            key
+        };
         self.values.insert(key, (value.trim().to_owned(), source));
     }
 
@@ -86,24 +101,37 @@ impl Properties {
                 self.warnings.push(format!("{key}: accepted and ignored; the cold tier is built in (strandline.remote.store.url)"));
             } else if let Some(def) = broker_def(key) {
                 def.validate(value)
-                    .map_err(|reason| SettingsError::Property { property: key.clone(), reason })?;
+                    .map_err(|reason| SettingsError::Property {
+                        property: key.clone(),
+                        reason,
+                    })?;
             } else if !CLIENT_PREFIXES.iter().any(|p| key.starts_with(p)) {
                 let hint = nearest_broker_key(key).map(|k| format!("; did you mean {k}?"));
-                self.warnings.push(format!("{key}: unknown property, ignored{}", hint.unwrap_or_default()));
+                self.warnings.push(format!(
+                    "{key}: unknown property, ignored{}",
+                    hint.unwrap_or_default()
+                ));
             }
         }
         Ok(())
     }
 
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        self.values.iter().map(|(k, (v, _))| (k.clone(), v.clone())).collect()
+        self.values
+            .iter()
+            .map(|(k, (v, _))| (k.clone(), v.clone()))
+            .collect()
     }
 }
 
 /// `KAFKA_LOG_DIRS` → `log.dirs`, as the `apache/kafka` image maps: `___` is `-`, `__` is `_`, `_` is `.`.
 pub fn key_of_variable(name: &str) -> Option<String> {
     let rest = name.strip_prefix("KAFKA_")?;
-    let key = rest.to_lowercase().replace("___", "-").replace("__", "\u{1}").replace('_', ".");
+    let key = rest
+        .to_lowercase()
+        .replace("___", "-")
+        .replace("__", "\u{1}")
+        .replace('_', ".");
     Some(key.replace('\u{1}', "_"))
 }
 
@@ -121,13 +149,25 @@ impl Endpoint {
         let (name, address) = text.trim().split_once("://")?;
         let (host, port) = address.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        Some(Self { name: name.to_uppercase(), host: host.to_owned(), port: port.parse().ok()? })
+        Some(Self {
+            name: name.to_uppercase(),
+            host: host.to_owned(),
+            port: port.parse().ok()?,
+        })
     }
 
     /// `host:port` for binding.
     pub fn bind_address(&self) -> String {
-        let host = if self.host.is_empty() { "0.0.0.0" } else { &self.host };
-        if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
+        let host = if self.host.is_empty() {
+            "0.0.0.0"
+        } else {
+            &self.host
+        };
+        if host.contains(':') {
+            format!("[{host}]:{}", self.port)
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }
 
@@ -148,22 +188,41 @@ pub struct Settings {
 }
 
 fn invalid(property: &str, reason: impl Into<String>) -> SettingsError {
-    SettingsError::Property { property: property.into(), reason: reason.into() }
+    SettingsError::Property {
+        property: property.into(),
+        reason: reason.into(),
+    }
 }
 
 impl Settings {
     pub fn resolve(properties: &Properties) -> Result<Self, SettingsError> {
         let map = properties.to_map();
-        let config = BrokerConfig { file: map.clone(), ..BrokerConfig::default() };
+        let config = BrokerConfig {
+            file: map.clone(),
+            ..BrokerConfig::default()
+        };
         let text = |key: &str| config.get(key).filter(|v| !v.is_empty());
-        let node_id = map.get("node.id").map_or(Ok(1), |v| v.parse()).map_err(|_| invalid("node.id", "not a number"))?;
+        let node_id = map
+            .get("node.id")
+            .map_or(Ok(1), |v| v.parse())
+            .map_err(|_| invalid("node.id", "not a number"))?;
         if node_id < 0 {
             return Err(invalid("node.id", "must not be negative"));
         }
         let controllers = text("controller.listener.names").unwrap_or_default();
-        let is_controller = |e: &Endpoint| controllers.split(',').any(|n| n.trim().eq_ignore_ascii_case(&e.name));
-        let listeners = endpoints("listeners", &text("listeners").unwrap_or_else(|| "PLAINTEXT://:9092".into()))?;
-        let listeners: Vec<_> = listeners.into_iter().filter(|e| !is_controller(e)).collect();
+        let is_controller = |e: &Endpoint| {
+            controllers
+                .split(',')
+                .any(|n| n.trim().eq_ignore_ascii_case(&e.name))
+        };
+        let listeners = endpoints(
+            "listeners",
+            &text("listeners").unwrap_or_else(|| "PLAINTEXT://:9092".into()),
+        )?;
+        let listeners: Vec<_> = listeners
+            .into_iter()
+            .filter(|e| !is_controller(e))
+            .collect();
         if listeners.is_empty() {
             return Err(invalid("listeners", "names no listener for clients"));
         }
@@ -175,14 +234,18 @@ impl Settings {
                 .find(|(name, _)| name.eq_ignore_ascii_case(&listener.name))
                 .map_or(listener.name.as_str(), |(_, protocol)| protocol);
             if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
-                let reason = format!("{}: {protocol} is not supported yet, only PLAINTEXT", listener.name);
+                let reason = format!(
+                    "{}: {protocol} is not supported yet, only PLAINTEXT",
+                    listener.name
+                );
                 return Err(invalid("listeners", reason));
             }
         }
         let advertised = match text("advertised.listeners") {
-            Some(given) => {
-                endpoints("advertised.listeners", &given)?.into_iter().filter(|e| !is_controller(e)).collect()
-            }
+            Some(given) => endpoints("advertised.listeners", &given)?
+                .into_iter()
+                .filter(|e| !is_controller(e))
+                .collect(),
             None => listeners.clone(),
         };
         let log_dirs: Vec<PathBuf> = text("log.dirs")
@@ -195,13 +258,19 @@ impl Settings {
         if log_dirs.is_empty() {
             return Err(invalid("log.dirs", "names no directory"));
         }
-        let metadata_dir =
-            text("metadata.log.dir").map_or_else(|| log_dirs[0].clone(), PathBuf::from).join("__cluster_metadata");
+        let metadata_dir = text("metadata.log.dir")
+            .map_or_else(|| log_dirs[0].clone(), PathBuf::from)
+            .join("__cluster_metadata");
         let cache_dir = text("strandline.remote.cache.dir").map_or_else(
-            || log_dirs[0].with_file_name(format!(
-                "{}-remote-cache",
-                log_dirs[0].file_name().and_then(|n| n.to_str()).unwrap_or("log")
-            )),
+            || {
+                log_dirs[0].with_file_name(format!(
+                    "{}-remote-cache",
+                    log_dirs[0]
+                        .file_name()
+                        .and_then(|n| n.to_str())
+                        .unwrap_or("log")
+                ))
+            },
             PathBuf::from,
         );
         let http = text("strandline.http.listener").filter(|v| v != "none");
@@ -223,12 +292,20 @@ impl Settings {
 
 fn endpoints(property: &str, text: &str) -> Result<Vec<Endpoint>, SettingsError> {
     let parse = |one: &str| {
-        Endpoint::parse(one).ok_or_else(|| invalid(property, format!("{one} is not NAME://host:port")))
+        Endpoint::parse(one)
+            .ok_or_else(|| invalid(property, format!("{one} is not NAME://host:port")))
     };
-    let found: Vec<Endpoint> = text.split(',').filter(|s| !s.trim().is_empty()).map(parse).collect::<Result<_, _>>()?;
+    let found: Vec<Endpoint> = text
+        .split(',')
+        .filter(|s| !s.trim().is_empty())
+        .map(parse)
+        .collect::<Result<_, _>>()?;
     for (i, endpoint) in found.iter().enumerate() {
         if found[..i].iter().any(|other| other.name == endpoint.name) {
-            return Err(invalid(property, format!("{} is named twice", endpoint.name)));
+            return Err(invalid(
+                property,
+                format!("{} is named twice", endpoint.name),
+            ));
         }
     }
     Ok(found)
@@ -241,7 +318,10 @@ fn remote_store(config: &BrokerConfig) -> Result<Option<RemoteStoreConfig>, Sett
     }
     let text = |key: &str| config.get(key).filter(|v| !v.is_empty());
     let url = text("strandline.remote.store.url").ok_or_else(|| {
-        invalid("strandline.remote.store.url", "must be set where remote.log.storage.system.enable is true")
+        invalid(
+            "strandline.remote.store.url",
+            "must be set where remote.log.storage.system.enable is true",
+        )
     })?;
     let secret = text("strandline.remote.store.secret.access.key").map(Secret::new);
     Ok(Some(RemoteStoreConfig {
@@ -258,12 +338,19 @@ fn remote_store(config: &BrokerConfig) -> Result<Option<RemoteStoreConfig>, Sett
 mod tests {
     use super::*;
 
-    fn load(file: &str, env: &[(&str, &str)], over: &[(&str, &str)]) -> Result<Properties, SettingsError> {
+    fn load(
+        file: &str,
+        env: &[(&str, &str)],
+        over: &[(&str, &str)],
+    ) -> Result<Properties, SettingsError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("server.properties");
         std::fs::write(&path, file).unwrap();
         let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
         };
         Properties::load(Some(&path), owned(env), &owned(over))
     }
@@ -274,7 +361,10 @@ mod tests {
             ("KAFKA_LOG_DIRS", "log.dirs"),
             ("KAFKA_A__B", "a_b"),
             ("KAFKA_A___B_C", "a-b.c"),
-            ("KAFKA_STRANDLINE_REMOTE_STORE_URL", "strandline.remote.store.url"),
+            (
+                "KAFKA_STRANDLINE_REMOTE_STORE_URL",
+                "strandline.remote.store.url",
+            ),
         ] {
             assert_eq!(key_of_variable(variable).as_deref(), Some(key));
         }
@@ -289,9 +379,22 @@ mod tests {
             &[("num.partitions", "4")],
         )
         .unwrap();
-        assert_eq!(properties.values["num.partitions"], ("4".into(), PropertySource::Override));
-        assert!(properties.warnings.iter().any(|w| w.contains("did you mean log.retention.hours?")));
-        assert!(properties.warnings.iter().any(|w| w.starts_with("zookeeper.connect")));
+        assert_eq!(
+            properties.values["num.partitions"],
+            ("4".into(), PropertySource::Override)
+        );
+        assert!(
+            properties
+                .warnings
+                .iter()
+                .any(|w| w.contains("did you mean log.retention.hours?"))
+        );
+        assert!(
+            properties
+                .warnings
+                .iter()
+                .any(|w| w.starts_with("zookeeper.connect"))
+        );
         let settings = Settings::resolve(&properties).unwrap();
         assert_eq!((settings.node_id, settings.log_dirs.len()), (7, 2));
         assert_eq!(settings.listeners[0].port, 9092);
@@ -300,12 +403,18 @@ mod tests {
     #[test]
     fn what_cannot_work_names_its_property() {
         let error = |file: &str| {
-            load(file, &[], &[]).and_then(|p| Settings::resolve(&p).map(|_| ())).unwrap_err().to_string()
+            load(file, &[], &[])
+                .and_then(|p| Settings::resolve(&p).map(|_| ()))
+                .unwrap_err()
+                .to_string()
         };
         assert!(error("num.partitions=many").contains("num.partitions"));
         assert!(error("listeners=SASL_SSL://:9092").contains("listeners"));
         assert!(error("listeners=nonsense").contains("listeners"));
-        assert!(error("remote.log.storage.system.enable=true").starts_with("strandline.remote.store.url"));
+        assert!(
+            error("remote.log.storage.system.enable=true")
+                .starts_with("strandline.remote.store.url")
+        );
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
     let answer = String::from_utf8_lossy(&answer);
     let malformed = || format!("http://{address}{path}: the answer is not HTTP");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(malformed)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .ok_or_else(malformed)?;
     Ok((status, body.to_owned()))
 }

@@ -91,7 +91,10 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("no other provider was installed before");
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no runtime: {error}")),
     };
@@ -109,13 +112,22 @@ fn failed(message: &str) -> ExitCode {
 
 async fn run(command: Command) -> Result<(), String> {
     match command {
-        Command::Dev { listen, http, data, remote } => commands::dev::run(&listen, &http, &data, remote).await,
+        Command::Dev {
+            listen,
+            http,
+            data,
+            remote,
+        } => commands::dev::run(&listen, &http, &data, remote).await,
         Command::Server { config, overrides } => commands::server::run(&config, &overrides).await,
         Command::Check { config, overrides } => commands::check::run(&config, &overrides).await,
-        Command::Demo { bootstrap, http, bytes } => commands::demo::run(&bootstrap, &http, bytes).await,
-        Command::Tier { command: TierCommand::Status { topic, json, http } } => {
-            commands::tier_status::run(&http, topic.as_deref(), json).await
-        }
+        Command::Demo {
+            bootstrap,
+            http,
+            bytes,
+        } => commands::demo::run(&bootstrap, &http, bytes).await,
+        Command::Tier {
+            command: TierCommand::Status { topic, json, http },
+        } => commands::tier_status::run(&http, topic.as_deref(), json).await,
         Command::Health { http } => commands::health::run(&http).await,
     }
 }

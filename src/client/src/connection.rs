@@ -24,13 +24,27 @@ impl Connection {
     pub async fn open(address: &str) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(address)
             .await
-            .map_err(|source| ClientError::Io { address: address.to_owned(), source })?;
+            .map_err(|source| ClientError::Io {
+                address: address.to_owned(),
+                source,
+            })?;
         let _ = stream.set_nodelay(true);
-        Ok(Self { stream, address: address.to_owned(), correlation_id: 0 })
+        Ok(Self {
+            stream,
+            address: address.to_owned(),
+            correlation_id: 0,
+        })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn bad_answer(&self, reason: &str) -> ClientError {
-        ClientError::Decode { address: self.address.clone(), reason: reason.to_owned() }
+        ClientError::Decode {
+            address: self.address.clone(),
+            reason: reason.to_owned(),
+        }
     }
 
     /// Sends a request and reads its answer.
@@ -54,16 +68,20 @@ impl Connection {
         encoded.map_err(|e| self.bad_answer(&format!("the request cannot be encoded: {e}")))?;
         let length = frame.len() as i32 - 4;
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        let mut body = self.exchange(&frame).await.map_err(|source| ClientError::Io {
-            address: self.address.clone(),
-            source,
-        })?;
+        let mut body = self
+            .exchange(&frame)
+            .await
+            .map_err(|source| ClientError::Io {
+                address: self.address.clone(),
+                source,
+            })?;
         let header = ResponseHeader::decode(&mut body, key.response_header_version(version))
             .map_err(|e| self.bad_answer(&e.to_string()))?;
         if header.correlation_id != self.correlation_id {
             return Err(self.bad_answer("it belongs to another request"));
         }
-        let response = T::decode(&mut body, version).map_err(|e| self.bad_answer(&e.to_string()))?;
+        let response =
+            T::decode(&mut body, version).map_err(|e| self.bad_answer(&e.to_string()))?;
         if body.has_remaining() {
             return Err(self.bad_answer("bytes are left over"));
         }
@@ -73,7 +91,9 @@ impl Connection {
     async fn exchange(&mut self, frame: &[u8]) -> io::Result<Bytes> {
         self.stream.write_all(frame).await?;
         let length = self.stream.read_i32().await?;
-        let length = usize::try_from(length).ok().filter(|l| *l <= MAX_RESPONSE_BYTES);
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|l| *l <= MAX_RESPONSE_BYTES);
         let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await?;

@@ -23,12 +23,19 @@ pub use connection::Connection;
 #[derive(Debug, Error)]
 pub enum ClientError {
     #[error("{address}: {source}")]
-    Io { address: String, source: std::io::Error },
+    Io {
+        address: String,
+        source: std::io::Error,
+    },
     #[error("{address}: the answer cannot be read: {reason}")]
     Decode { address: String, reason: String },
     /// The broker answered with an error.
     #[error("{what}: {code}{}", message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default())]
-    Broker { what: String, code: ErrorCode, message: Option<String> },
+    Broker {
+        what: String,
+        code: ErrorCode,
+        message: Option<String>,
+    },
 }
 
 fn text(value: &str) -> StrBytes {
@@ -40,7 +47,11 @@ fn check(what: &str, code: i16, message: Option<&StrBytes>) -> Result<(), Client
     if code == ErrorCode::None {
         return Ok(());
     }
-    Err(ClientError::Broker { what: what.to_owned(), code, message: message.map(ToString::to_string) })
+    Err(ClientError::Broker {
+        what: what.to_owned(),
+        code,
+        message: message.map(ToString::to_string),
+    })
 }
 
 /// A client of one broker.
@@ -50,7 +61,14 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        Ok(Self { connection: Connection::open(address).await? })
+        Ok(Self {
+            connection: Connection::open(address).await?,
+        })
+    }
+
+    /// The address that was connected to.
+    pub fn address(&self) -> &str {
+        self.connection.address()
     }
 
     /// Creates a topic; that it exists already is no error.
@@ -61,15 +79,22 @@ impl Client {
         configs: &[(&str, &str)],
     ) -> Result<(), ClientError> {
         let configs = configs.iter().map(|(name, value)| {
-            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+            CreatableTopicConfig::default()
+                .with_name(text(name))
+                .with_value(Some(text(value)))
         });
         let topic = CreatableTopic::default()
             .with_name(m::TopicName(text(name)))
             .with_num_partitions(partitions)
             .with_replication_factor(-1)
             .with_configs(configs.collect());
-        let request = m::CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
-        let response: m::CreateTopicsResponse = self.connection.call(ApiKey::CreateTopics, 5, &request).await?;
+        let request = m::CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(30_000);
+        let response: m::CreateTopicsResponse = self
+            .connection
+            .call(ApiKey::CreateTopics, 5, &request)
+            .await?;
         for topic in response.topics {
             if topic.error_code != ErrorCode::TopicAlreadyExists.code() {
                 check(name, topic.error_code, topic.error_message.as_ref())?;
@@ -82,7 +107,8 @@ impl Client {
     pub async fn partition_count(&mut self, topic: &str) -> Result<i32, ClientError> {
         let asked = MetadataRequestTopic::default().with_name(Some(m::TopicName(text(topic))));
         let request = m::MetadataRequest::default().with_topics(Some(vec![asked]));
-        let response: m::MetadataResponse = self.connection.call(ApiKey::Metadata, 9, &request).await?;
+        let response: m::MetadataResponse =
+            self.connection.call(ApiKey::Metadata, 9, &request).await?;
         let found = response.topics.into_iter().next();
         let found = found.ok_or_else(|| ClientError::Broker {
             what: topic.to_owned(),
@@ -103,8 +129,9 @@ impl Client {
     ) -> Result<i64, ClientError> {
         let mut builder = BatchBuilder::new(compression);
         records.iter().for_each(|r| builder.push(r));
-        let data =
-            PartitionProduceData::default().with_index(partition).with_records(Some(builder.build()));
+        let data = PartitionProduceData::default()
+            .with_index(partition)
+            .with_records(Some(builder.build()));
         let topic_data = TopicProduceData::default()
             .with_name(m::TopicName(text(topic)))
             .with_partition_data(vec![data]);
@@ -112,25 +139,41 @@ impl Client {
             .with_acks(-1)
             .with_timeout_ms(30_000)
             .with_topic_data(vec![topic_data]);
-        let response: m::ProduceResponse = self.connection.call(ApiKey::Produce, 9, &request).await?;
-        let answer = response.responses.iter().flat_map(|t| &t.partition_responses).next();
+        let response: m::ProduceResponse =
+            self.connection.call(ApiKey::Produce, 9, &request).await?;
+        let answer = response
+            .responses
+            .iter()
+            .flat_map(|t| &t.partition_responses)
+            .next();
         let answer = answer.ok_or_else(|| self.connection.bad_answer("no partition in it"))?;
         check(topic, answer.error_code, answer.error_message.as_ref())?;
         Ok(answer.base_offset)
     }
 
     /// The offset for a timestamp, or for one of Kafka's special ones (−1 latest, −2 earliest, …).
-    pub async fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64, ClientError> {
+    pub async fn list_offset(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> Result<i64, ClientError> {
         let asked = ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
             .with_timestamp(timestamp);
         let topics = vec![
-            ListOffsetsTopic::default().with_name(m::TopicName(text(topic))).with_partitions(vec![asked]),
+            ListOffsetsTopic::default()
+                .with_name(m::TopicName(text(topic)))
+                .with_partitions(vec![asked]),
         ];
-        let request =
-            m::ListOffsetsRequest::default().with_replica_id(m::BrokerId(-1)).with_topics(topics);
-        let response: m::ListOffsetsResponse = self.connection.call(ApiKey::ListOffsets, 9, &request).await?;
+        let request = m::ListOffsetsRequest::default()
+            .with_replica_id(m::BrokerId(-1))
+            .with_topics(topics);
+        let response: m::ListOffsetsResponse = self
+            .connection
+            .call(ApiKey::ListOffsets, 9, &request)
+            .await?;
         let answer = response.topics.iter().flat_map(|t| &t.partitions).next();
         let answer = answer.ok_or_else(|| self.connection.bad_answer("no partition in it"))?;
         check(topic, answer.error_code, None)?;
@@ -147,13 +190,17 @@ impl Client {
         max_wait: Duration,
     ) -> Result<Vec<Record>, ClientError> {
         let mut records = Vec::new();
-        let bytes = self.fetch_bytes(topic, partition, offset, max_bytes, max_wait).await?;
+        let bytes = self
+            .fetch_bytes(topic, partition, offset, max_bytes, max_wait)
+            .await?;
         for found in split_batches(&bytes) {
             let (at, header) = found.map_err(|e| self.connection.bad_answer(&e.to_string()))?;
             let batch = &bytes[at..at + header.size()];
-            let mut batch = Records::new(header, batch).map_err(|e| self.connection.bad_answer(&e.to_string()))?;
-            while let Some(record) =
-                batch.next_record().map_err(|e| self.connection.bad_answer(&e.to_string()))?
+            let mut batch = Records::new(header, batch)
+                .map_err(|e| self.connection.bad_answer(&e.to_string()))?;
+            while let Some(record) = batch
+                .next_record()
+                .map_err(|e| self.connection.bad_answer(&e.to_string()))?
             {
                 if record.offset >= offset {
                     records.push(record);
@@ -178,7 +225,9 @@ impl Client {
             .with_fetch_offset(offset)
             .with_partition_max_bytes(max_bytes);
         let topics = vec![
-            FetchTopic::default().with_topic(m::TopicName(text(topic))).with_partitions(vec![asked]),
+            FetchTopic::default()
+                .with_topic(m::TopicName(text(topic)))
+                .with_partitions(vec![asked]),
         ];
         let request = m::FetchRequest::default()
             .with_replica_id(m::BrokerId(-1))
@@ -189,7 +238,11 @@ impl Client {
             .with_topics(topics);
         let response: m::FetchResponse = self.connection.call(ApiKey::Fetch, 12, &request).await?;
         check(topic, response.error_code, None)?;
-        let answer = response.responses.into_iter().flat_map(|t| t.partitions).next();
+        let answer = response
+            .responses
+            .into_iter()
+            .flat_map(|t| t.partitions)
+            .next();
         let answer = answer.ok_or_else(|| self.connection.bad_answer("no partition in it"))?;
         check(topic, answer.error_code, None)?;
         Ok(answer.records.unwrap_or_default())

@@ -10,8 +10,8 @@ use crate::group::{Group, GroupState};
 use crate::member::Member;
 use crate::record::{CoordinatorRecord, GroupRecord, MemberRecord, OffsetAndMetadata};
 use crate::reply::{
-    CommitPartition, DescribedGroup, DescribedMember, JoinRequest, JoinedMember, LeaveMember, ListedGroup, MemberIdentity,
-    Reply, SyncRequest,
+    CommitPartition, DescribedGroup, DescribedMember, JoinRequest, JoinedMember, LeaveMember,
+    ListedGroup, MemberIdentity, Reply, SyncRequest,
 };
 
 /// Names a request that waits for its answer.
@@ -38,7 +38,11 @@ pub struct PendingAppend {
 #[derive(Debug)]
 enum Effect {
     /// The leader's assignment for this generation.
-    Assign { group: String, generation: i32, assignments: BTreeMap<String, Bytes> },
+    Assign {
+        group: String,
+        generation: i32,
+        assignments: BTreeMap<String, Bytes>,
+    },
     /// Offsets to be set or removed, then a reply.
     Offsets { reply: Option<(Token, Reply)> },
     /// The record only mirrors what is in memory already.
@@ -69,14 +73,24 @@ type Check = Result<(), ErrorCode>;
 
 impl GroupCoordinator {
     pub fn new(config: GroupConfig) -> Self {
-        Self { config, groups: BTreeMap::new() }
+        Self {
+            config,
+            groups: BTreeMap::new(),
+        }
     }
 
     /// Replays one record of the log.
     pub fn load(&mut self, record: CoordinatorRecord, now_ms: TimestampMs) {
         match record {
-            CoordinatorRecord::Offset { group, partition, value } => {
-                let group = self.groups.entry(group.clone()).or_insert_with(|| Group::new(&group, now_ms));
+            CoordinatorRecord::Offset {
+                group,
+                partition,
+                value,
+            } => {
+                let group = self
+                    .groups
+                    .entry(group.clone())
+                    .or_insert_with(|| Group::new(&group, now_ms));
                 match value {
                     Some(value) => {
                         group.offsets.insert(partition, value);
@@ -89,8 +103,15 @@ impl GroupCoordinator {
             CoordinatorRecord::Group { group, value: None } => {
                 self.groups.remove(&group);
             }
-            CoordinatorRecord::Group { group, value: Some(value) } => {
-                let offsets = self.groups.remove(&group).map(|g| g.offsets).unwrap_or_default();
+            CoordinatorRecord::Group {
+                group,
+                value: Some(value),
+            } => {
+                let offsets = self
+                    .groups
+                    .remove(&group)
+                    .map(|g| g.offsets)
+                    .unwrap_or_default();
                 let mut loaded = restore(&group, value, now_ms);
                 loaded.offsets = offsets;
                 self.groups.insert(group, loaded);
@@ -100,7 +121,8 @@ impl GroupCoordinator {
 
     /// The log has been replayed: groups that nothing is left of go.
     pub fn finish_load(&mut self) {
-        self.groups.retain(|_, g| !g.members.is_empty() || !g.offsets.is_empty() || g.generation > 0);
+        self.groups
+            .retain(|_, g| !g.members.is_empty() || !g.offsets.is_empty() || g.generation > 0);
     }
 
     // --- JoinGroup
@@ -134,9 +156,13 @@ impl GroupCoordinator {
             if !request.member_id.is_empty() {
                 return refuse(ErrorCode::UnknownMemberId);
             }
-            self.groups.insert(request.group.clone(), Group::new(&request.group, now_ms));
+            self.groups
+                .insert(request.group.clone(), Group::new(&request.group, now_ms));
         }
-        let group = self.groups.get_mut(&request.group).expect("it was just made sure of");
+        let group = self
+            .groups
+            .get_mut(&request.group)
+            .expect("it was just made sure of");
         if !group.supports(&request.protocol_type, &request.protocols) {
             return refuse(ErrorCode::InconsistentGroupProtocol);
         }
@@ -157,10 +183,20 @@ impl GroupCoordinator {
         out
     }
 
-    fn try_sync(&mut self, token: Token, request: SyncRequest, now_ms: TimestampMs, out: &mut Outcome) -> Check {
-        let group = self.groups.get_mut(&request.group).ok_or(ErrorCode::UnknownMemberId)?;
+    fn try_sync(
+        &mut self,
+        token: Token,
+        request: SyncRequest,
+        now_ms: TimestampMs,
+        out: &mut Outcome,
+    ) -> Check {
+        let group = self
+            .groups
+            .get_mut(&request.group)
+            .ok_or(ErrorCode::UnknownMemberId)?;
         check_member(group, &request.member)?;
-        let differs = |asked: &Option<String>, have: &Option<String>| asked.is_some() && asked != have;
+        let differs =
+            |asked: &Option<String>, have: &Option<String>| asked.is_some() && asked != have;
         if differs(&request.protocol_type, &group.protocol_type)
             || differs(&request.protocol, &group.protocol)
         {
@@ -175,7 +211,15 @@ impl GroupCoordinator {
                 let member = group.members.get_mut(&id).expect("it was checked");
                 member.heartbeat(now_ms);
                 let assignment = member.assignment.clone();
-                out.reply(token, Reply::Sync { error: ErrorCode::None, protocol_type, protocol, assignment });
+                out.reply(
+                    token,
+                    Reply::Sync {
+                        error: ErrorCode::None,
+                        protocol_type,
+                        protocol,
+                        assignment,
+                    },
+                );
                 Ok(())
             }
             GroupState::CompletingRebalance => {
@@ -207,13 +251,23 @@ impl GroupCoordinator {
 
     // --- Heartbeat, LeaveGroup
 
-    pub fn heartbeat(&mut self, group: &str, member: &MemberIdentity, now_ms: TimestampMs) -> ErrorCode {
-        let Some(group) = self.groups.get_mut(group) else { return ErrorCode::UnknownMemberId };
+    pub fn heartbeat(
+        &mut self,
+        group: &str,
+        member: &MemberIdentity,
+        now_ms: TimestampMs,
+    ) -> ErrorCode {
+        let Some(group) = self.groups.get_mut(group) else {
+            return ErrorCode::UnknownMemberId;
+        };
         if let Err(error) = check_member(group, member) {
             return error;
         }
         let state = group.state;
-        let found = group.members.get_mut(&member.member_id).expect("it was checked");
+        let found = group
+            .members
+            .get_mut(&member.member_id)
+            .expect("it was checked");
         found.heartbeat(now_ms);
         match state {
             GroupState::Empty | GroupState::Dead => ErrorCode::UnknownMemberId,
@@ -233,7 +287,13 @@ impl GroupCoordinator {
         let config = self.config;
         let Some(group) = self.groups.get_mut(group) else {
             let each = members.iter().map(|_| ErrorCode::UnknownMemberId).collect();
-            out.reply(token, Reply::Leave { error: ErrorCode::None, members: each });
+            out.reply(
+                token,
+                Reply::Leave {
+                    error: ErrorCode::None,
+                    members: each,
+                },
+            );
             return out;
         };
         let mut results = Vec::with_capacity(members.len());
@@ -257,7 +317,13 @@ impl GroupCoordinator {
         if anyone {
             after_removal(group, config, now_ms, &mut out);
         }
-        out.reply(token, Reply::Leave { error: ErrorCode::None, members: results });
+        out.reply(
+            token,
+            Reply::Leave {
+                error: ErrorCode::None,
+                members: results,
+            },
+        );
         out
     }
 
@@ -296,24 +362,44 @@ impl GroupCoordinator {
         if records.is_empty() {
             out.reply(token, reply);
         } else {
-            out.appends
-                .push(PendingAppend { records, effect: Effect::Offsets { reply: Some((token, reply)) } });
+            out.appends.push(PendingAppend {
+                records,
+                effect: Effect::Offsets {
+                    reply: Some((token, reply)),
+                },
+            });
         }
         out
     }
 
-    fn check_commit(&mut self, group_id: &str, member: &MemberIdentity, now_ms: TimestampMs) -> Check {
+    fn check_commit(
+        &mut self,
+        group_id: &str,
+        member: &MemberIdentity,
+        now_ms: TimestampMs,
+    ) -> Check {
         let Some(group) = self.groups.get_mut(group_id) else {
             // A consumer that assigns partitions itself commits without a group; it makes one.
-            return if member.generation < 0 { Ok(()) } else { Err(ErrorCode::IllegalGeneration) };
+            return if member.generation < 0 {
+                Ok(())
+            } else {
+                Err(ErrorCode::IllegalGeneration)
+            };
         };
         if member.generation < 0 && member.member_id.is_empty() {
             let free = group.state == GroupState::Empty;
-            return if free { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
+            return if free {
+                Ok(())
+            } else {
+                Err(ErrorCode::UnknownMemberId)
+            };
         }
         check_member(group, member)?;
         let state = group.state;
-        let found = group.members.get_mut(&member.member_id).expect("it was checked");
+        let found = group
+            .members
+            .get_mut(&member.member_id)
+            .expect("it was checked");
         found.heartbeat(now_ms);
         match state {
             GroupState::Dead => Err(ErrorCode::CoordinatorNotAvailable),
@@ -328,8 +414,14 @@ impl GroupCoordinator {
     }
 
     /// All committed positions of a group.
-    pub fn offsets(&self, group: &str) -> impl Iterator<Item = (&TopicPartition, &OffsetAndMetadata)> {
-        self.groups.get(group).into_iter().flat_map(|g| g.offsets.iter())
+    pub fn offsets(
+        &self,
+        group: &str,
+    ) -> impl Iterator<Item = (&TopicPartition, &OffsetAndMetadata)> {
+        self.groups
+            .get(group)
+            .into_iter()
+            .flat_map(|g| g.offsets.iter())
     }
 
     pub fn delete_offsets(
@@ -340,12 +432,18 @@ impl GroupCoordinator {
     ) -> Outcome {
         let mut out = Outcome::default();
         let Some(group) = self.groups.get(group_id) else {
-            out.reply(token, Reply::OffsetDelete(ErrorCode::GroupIdNotFound, Vec::new()));
+            out.reply(
+                token,
+                Reply::OffsetDelete(ErrorCode::GroupIdNotFound, Vec::new()),
+            );
             return out;
         };
         let busy = !group.members.is_empty();
         if busy && group.protocol_type.as_deref() != Some("consumer") {
-            out.reply(token, Reply::OffsetDelete(ErrorCode::NonEmptyGroup, Vec::new()));
+            out.reply(
+                token,
+                Reply::OffsetDelete(ErrorCode::NonEmptyGroup, Vec::new()),
+            );
             return out;
         }
         let subscribed = group.subscribed_topics();
@@ -353,7 +451,9 @@ impl GroupCoordinator {
         let mut records = Vec::new();
         for partition in partitions {
             let in_use = busy
-                && subscribed.as_ref().is_none_or(|topics| topics.contains(&*partition.topic));
+                && subscribed
+                    .as_ref()
+                    .is_none_or(|topics| topics.contains(&*partition.topic));
             if in_use {
                 results.push(ErrorCode::GroupSubscribedToTopic);
                 continue;
@@ -367,8 +467,12 @@ impl GroupCoordinator {
         if records.is_empty() {
             out.reply(token, reply);
         } else {
-            out.appends
-                .push(PendingAppend { records, effect: Effect::Offsets { reply: Some((token, reply)) } });
+            out.appends.push(PendingAppend {
+                records,
+                effect: Effect::Offsets {
+                    reply: Some((token, reply)),
+                },
+            });
         }
         out
     }
@@ -382,7 +486,10 @@ impl GroupCoordinator {
         }
         let mut out = Outcome::default();
         if !records.is_empty() {
-            out.appends.push(PendingAppend { records, effect: Effect::Offsets { reply: None } });
+            out.appends.push(PendingAppend {
+                records,
+                effect: Effect::Offsets { reply: None },
+            });
         }
         out
     }
@@ -404,7 +511,10 @@ impl GroupCoordinator {
         }
         let records = group_tombstones(&self.groups[group_id]);
         let reply = Some((token, Reply::Delete(ErrorCode::None)));
-        out.appends.push(PendingAppend { records, effect: Effect::Offsets { reply } });
+        out.appends.push(PendingAppend {
+            records,
+            effect: Effect::Offsets { reply },
+        });
         out
     }
 
@@ -417,8 +527,16 @@ impl GroupCoordinator {
             instance_id: m.instance_id.clone(),
             client_id: m.client_id.clone(),
             client_host: m.client_host.clone(),
-            metadata: if stable { m.metadata(&protocol) } else { Bytes::new() },
-            assignment: if stable { m.assignment.clone() } else { Bytes::new() },
+            metadata: if stable {
+                m.metadata(&protocol)
+            } else {
+                Bytes::new()
+            },
+            assignment: if stable {
+                m.assignment.clone()
+            } else {
+                Bytes::new()
+            },
         });
         Some(DescribedGroup {
             state: group.state,
@@ -442,7 +560,11 @@ impl GroupCoordinator {
     pub fn committed(&mut self, append: PendingAppend, now_ms: TimestampMs) -> Outcome {
         let mut out = Outcome::default();
         match append.effect {
-            Effect::Assign { group, generation, assignments } => {
+            Effect::Assign {
+                group,
+                generation,
+                assignments,
+            } => {
                 if let Some(group) = self.groups.get_mut(&group)
                     && group.state == GroupState::CompletingRebalance
                     && group.generation == generation
@@ -463,11 +585,22 @@ impl GroupCoordinator {
 
     fn apply_committed(&mut self, record: CoordinatorRecord, now_ms: TimestampMs) {
         match record {
-            CoordinatorRecord::Offset { group, partition, value: Some(value) } => {
-                let group = self.groups.entry(group.clone()).or_insert_with(|| Group::new(&group, now_ms));
+            CoordinatorRecord::Offset {
+                group,
+                partition,
+                value: Some(value),
+            } => {
+                let group = self
+                    .groups
+                    .entry(group.clone())
+                    .or_insert_with(|| Group::new(&group, now_ms));
                 group.offsets.insert(partition, value);
             }
-            CoordinatorRecord::Offset { group, partition, value: None } => {
+            CoordinatorRecord::Offset {
+                group,
+                partition,
+                value: None,
+            } => {
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.offsets.remove(&partition);
                 }
@@ -483,10 +616,17 @@ impl GroupCoordinator {
     }
 
     /// The log refused the records; whoever waits is told, and nothing has changed.
-    pub fn failed(&mut self, append: PendingAppend, error: ErrorCode, now_ms: TimestampMs) -> Outcome {
+    pub fn failed(
+        &mut self,
+        append: PendingAppend,
+        error: ErrorCode,
+        now_ms: TimestampMs,
+    ) -> Outcome {
         let mut out = Outcome::default();
         match append.effect {
-            Effect::Assign { group, generation, .. } => {
+            Effect::Assign {
+                group, generation, ..
+            } => {
                 let config = self.config;
                 if let Some(group) = self.groups.get_mut(&group)
                     && group.state == GroupState::CompletingRebalance
@@ -496,7 +636,9 @@ impl GroupCoordinator {
                     prepare_rebalance(group, config, now_ms, &mut out);
                 }
             }
-            Effect::Offsets { reply: Some((token, reply)) } => {
+            Effect::Offsets {
+                reply: Some((token, reply)),
+            } => {
                 let reply = match reply {
                     Reply::OffsetCommit(each) => {
                         let failed = |e| if e == ErrorCode::None { error } else { e };
@@ -568,7 +710,10 @@ impl GroupCoordinator {
                 records = group_tombstones(group);
             }
             if !records.is_empty() {
-                out.appends.push(PendingAppend { records, effect: Effect::Offsets { reply: None } });
+                out.appends.push(PendingAppend {
+                    records,
+                    effect: Effect::Offsets { reply: None },
+                });
             }
         }
         out
@@ -576,7 +721,11 @@ impl GroupCoordinator {
 }
 
 fn deadlines(group: &Group) -> impl Iterator<Item = TimestampMs> + '_ {
-    let sessions = group.members.values().filter(|m| !m.is_waiting()).map(|m| m.session_deadline_ms);
+    let sessions = group
+        .members
+        .values()
+        .filter(|m| !m.is_waiting())
+        .map(|m| m.session_deadline_ms);
     sessions
         .chain(group.pending.values().copied())
         .chain(group.join_deadline_ms)
@@ -584,12 +733,19 @@ fn deadlines(group: &Group) -> impl Iterator<Item = TimestampMs> + '_ {
 }
 
 fn tombstone(group: &str, partition: &TopicPartition) -> CoordinatorRecord {
-    CoordinatorRecord::Offset { group: group.to_owned(), partition: partition.clone(), value: None }
+    CoordinatorRecord::Offset {
+        group: group.to_owned(),
+        partition: partition.clone(),
+        value: None,
+    }
 }
 
 fn group_tombstones(group: &Group) -> Vec<CoordinatorRecord> {
     let offsets = group.offsets.keys().map(|tp| tombstone(&group.id, tp));
-    let itself = CoordinatorRecord::Group { group: group.id.clone(), value: None };
+    let itself = CoordinatorRecord::Group {
+        group: group.id.clone(),
+        value: None,
+    };
     offsets.chain([itself]).collect()
 }
 
@@ -604,7 +760,10 @@ fn group_record(group: &Group, assignments: Option<&BTreeMap<String, Bytes>>) ->
         rebalance_timeout_ms: m.rebalance_timeout_ms,
         session_timeout_ms: m.session_timeout_ms,
         subscription: m.metadata(&protocol),
-        assignment: assignments.and_then(|a| a.get(&m.id)).unwrap_or(&m.assignment).clone(),
+        assignment: assignments
+            .and_then(|a| a.get(&m.id))
+            .unwrap_or(&m.assignment)
+            .clone(),
     });
     CoordinatorRecord::Group {
         group: group.id.clone(),
@@ -641,8 +800,19 @@ fn restore(id: &str, record: GroupRecord, now_ms: TimestampMs) -> Group {
         });
     }
     group.leader = record.leader;
-    let state = if group.members.is_empty() { GroupState::Empty } else { GroupState::Stable };
-    group.enter(state, if record.state_since_ms >= 0 { record.state_since_ms } else { now_ms });
+    let state = if group.members.is_empty() {
+        GroupState::Empty
+    } else {
+        GroupState::Stable
+    };
+    group.enter(
+        state,
+        if record.state_since_ms >= 0 {
+            record.state_since_ms
+        } else {
+            now_ms
+        },
+    );
     group
 }
 
@@ -704,7 +874,14 @@ fn join_new(
         group.pending.insert(id.clone(), lapses);
         return Err((ErrorCode::MemberIdRequired, id));
     }
-    add_and_rebalance(group, new_member(id, token, request, now_ms), request, config, now_ms, out);
+    add_and_rebalance(
+        group,
+        new_member(id, token, request, now_ms),
+        request,
+        config,
+        now_ms,
+        out,
+    );
     Ok(())
 }
 
@@ -718,7 +895,14 @@ fn join_known(
 ) -> Check {
     let id = request.member_id.clone();
     if request.instance_id.is_none() && group.pending.contains_key(&id) {
-        add_and_rebalance(group, new_member(id, token, request, now_ms), request, config, now_ms, out);
+        add_and_rebalance(
+            group,
+            new_member(id, token, request, now_ms),
+            request,
+            config,
+            now_ms,
+            out,
+        );
         return Ok(());
     }
     if let Some(instance) = &request.instance_id {
@@ -728,7 +912,9 @@ fn join_known(
             Some(_) => {}
         }
     }
-    let Some(member) = group.members.get_mut(&id) else { return Err(ErrorCode::UnknownMemberId) };
+    let Some(member) = group.members.get_mut(&id) else {
+        return Err(ErrorCode::UnknownMemberId);
+    };
     member.heartbeat(now_ms);
     let same_protocols = member.protocols == request.protocols;
     let is_leader = group.leader.as_deref() == Some(id.as_str());
@@ -764,9 +950,15 @@ fn replace_static(
     out: &mut Outcome,
 ) {
     let was_leader = group.leader.as_deref() == Some(old_id);
-    let old = group.members.remove(old_id).expect("a static id names a member");
+    let old = group
+        .members
+        .remove(old_id)
+        .expect("a static id names a member");
     if let Some(waiting) = old.awaiting_join {
-        out.reply(waiting, Reply::join_error(ErrorCode::FencedInstanceId, old_id));
+        out.reply(
+            waiting,
+            Reply::join_error(ErrorCode::FencedInstanceId, old_id),
+        );
     }
     if let Some(waiting) = old.awaiting_sync {
         out.reply(waiting, Reply::sync_error(ErrorCode::FencedInstanceId));
@@ -774,31 +966,48 @@ fn replace_static(
     let mut member = new_member(new_id.clone(), token, request, now_ms);
     member.assignment = old.assignment;
     let protocol = group.protocol.clone().unwrap_or_default();
-    let same = member.metadata(&protocol) == old.protocols.iter().find(|(n, _)| *n == protocol).map_or(Bytes::new(), |(_, m)| m.clone());
+    let same = member.metadata(&protocol)
+        == old
+            .protocols
+            .iter()
+            .find(|(n, _)| *n == protocol)
+            .map_or(Bytes::new(), |(_, m)| m.clone());
     group.insert(member);
     if was_leader {
         group.leader = Some(new_id.clone());
     }
     if group.state == GroupState::Stable && same {
-        group.members.get_mut(&new_id).expect("it was just inserted").awaiting_join = None;
+        group
+            .members
+            .get_mut(&new_id)
+            .expect("it was just inserted")
+            .awaiting_join = None;
         // A leader that comes back must not assign anew: it is shown its old id as the leader's.
         let reply = match joined_reply(group, &new_id) {
-            Reply::Join { error, generation, protocol_type, protocol, member_id, .. } if was_leader => {
-                Reply::Join {
-                    error,
-                    generation,
-                    protocol_type,
-                    protocol,
-                    leader: old_id.to_owned(),
-                    member_id,
-                    members: Vec::new(),
-                }
-            }
+            Reply::Join {
+                error,
+                generation,
+                protocol_type,
+                protocol,
+                member_id,
+                ..
+            } if was_leader => Reply::Join {
+                error,
+                generation,
+                protocol_type,
+                protocol,
+                leader: old_id.to_owned(),
+                member_id,
+                members: Vec::new(),
+            },
             other => other,
         };
         out.reply(token, reply);
         let records = vec![group_record(group, None)];
-        out.appends.push(PendingAppend { records, effect: Effect::Nothing });
+        out.appends.push(PendingAppend {
+            records,
+            effect: Effect::Nothing,
+        });
     } else {
         rebalance(group, config, now_ms, out);
     }
@@ -835,7 +1044,12 @@ fn rebalance(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, out: &
     }
 }
 
-fn prepare_rebalance(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, out: &mut Outcome) {
+fn prepare_rebalance(
+    group: &mut Group,
+    config: GroupConfig,
+    now_ms: TimestampMs,
+    out: &mut Outcome,
+) {
     if group.state == GroupState::CompletingRebalance {
         fail_syncs(group, ErrorCode::RebalanceInProgress, out);
     }
@@ -871,7 +1085,11 @@ fn complete_join(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
     }
     group.join_deadline_ms = None;
     group.initial_join_limit_ms = None;
-    group.generation = if group.generation == i32::MAX { 1 } else { group.generation + 1 };
+    group.generation = if group.generation == i32::MAX {
+        1
+    } else {
+        group.generation + 1
+    };
     if group.members.is_empty() {
         become_empty(group, now_ms, out);
         return;
@@ -904,7 +1122,10 @@ fn become_empty(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
     group.sync_deadline_ms = None;
     group.enter(GroupState::Empty, now_ms);
     let records = vec![group_record(group, None)];
-    out.appends.push(PendingAppend { records, effect: Effect::Nothing });
+    out.appends.push(PendingAppend {
+        records,
+        effect: Effect::Nothing,
+    });
 }
 
 fn joined_reply(group: &Group, member_id: &str) -> Reply {
@@ -976,8 +1197,12 @@ fn expire_unsynced(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, 
     if group.state != GroupState::CompletingRebalance {
         return;
     }
-    let absent: Vec<String> =
-        group.members.values().filter(|m| m.awaiting_sync.is_none()).map(|m| m.id.clone()).collect();
+    let absent: Vec<String> = group
+        .members
+        .values()
+        .filter(|m| m.awaiting_sync.is_none())
+        .map(|m| m.id.clone())
+        .collect();
     for id in &absent {
         remove_member(group, id, ErrorCode::UnknownMemberId, out);
     }

@@ -84,7 +84,9 @@ impl Group {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|(name, _)| self.members.values().all(|m| m.supports(name)))
+            && protocols
+                .iter()
+                .any(|(name, _)| self.members.values().all(|m| m.supports(name)))
     }
 
     /// The protocol that all members know and most prefer; ties go to the name that sorts first.
@@ -98,17 +100,25 @@ impl Group {
             .collect();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member.protocols.iter().find(|(name, _)| candidates.contains(name.as_str()));
+            let choice = member
+                .protocols
+                .iter()
+                .find(|(name, _)| candidates.contains(name.as_str()));
             if let Some((name, _)) = choice {
                 *votes.entry(name).or_default() += 1;
             }
         }
-        votes.into_iter().rev().max_by_key(|(_, n)| *n).map(|(name, _)| name.to_owned())
+        votes
+            .into_iter()
+            .rev()
+            .max_by_key(|(_, n)| *n)
+            .map(|(name, _)| name.to_owned())
     }
 
     pub fn insert(&mut self, member: Member) {
         if let Some(instance) = &member.instance_id {
-            self.static_members.insert(instance.clone(), member.id.clone());
+            self.static_members
+                .insert(instance.clone(), member.id.clone());
         }
         self.leader.get_or_insert_with(|| member.id.clone());
         self.pending.remove(&member.id);
@@ -118,7 +128,10 @@ impl Group {
     pub fn remove(&mut self, member_id: &str) -> Option<Member> {
         let member = self.members.remove(member_id)?;
         if let Some(instance) = &member.instance_id
-            && self.static_members.get(instance).is_some_and(|id| id == member_id)
+            && self
+                .static_members
+                .get(instance)
+                .is_some_and(|id| id == member_id)
         {
             self.static_members.remove(instance);
         }
@@ -131,7 +144,9 @@ impl Group {
     /// The first member that is joining leads; else whoever is there.
     pub fn elect_leader(&mut self) {
         let joining = self.members.values().find(|m| m.awaiting_join.is_some());
-        self.leader = joining.or_else(|| self.members.values().next()).map(|m| m.id.clone());
+        self.leader = joining
+            .or_else(|| self.members.values().next())
+            .map(|m| m.id.clone());
     }
 
     pub fn all_have_joined(&self) -> bool {
@@ -139,7 +154,11 @@ impl Group {
     }
 
     pub fn rebalance_timeout_ms(&self) -> i64 {
-        self.members.values().map(|m| i64::from(m.rebalance_timeout_ms)).max().unwrap_or(0)
+        self.members
+            .values()
+            .map(|m| i64::from(m.rebalance_timeout_ms))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Topics that the members subscribe to, where the protocol is the consumers' own; `None` if that is not known.
@@ -162,6 +181,11 @@ fn parse_subscription(metadata: &Bytes) -> Option<Vec<String>> {
     reader.i16().ok()?;
     let count = reader.array_length(false).ok()?;
     (0..count)
-        .map(|_| reader.string(false).ok().and_then(|s| String::from_utf8(s.to_vec()).ok()))
+        .map(|_| {
+            reader
+                .string(false)
+                .ok()
+                .and_then(|s| String::from_utf8(s.to_vec()).ok())
+        })
         .collect()
 }

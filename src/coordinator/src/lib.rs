@@ -14,8 +14,8 @@ pub use coordinator::{GroupConfig, GroupCoordinator, Outcome, PendingAppend, Tok
 pub use group::GroupState;
 pub use record::{CoordinatorRecord, OffsetAndMetadata, RecordDecodeError};
 pub use reply::{
-    CommitPartition, DescribedGroup, DescribedMember, JoinRequest, JoinedMember, LeaveMember, ListedGroup, MemberIdentity,
-    Reply, SyncRequest,
+    CommitPartition, DescribedGroup, DescribedMember, JoinRequest, JoinedMember, LeaveMember,
+    ListedGroup, MemberIdentity, Reply, SyncRequest,
 };
 
 #[cfg(test)]

@@ -31,7 +31,10 @@ impl Member {
     }
 
     pub fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name == protocol).map_or(Bytes::new(), |(_, m)| m.clone())
+        self.protocols
+            .iter()
+            .find(|(name, _)| name == protocol)
+            .map_or(Bytes::new(), |(_, m)| m.clone())
     }
 
     pub fn heartbeat(&mut self, now_ms: TimestampMs) {

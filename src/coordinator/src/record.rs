@@ -48,8 +48,15 @@ pub struct GroupRecord {
 /// One record of the topic. `None` is a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoordinatorRecord {
-    Offset { group: String, partition: TopicPartition, value: Option<OffsetAndMetadata> },
-    Group { group: String, value: Option<GroupRecord> },
+    Offset {
+        group: String,
+        partition: TopicPartition,
+        value: Option<OffsetAndMetadata>,
+    },
+    Group {
+        group: String,
+        value: Option<GroupRecord>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -68,7 +75,11 @@ impl CoordinatorRecord {
     pub fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::new();
         match self {
-            Self::Offset { group, partition, value } => {
+            Self::Offset {
+                group,
+                partition,
+                value,
+            } => {
                 key.put_i16(OFFSET_COMMIT_KEY);
                 put_string(&mut key, group);
                 put_string(&mut key, &partition.topic);
@@ -91,7 +102,11 @@ impl CoordinatorRecord {
                 let topic = get_string(&mut key)?;
                 let partition = TopicPartition::new(topic, get_i32(&mut key)?);
                 let value = value.map(|v| decode_offset(v.clone())).transpose()?;
-                Ok(Self::Offset { group, partition, value })
+                Ok(Self::Offset {
+                    group,
+                    partition,
+                    value,
+                })
             }
             GROUP_METADATA_KEY => {
                 let group = get_string(&mut key)?;
@@ -119,10 +134,19 @@ fn decode_offset(mut value: Bytes) -> Result<OffsetAndMetadata, RecordDecodeErro
         return Err(RecordDecodeError::Version(version));
     }
     let offset = get_i64(&mut value)?;
-    let leader_epoch = if version >= 3 { get_i32(&mut value)? } else { -1 };
+    let leader_epoch = if version >= 3 {
+        get_i32(&mut value)?
+    } else {
+        -1
+    };
     let metadata = get_string(&mut value)?;
     let commit_timestamp_ms = get_i64(&mut value)?;
-    Ok(OffsetAndMetadata { offset, leader_epoch, metadata, commit_timestamp_ms })
+    Ok(OffsetAndMetadata {
+        offset,
+        leader_epoch,
+        metadata,
+        commit_timestamp_ms,
+    })
 }
 
 fn encode_group(value: &GroupRecord) -> Bytes {
@@ -162,10 +186,18 @@ fn decode_group(mut value: Bytes) -> Result<GroupRecord, RecordDecodeError> {
     let mut members = Vec::new();
     for _ in 0..count.max(0) {
         let member_id = get_string(value)?;
-        let instance_id = if version >= 3 { get_nullable(value)? } else { None };
+        let instance_id = if version >= 3 {
+            get_nullable(value)?
+        } else {
+            None
+        };
         let client_id = get_string(value)?;
         let client_host = get_string(value)?;
-        let rebalance = if version >= 1 { Some(get_i32(value)?) } else { None };
+        let rebalance = if version >= 1 {
+            Some(get_i32(value)?)
+        } else {
+            None
+        };
         let session_timeout_ms = get_i32(value)?;
         members.push(MemberRecord {
             member_id,
@@ -178,7 +210,14 @@ fn decode_group(mut value: Bytes) -> Result<GroupRecord, RecordDecodeError> {
             assignment: get_bytes(value)?,
         });
     }
-    Ok(GroupRecord { protocol_type, generation, protocol, leader, state_since_ms, members })
+    Ok(GroupRecord {
+        protocol_type,
+        generation,
+        protocol,
+        leader,
+        state_since_ms,
+        members,
+    })
 }
 
 fn put_string(out: &mut BytesMut, text: &str) {
@@ -201,7 +240,11 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
 }
 
 fn need(bytes: &Bytes, count: usize) -> Result<(), RecordDecodeError> {
-    if bytes.remaining() >= count { Ok(()) } else { Err(RecordDecodeError::Damaged) }
+    if bytes.remaining() >= count {
+        Ok(())
+    } else {
+        Err(RecordDecodeError::Damaged)
+    }
 }
 
 fn get_i16(bytes: &mut Bytes) -> Result<i16, RecordDecodeError> {
@@ -226,7 +269,9 @@ fn get_nullable(bytes: &mut Bytes) -> Result<Option<String>, RecordDecodeError> 
     }
     need(bytes, length as usize)?;
     let text = bytes.split_to(length as usize);
-    String::from_utf8(text.to_vec()).map(Some).map_err(|_| RecordDecodeError::Damaged)
+    String::from_utf8(text.to_vec())
+        .map(Some)
+        .map_err(|_| RecordDecodeError::Damaged)
 }
 
 fn get_string(bytes: &mut Bytes) -> Result<String, RecordDecodeError> {

@@ -107,7 +107,12 @@ impl Reply {
     }
 
     pub(crate) fn sync_error(error: ErrorCode) -> Self {
-        Self::Sync { error, protocol_type: None, protocol: None, assignment: Bytes::new() }
+        Self::Sync {
+            error,
+            protocol_type: None,
+            protocol: None,
+            assignment: Bytes::new(),
+        }
     }
 }
 

@@ -25,7 +25,13 @@ struct Harness {
 
 impl Harness {
     fn new(config: GroupConfig) -> Self {
-        Self { coordinator: GroupCoordinator::new(config), log: vec![], replies: vec![], token: 0, now: 0 }
+        Self {
+            coordinator: GroupCoordinator::new(config),
+            log: vec![],
+            replies: vec![],
+            token: 0,
+            now: 0,
+        }
     }
 
     /// Commits what the outcome asks for, as a log that never fails.
@@ -65,14 +71,23 @@ impl Harness {
 
     fn joined(&mut self, token: Token) -> (i32, String, String) {
         match self.reply(token) {
-            Some(Reply::Join { error: ErrorCode::None, generation, member_id, leader, .. }) => {
-                (generation, member_id, leader)
-            }
+            Some(Reply::Join {
+                error: ErrorCode::None,
+                generation,
+                member_id,
+                leader,
+                ..
+            }) => (generation, member_id, leader),
             other => panic!("not joined: {other:?}"),
         }
     }
 
-    fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &'static str)]) -> Token {
+    fn sync(
+        &mut self,
+        member: &str,
+        generation: i32,
+        assignments: &[(&str, &'static str)],
+    ) -> Token {
         self.token += 1;
         let request = SyncRequest {
             group: "g".into(),
@@ -91,12 +106,22 @@ impl Harness {
 
     fn assignment(&mut self, token: Token) -> Bytes {
         match self.reply(token) {
-            Some(Reply::Sync { error: ErrorCode::None, assignment, .. }) => assignment,
+            Some(Reply::Sync {
+                error: ErrorCode::None,
+                assignment,
+                ..
+            }) => assignment,
             other => panic!("not synced: {other:?}"),
         }
     }
 
-    fn commit(&mut self, member: &str, generation: i32, offset: i64, metadata: &str) -> Vec<ErrorCode> {
+    fn commit(
+        &mut self,
+        member: &str,
+        generation: i32,
+        offset: i64,
+        metadata: &str,
+    ) -> Vec<ErrorCode> {
         self.token += 1;
         let commit = CommitPartition {
             topic: "t".into(),
@@ -129,7 +154,8 @@ impl Harness {
     }
 
     fn heartbeat(&mut self, member: &str, generation: i32) -> ErrorCode {
-        self.coordinator.heartbeat("g", &identity(member, generation), self.now)
+        self.coordinator
+            .heartbeat("g", &identity(member, generation), self.now)
     }
 
     fn state(&self) -> GroupState {
@@ -147,7 +173,11 @@ impl Harness {
 }
 
 fn identity(member: &str, generation: i32) -> MemberIdentity {
-    MemberIdentity { member_id: member.into(), instance_id: None, generation }
+    MemberIdentity {
+        member_id: member.into(),
+        instance_id: None,
+        generation,
+    }
 }
 
 #[test]
@@ -163,7 +193,10 @@ fn two_members_share_a_group_and_the_second_forces_a_rebalance() {
     let follower = h.sync(&second, 2, &[]);
     assert!(h.reply(follower).is_none(), "waits for the leader");
     let lead = h.sync(&first, 2, &[(&first, "a"), (&second, "b")]);
-    assert_eq!((h.assignment(lead), h.assignment(follower)), ("a".into(), "b".into()));
+    assert_eq!(
+        (h.assignment(lead), h.assignment(follower)),
+        ("a".into(), "b".into())
+    );
     assert_eq!(h.state(), GroupState::Stable);
     assert_eq!(h.heartbeat(&first, 1), ErrorCode::IllegalGeneration);
     assert_eq!(h.heartbeat("nobody", 2), ErrorCode::UnknownMemberId);
@@ -183,12 +216,17 @@ fn a_silent_member_is_removed_and_one_that_does_not_rejoin_too() {
     let deadline = h.coordinator.next_deadline_ms().unwrap();
     h.tick(deadline);
     assert_eq!(h.state(), GroupState::Empty);
-    assert!(matches!(h.log.last(), Some(CoordinatorRecord::Group { value: Some(v), .. }) if v.members.is_empty()));
+    assert!(
+        matches!(h.log.last(), Some(CoordinatorRecord::Group { value: Some(v), .. }) if v.members.is_empty())
+    );
 }
 
 #[test]
 fn a_group_without_members_waits_for_more_before_its_first_generation() {
-    let mut h = Harness::new(GroupConfig { initial_rebalance_delay_ms: 50, ..CONFIG });
+    let mut h = Harness::new(GroupConfig {
+        initial_rebalance_delay_ms: 50,
+        ..CONFIG
+    });
     let a = h.join("", None);
     assert!(h.reply(a).is_none());
     h.tick(30);
@@ -213,7 +251,10 @@ fn a_static_member_that_comes_back_keeps_its_assignment_without_a_rebalance() {
     assert_eq!(leader, old, "it must not assign anew");
     let mut fenced = identity(&old, 1);
     fenced.instance_id = Some("i".into());
-    assert_eq!(h.coordinator.heartbeat("g", &fenced, 0), ErrorCode::FencedInstanceId);
+    assert_eq!(
+        h.coordinator.heartbeat("g", &fenced, 0),
+        ErrorCode::FencedInstanceId
+    );
     let token = h.sync(&new, 1, &[]);
     assert_eq!(h.assignment(token), "mine");
 }
@@ -233,7 +274,10 @@ fn offsets_are_committed_by_members_of_the_generation_or_by_nobody_elses_group()
     let member = h.stable();
     assert_eq!(h.commit("", -1, 6, ""), [ErrorCode::UnknownMemberId]);
     assert_eq!(h.commit(&member, 9, 6, ""), [ErrorCode::IllegalGeneration]);
-    assert_eq!(h.commit(&member, 1, 6, "too long for this"), [ErrorCode::OffsetMetadataTooLarge]);
+    assert_eq!(
+        h.commit(&member, 1, 6, "too long for this"),
+        [ErrorCode::OffsetMetadataTooLarge]
+    );
     assert_eq!(h.commit(&member, 1, 7, "m"), [ErrorCode::None]);
     let tp = TopicPartition::new("t", 0);
     assert_eq!(h.coordinator.offset("g", &tp).unwrap().offset, 7);
@@ -246,12 +290,30 @@ fn a_commit_that_the_log_refuses_changes_nothing() {
     let commit = CommitPartition {
         topic: "t".into(),
         partition: 0,
-        offset: OffsetAndMetadata { offset: 9, leader_epoch: -1, metadata: String::new(), commit_timestamp_ms: 0 },
+        offset: OffsetAndMetadata {
+            offset: 9,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_timestamp_ms: 0,
+        },
     };
-    let mut outcome = h.coordinator.commit_offsets(77, "g", &identity("", -1), vec![commit], 0);
-    let refused = h.coordinator.failed(outcome.appends.remove(0), ErrorCode::KafkaStorageError, 0);
-    assert_eq!(refused.replies, [(77, Reply::OffsetCommit(vec![ErrorCode::KafkaStorageError]))]);
-    assert_eq!(h.coordinator.offset("g", &TopicPartition::new("t", 0)).unwrap().offset, 5);
+    let mut outcome = h
+        .coordinator
+        .commit_offsets(77, "g", &identity("", -1), vec![commit], 0);
+    let refused = h
+        .coordinator
+        .failed(outcome.appends.remove(0), ErrorCode::KafkaStorageError, 0);
+    assert_eq!(
+        refused.replies,
+        [(77, Reply::OffsetCommit(vec![ErrorCode::KafkaStorageError]))]
+    );
+    assert_eq!(
+        h.coordinator
+            .offset("g", &TopicPartition::new("t", 0))
+            .unwrap()
+            .offset,
+        5
+    );
 }
 
 #[test]
@@ -262,14 +324,29 @@ fn everything_durable_comes_back_from_the_log() {
     let mut loaded = GroupCoordinator::new(CONFIG);
     for record in &h.log {
         let (key, value) = record.encode();
-        loaded.load(CoordinatorRecord::decode(&key, value.as_ref()).unwrap(), 5000);
+        loaded.load(
+            CoordinatorRecord::decode(&key, value.as_ref()).unwrap(),
+            5000,
+        );
     }
     loaded.finish_load();
-    assert_eq!(loaded.offset("g", &TopicPartition::new("t", 0)).unwrap().metadata, "m");
+    assert_eq!(
+        loaded
+            .offset("g", &TopicPartition::new("t", 0))
+            .unwrap()
+            .metadata,
+        "m"
+    );
     let described = loaded.describe("g").unwrap();
-    assert_eq!((described.state, described.members.len()), (GroupState::Stable, 1));
+    assert_eq!(
+        (described.state, described.members.len()),
+        (GroupState::Stable, 1)
+    );
     assert_eq!(described.members[0].assignment, "all");
-    assert_eq!(loaded.heartbeat("g", &identity(&member, 1), 5000), ErrorCode::None);
+    assert_eq!(
+        loaded.heartbeat("g", &identity(&member, 1), 5000),
+        ErrorCode::None
+    );
 }
 
 #[test]
@@ -278,13 +355,24 @@ fn a_group_is_deleted_only_without_members_and_its_offsets_go_with_it() {
     let member = h.stable();
     h.commit(&member, 1, 7, "");
     let refused = h.coordinator.delete_group(1, "g");
-    assert_eq!(refused.replies, [(1, Reply::Delete(ErrorCode::NonEmptyGroup))]);
-    let subscribed = h.coordinator.delete_offsets(2, "g", &[TopicPartition::new("t", 0)]);
+    assert_eq!(
+        refused.replies,
+        [(1, Reply::Delete(ErrorCode::NonEmptyGroup))]
+    );
+    let subscribed = h
+        .coordinator
+        .delete_offsets(2, "g", &[TopicPartition::new("t", 0)]);
     assert_eq!(
         subscribed.replies,
-        [(2, Reply::OffsetDelete(ErrorCode::None, vec![ErrorCode::GroupSubscribedToTopic]))]
+        [(
+            2,
+            Reply::OffsetDelete(ErrorCode::None, vec![ErrorCode::GroupSubscribedToTopic])
+        )]
     );
-    let leaving = [LeaveMember { member_id: member, instance_id: None }];
+    let leaving = [LeaveMember {
+        member_id: member,
+        instance_id: None,
+    }];
     let outcome = h.coordinator.leave(3, "g", &leaving, 0);
     h.run(outcome);
     let outcome = h.coordinator.delete_group(4, "g");
@@ -312,7 +400,13 @@ fn a_full_group_and_foreign_protocols_are_refused() {
         h.join("", None);
     }
     let token = h.join("", None);
-    assert!(matches!(h.reply(token), Some(Reply::Join { error: ErrorCode::GroupMaxSizeReached, .. })));
+    assert!(matches!(
+        h.reply(token),
+        Some(Reply::Join {
+            error: ErrorCode::GroupMaxSizeReached,
+            ..
+        })
+    ));
     let request = JoinRequest {
         group: "g".into(),
         member_id: String::new(),
@@ -327,8 +421,21 @@ fn a_full_group_and_foreign_protocols_are_refused() {
         new_member_suffix: "z".into(),
     };
     let other = h.coordinator.join(99, request.clone(), 0);
-    assert!(matches!(&other.replies[0].1, Reply::Join { error: ErrorCode::InconsistentGroupProtocol, .. }));
-    let told = h.coordinator.join(100, JoinRequest { group: "h".into(), ..request }, 0);
+    assert!(matches!(
+        &other.replies[0].1,
+        Reply::Join {
+            error: ErrorCode::InconsistentGroupProtocol,
+            ..
+        }
+    ));
+    let told = h.coordinator.join(
+        100,
+        JoinRequest {
+            group: "h".into(),
+            ..request
+        },
+        0,
+    );
     assert!(
         matches!(&told.replies[0].1, Reply::Join { error: ErrorCode::MemberIdRequired, member_id, .. } if member_id == "c-z")
     );

@@ -41,7 +41,10 @@ pub fn write_offset_checkpoint(path: &Path, offsets: &OffsetCheckpoint) -> io::R
 
 /// Reads an offset checkpoint; absent or damaged files are empty.
 pub fn read_offset_checkpoint(path: &Path) -> OffsetCheckpoint {
-    fs::read_to_string(path).ok().and_then(|text| parse_offsets(&text)).unwrap_or_default()
+    fs::read_to_string(path)
+        .ok()
+        .and_then(|text| parse_offsets(&text))
+        .unwrap_or_default()
 }
 
 fn parse_offsets(text: &str) -> Option<OffsetCheckpoint> {
@@ -99,10 +102,16 @@ mod tests {
     fn a_checkpoint_comes_back_and_a_damaged_one_counts_as_absent() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("recovery-point-offset-checkpoint");
-        let offsets: OffsetCheckpoint =
-            [(TopicPartition::new("a.b-c", 3), 17), (TopicPartition::new("z", 0), 0)].into();
+        let offsets: OffsetCheckpoint = [
+            (TopicPartition::new("a.b-c", 3), 17),
+            (TopicPartition::new("z", 0), 0),
+        ]
+        .into();
         write_offset_checkpoint(&path, &offsets).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n2\na.b-c 3 17\nz 0 0\n");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "0\n2\na.b-c 3 17\nz 0 0\n"
+        );
         assert_eq!(read_offset_checkpoint(&path), offsets);
         fs::write(&path, "0\n2\na.b-c 3 17\n").unwrap();
         assert!(read_offset_checkpoint(&path).is_empty());

@@ -31,14 +31,22 @@ impl LeaderEpochs {
         if self.entries.last().is_some_and(|last| last.epoch == epoch) {
             return false;
         }
-        self.entries.retain(|e| e.epoch < epoch && e.start_offset < start_offset);
-        self.entries.push(EpochStart { epoch, start_offset });
+        self.entries
+            .retain(|e| e.epoch < epoch && e.start_offset < start_offset);
+        self.entries.push(EpochStart {
+            epoch,
+            start_offset,
+        });
         true
     }
 
     /// The epoch that wrote `offset`.
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.entries.iter().rev().find(|e| e.start_offset <= offset).map(|e| e.epoch)
+        self.entries
+            .iter()
+            .rev()
+            .find(|e| e.start_offset <= offset)
+            .map(|e| e.epoch)
     }
 
     /// Kafka's `endOffsetFor`: the largest epoch at or below `requested`, and where it ends (exclusive).
@@ -64,7 +72,10 @@ impl LeaderEpochs {
 
     /// Drops what ends at or before `start_offset`; the epoch that spans it now starts there.
     pub fn truncate_from_start(&mut self, start_offset: Offset) {
-        let spanning = self.entries.iter().rposition(|e| e.start_offset <= start_offset);
+        let spanning = self
+            .entries
+            .iter()
+            .rposition(|e| e.start_offset <= start_offset);
         if let Some(at) = spanning {
             self.entries.drain(..at);
             self.entries[0].start_offset = start_offset;
@@ -73,7 +84,11 @@ impl LeaderEpochs {
 
     /// The part of the lineage that covers `[base_offset, end_offset)`.
     pub fn range(&self, base_offset: Offset, end_offset: Offset) -> Vec<EpochStart> {
-        let first = self.entries.iter().rposition(|e| e.start_offset <= base_offset).unwrap_or(0);
+        let first = self
+            .entries
+            .iter()
+            .rposition(|e| e.start_offset <= base_offset)
+            .unwrap_or(0);
         self.entries[first.min(self.entries.len())..]
             .iter()
             .filter(|e| e.start_offset < end_offset)
@@ -97,14 +112,21 @@ mod tests {
     #[test]
     fn end_offsets_follow_kip_101() {
         let epochs = lineage(&[(2, 10), (5, 20), (7, 30)]);
-        let end = |e| epochs.end_offset_for(LeaderEpoch(e), 40).map(|(e, o)| (e.0, o));
+        let end = |e| {
+            epochs
+                .end_offset_for(LeaderEpoch(e), 40)
+                .map(|(e, o)| (e.0, o))
+        };
         assert_eq!(end(7), Some((7, 40)));
         assert_eq!(end(8), None);
         assert_eq!(end(5), Some((5, 30)));
         assert_eq!(end(6), Some((5, 30)));
         assert_eq!(end(2), Some((2, 20)));
         assert_eq!(end(1), Some((1, 10)));
-        assert_eq!(LeaderEpochs::default().end_offset_for(LeaderEpoch(0), 4), None);
+        assert_eq!(
+            LeaderEpochs::default().end_offset_for(LeaderEpoch(0), 4),
+            None
+        );
     }
 
     #[test]
@@ -122,6 +144,9 @@ mod tests {
         assert_eq!(epochs, lineage(&[(2, 15), (3, 20)]));
         epochs.truncate_from_end(20);
         assert_eq!(epochs, lineage(&[(2, 15)]));
-        assert_eq!(lineage(&[(1, 0), (2, 10), (3, 20)]).range(12, 20), lineage(&[(2, 10)]).entries);
+        assert_eq!(
+            lineage(&[(1, 0), (2, 10), (3, 20)]).range(12, 20),
+            lineage(&[(2, 10)]).entries
+        );
     }
 }

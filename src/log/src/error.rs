@@ -15,7 +15,12 @@ pub enum LogError {
     Io { path: PathBuf, source: io::Error },
     /// Bytes below the recovery point are damaged. They are never cut away: another copy must repair them.
     #[error("{}: corrupt at byte {position} (offset {offset}), below what was committed: {reason}", path.display())]
-    Corrupt { path: PathBuf, position: u64, offset: Offset, reason: String },
+    Corrupt {
+        path: PathBuf,
+        position: u64,
+        offset: Offset,
+        reason: String,
+    },
 }
 
 impl LogError {
@@ -42,7 +47,11 @@ pub enum AppendError {
 #[derive(Debug, Error)]
 pub enum ReadError {
     #[error("offset {offset} is outside [{start}, {end}]")]
-    OffsetOutOfRange { offset: Offset, start: Offset, end: Offset },
+    OffsetOutOfRange {
+        offset: Offset,
+        start: Offset,
+        end: Offset,
+    },
     #[error(transparent)]
     Log(#[from] LogError),
 }

@@ -28,9 +28,15 @@ pub fn flush_segments(directory: &Path, segments: &[Arc<Segment>]) -> Result<(),
         return Ok(());
     }
     for segment in segments {
-        segment.file().sync_data().map_err(LogError::io(&segment.log_path))?;
+        segment
+            .file()
+            .sync_data()
+            .map_err(LogError::io(&segment.log_path))?;
         if segment.new_in_directory.swap(false, Ordering::AcqRel) {
-            let parent = segment.log_path.parent().expect("a segment lies in a directory");
+            let parent = segment
+                .log_path
+                .parent()
+                .expect("a segment lies in a directory");
             sync_directory(parent).map_err(LogError::io(parent))?;
         }
     }

@@ -24,10 +24,18 @@ pub(crate) struct IndexFile {
 impl IndexFile {
     /// Opens or creates; a partial last entry is ignored and overwritten later.
     fn open(path: PathBuf, entry_bytes: u64) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
         let length = file.metadata()?.len();
-        Ok(Self { path, file, bytes: AtomicU64::new(length - length % entry_bytes) })
+        Ok(Self {
+            path,
+            file,
+            bytes: AtomicU64::new(length - length % entry_bytes),
+        })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -87,7 +95,10 @@ pub(crate) struct OffsetIndex(pub IndexFile);
 
 impl OffsetIndex {
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(IndexFile::open(path.to_path_buf(), OFFSET_ENTRY_BYTES)?))
+        Ok(Self(IndexFile::open(
+            path.to_path_buf(),
+            OFFSET_ENTRY_BYTES,
+        )?))
     }
 
     pub fn push(&self, relative_offset: u32, position: u32) -> io::Result<()> {
@@ -107,7 +118,9 @@ impl OffsetIndex {
     /// The last entry: (relative offset, position).
     pub fn last(&self) -> io::Result<Option<(u32, u32)>> {
         let count = self.0.bytes() / OFFSET_ENTRY_BYTES;
-        let Some(last) = count.checked_sub(1) else { return Ok(None) };
+        let Some(last) = count.checked_sub(1) else {
+            return Ok(None);
+        };
         let entry = self.0.entry::<8>(last)?;
         Ok(Some((u32_at(&entry, 0), u32_at(&entry, 4))))
     }
@@ -140,7 +153,9 @@ impl TimeIndex {
     /// The last entry: (timestamp, relative offset).
     pub fn last(&self) -> io::Result<Option<(i64, u32)>> {
         let count = self.0.bytes() / TIME_ENTRY_BYTES;
-        let Some(last) = count.checked_sub(1) else { return Ok(None) };
+        let Some(last) = count.checked_sub(1) else {
+            return Ok(None);
+        };
         Ok(Some(Self::parse(&self.0.entry(last)?)))
     }
 
@@ -151,7 +166,10 @@ impl TimeIndex {
     }
 
     fn parse(entry: &[u8; 12]) -> (i64, u32) {
-        (i64::from_be_bytes(entry[..8].try_into().expect("eight bytes")), u32_at(entry, 8))
+        (
+            i64::from_be_bytes(entry[..8].try_into().expect("eight bytes")),
+            u32_at(entry, 8),
+        )
     }
 
     pub fn clear(&self) -> io::Result<()> {

@@ -37,7 +37,12 @@ pub enum LogDirError {
     #[error("log.dirs: {} is in use by another process", .0.display())]
     Locked(PathBuf),
     #[error("log.dirs: {} belongs to {what} {found}, not to {wanted}", path.display())]
-    Foreign { path: PathBuf, what: &'static str, found: String, wanted: String },
+    Foreign {
+        path: PathBuf,
+        what: &'static str,
+        found: String,
+        wanted: String,
+    },
 }
 
 /// A partition's directory as found at start.
@@ -72,17 +77,23 @@ impl DiskSpace {
     /// Asks the file system.
     fn refresh(&self, path: &Path) -> io::Result<()> {
         let stat = rustix::fs::statvfs(path)?;
-        self.available.store(stat.f_bavail * stat.f_frsize, Ordering::Release);
-        self.total.store(stat.f_blocks * stat.f_frsize, Ordering::Release);
+        self.available
+            .store(stat.f_bavail * stat.f_frsize, Ordering::Release);
+        self.total
+            .store(stat.f_blocks * stat.f_frsize, Ordering::Release);
         Ok(())
     }
 
     /// Whether `bytes` may be appended; counts them as used until the next refresh.
     pub fn take(&self, bytes: u64) -> bool {
         let enough = |available: u64| {
-            available.checked_sub(bytes).filter(|left| *left >= self.reserve)
+            available
+                .checked_sub(bytes)
+                .filter(|left| *left >= self.reserve)
         };
-        self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, enough).is_ok()
+        self.available
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
+            .is_ok()
     }
 
     pub fn available_bytes(&self) -> u64 {
@@ -104,7 +115,10 @@ impl LogDir {
         cluster_id: Option<&str>,
         reserve_bytes: u64,
     ) -> Result<Self, LogDirError> {
-        let io = |source| LogDirError::Io { path: path.to_path_buf(), source };
+        let io = |source| LogDirError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
         fs::create_dir_all(path).map_err(io)?;
         let lock = File::create(path.join(LOCK)).map_err(io)?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
@@ -116,9 +130,18 @@ impl LogDir {
             fs::remove_file(&marker).map_err(io)?;
             sync_directory(path).map_err(io)?;
         }
-        let space = DiskSpace { reserve: reserve_bytes, ..DiskSpace::default() };
+        let space = DiskSpace {
+            reserve: reserve_bytes,
+            ..DiskSpace::default()
+        };
         space.refresh(path).map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), directory_id, space, clean, _lock: lock })
+        Ok(Self {
+            path: path.to_path_buf(),
+            directory_id,
+            space,
+            clean,
+            _lock: lock,
+        })
     }
 
     /// Writes the cluster id where the directory was formatted before one was known.
@@ -159,7 +182,11 @@ impl LogDir {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default()
+                .to_owned();
             if !path.is_dir() || name.ends_with(STRAY_SUFFIX) {
                 continue;
             }
@@ -167,8 +194,12 @@ impl LogDir {
                 fs::remove_dir_all(&path)?;
                 continue;
             }
-            let Some((topic, partition)) = name.rsplit_once('-') else { continue };
-            let Ok(partition) = partition.parse() else { continue };
+            let Some((topic, partition)) = name.rsplit_once('-') else {
+                continue;
+            };
+            let Ok(partition) = partition.parse() else {
+                continue;
+            };
             let metadata = read_properties(&path.join(PARTITION_METADATA));
             let topic_id = metadata.get("topic_id").and_then(|id| parse_base64_id(id));
             found.push(PartitionDirectory {
@@ -248,8 +279,10 @@ fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<Uuid,
     {
         return Err(foreign("cluster", found, wanted));
     }
-    let directory_id =
-        properties.get("directory.id").and_then(|id| parse_base64_id(id)).unwrap_or_else(Uuid::new_v4);
+    let directory_id = properties
+        .get("directory.id")
+        .and_then(|id| parse_base64_id(id))
+        .unwrap_or_else(Uuid::new_v4);
     let before = properties.clone();
     properties.insert("version".into(), "1".into());
     properties.insert("node.id".into(), node);
@@ -258,9 +291,14 @@ fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<Uuid,
         properties.insert("cluster.id".into(), id.to_owned());
     }
     if properties != before {
-        let text: String = properties.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
-        write_atomically(&file, text.as_bytes())
-            .map_err(|source| LogDirError::Io { path: file.clone(), source })?;
+        let text: String = properties
+            .iter()
+            .map(|(k, v)| format!("{k}={v}\n"))
+            .collect();
+        write_atomically(&file, text.as_bytes()).map_err(|source| LogDirError::Io {
+            path: file.clone(),
+            source,
+        })?;
     }
     Ok(directory_id)
 }
@@ -311,7 +349,7 @@ mod tests {
     #[test]
     fn ids_have_kafkas_text_form() {
         assert_eq!(base64_id(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(base64_id(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ".replace("AQ", "AQ"));
+        assert_eq!(base64_id(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
         for id in [Uuid::from_u128(1), Uuid::max(), Uuid::new_v4()] {
             assert_eq!(parse_base64_id(&base64_id(id)), Some(id));
         }
@@ -339,7 +377,11 @@ mod tests {
 
     #[test]
     fn space_runs_out_before_the_reserve_is_touched() {
-        let space = DiskSpace { available: 1000.into(), total: 2000.into(), reserve: 900 };
+        let space = DiskSpace {
+            available: 1000.into(),
+            total: 2000.into(),
+            reserve: 900,
+        };
         assert!(space.take(60));
         assert!(!space.take(60));
         assert!(space.take(40));

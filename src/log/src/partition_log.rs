@@ -74,18 +74,27 @@ impl PartitionLog {
         directory: &Path,
         options: OpenOptions,
     ) -> Result<Self, LogError> {
-        let epochs =
-            LeaderEpochs::from_entries(read_epochs(&directory.join(EPOCH_FILE)).unwrap_or_default());
-        let Recovered { segments, log_end_offset, producers, epochs, bytes_since_index_entry } =
-            recover(RecoveryInput {
-                directory,
-                config: &options.config,
-                recovery_point: options.recovery_point,
-                clean: options.clean,
-                epochs,
-                log_start_offset: options.log_start_offset,
-            })?;
-        let active = segments.last().expect("a log has at least one segment").clone();
+        let epochs = LeaderEpochs::from_entries(
+            read_epochs(&directory.join(EPOCH_FILE)).unwrap_or_default(),
+        );
+        let Recovered {
+            segments,
+            log_end_offset,
+            producers,
+            epochs,
+            bytes_since_index_entry,
+        } = recover(RecoveryInput {
+            directory,
+            config: &options.config,
+            recovery_point: options.recovery_point,
+            clean: options.clean,
+            epochs,
+            log_start_offset: options.log_start_offset,
+        })?;
+        let active = segments
+            .last()
+            .expect("a log has at least one segment")
+            .clone();
         let active_first = active.header_at(0, active.bytes()).ok().flatten();
         let mut log = Self {
             topic_partition,
@@ -97,7 +106,11 @@ impl PartitionLog {
             high_watermark: options.log_start_offset,
             // What recovery kept was either flushed before or is flushed by the caller before it is acknowledged.
             flushed_offset: options.recovery_point.min(log_end_offset),
-            unflushed: segments.iter().filter(|s| !options.clean || s.new_in_directory.load(Ordering::Acquire)).cloned().collect(),
+            unflushed: segments
+                .iter()
+                .filter(|s| !options.clean || s.new_in_directory.load(Ordering::Acquire))
+                .cloned()
+                .collect(),
             segments,
             producers,
             epochs: Arc::new(epochs),
@@ -125,7 +138,9 @@ impl PartitionLog {
     }
 
     fn active(&self) -> &Arc<Segment> {
-        self.segments.last().expect("a log has at least one segment")
+        self.segments
+            .last()
+            .expect("a log has at least one segment")
     }
 
     pub fn directory(&self) -> &Path {
@@ -212,11 +227,18 @@ impl PartitionLog {
             strandline_wire::batch::TimestampType::CreateTime => -1,
         };
         match self.producers.check(&batch.header) {
-            Err(SequenceError::Duplicate { base_offset, timestamp_ms }) => {
+            Err(SequenceError::Duplicate {
+                base_offset,
+                timestamp_ms,
+            }) => {
                 return Ok(AppendInfo {
                     base_offset,
                     end_offset: base_offset + i64::from(batch.header.last_offset_delta) + 1,
-                    log_append_time_ms: if log_append_time_ms < 0 { -1 } else { timestamp_ms },
+                    log_append_time_ms: if log_append_time_ms < 0 {
+                        -1
+                    } else {
+                        timestamp_ms
+                    },
                     duplicate: true,
                 });
             }
@@ -225,7 +247,10 @@ impl PartitionLog {
         }
         let size = batch.bytes.len() as u64;
         if size > self.config.segment_bytes {
-            return Err(AppendError::LargerThanSegment { size, max: self.config.segment_bytes });
+            return Err(AppendError::LargerThanSegment {
+                size,
+                max: self.config.segment_bytes,
+            });
         }
         let end = run.end_offset.unwrap_or(self.log_end_offset);
         if self.must_roll(&batch.header, run.bytes, end, now_ms) {
@@ -239,7 +264,12 @@ impl PartitionLog {
             ..batch.header
         };
         self.producers.update(&header);
-        run.push(header, patch_for_append(&batch.header, base_offset, epoch.0), &batch.bytes, results.len());
+        run.push(
+            header,
+            patch_for_append(&batch.header, base_offset, epoch.0),
+            &batch.bytes,
+            results.len(),
+        );
         Ok(AppendInfo {
             base_offset,
             end_offset: header.end_offset(),
@@ -248,7 +278,13 @@ impl PartitionLog {
         })
     }
 
-    fn must_roll(&self, next: &BatchHeader, pending: u64, end: Offset, now_ms: TimestampMs) -> bool {
+    fn must_roll(
+        &self,
+        next: &BatchHeader,
+        pending: u64,
+        end: Offset,
+        now_ms: TimestampMs,
+    ) -> bool {
         let active = self.active();
         let bytes = active.bytes() + pending;
         if bytes == 0 {
@@ -332,11 +368,23 @@ impl PartitionLog {
     /// Seals the active segment and begins a new one.
     fn roll(&mut self) -> Result<(), LogError> {
         let active = self.active().clone();
-        active.push_time_entry().map_err(LogError::io(&active.log_path))?;
-        active.offset_index.0.sync().map_err(LogError::io(&active.log_path))?;
-        active.time_index.0.sync().map_err(LogError::io(&active.log_path))?;
+        active
+            .push_time_entry()
+            .map_err(LogError::io(&active.log_path))?;
+        active
+            .offset_index
+            .0
+            .sync()
+            .map_err(LogError::io(&active.log_path))?;
+        active
+            .time_index
+            .0
+            .sync()
+            .map_err(LogError::io(&active.log_path))?;
         let snapshot = file_name(&self.directory, self.log_end_offset, "snapshot");
-        self.producers.write_snapshot(&snapshot).map_err(LogError::io(&snapshot))?;
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))?;
         self.add_segment(self.log_end_offset)
     }
 
@@ -362,12 +410,16 @@ impl PartitionLog {
 
     /// Forgets producers that have been silent for `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now_ms: TimestampMs) {
-        self.producers.expire(now_ms - self.config.producer_id_expiration_ms);
+        self.producers
+            .expire(now_ms - self.config.producer_id_expiration_ms);
     }
 
     /// The segments that a flush must cover now, and the offset that is durable once it has succeeded.
     pub fn to_flush(&self) -> (Vec<Arc<Segment>>, Offset) {
-        (self.unflushed.iter().cloned().collect(), self.log_end_offset)
+        (
+            self.unflushed.iter().cloned().collect(),
+            self.log_end_offset,
+        )
     }
 
     pub fn needs_flush(&self) -> bool {
@@ -410,12 +462,16 @@ impl PartitionLog {
             // An empty segment takes the place of the active one, which then goes with the rest.
             self.roll()?;
         }
-        let goes = self.segments[1..].iter().take_while(|next| next.base_offset <= offset).count();
+        let goes = self.segments[1..]
+            .iter()
+            .take_while(|next| next.base_offset <= offset)
+            .count();
         if goes == 0 {
             return Ok(());
         }
         let gone: Vec<_> = self.segments.drain(..goes).collect();
-        self.unflushed.retain(|s| !gone.iter().any(|g| Arc::ptr_eq(g, s)));
+        self.unflushed
+            .retain(|s| !gone.iter().any(|g| Arc::ptr_eq(g, s)));
         self.shared_segments = Arc::new(self.segments.clone());
         for segment in gone {
             segment.remove_files()?;
@@ -439,7 +495,10 @@ impl PartitionLog {
 
     /// Sealed segments in order, for whoever copies them. Retention of everything may seal the active one first.
     pub fn sealed_segments(&self) -> Vec<SealedSegment> {
-        self.segments.windows(2).map(|pair| pair[0].sealed(pair[1].base_offset)).collect()
+        self.segments
+            .windows(2)
+            .map(|pair| pair[0].sealed(pair[1].base_offset))
+            .collect()
     }
 
     pub fn active_bytes(&self) -> u64 {
@@ -448,7 +507,11 @@ impl PartitionLog {
 
     /// Seals the active segment so that retention or copying can reach it. Does nothing on an empty one.
     pub fn seal_active(&mut self) -> Result<(), LogError> {
-        if self.active().bytes() > 0 { self.roll() } else { Ok(()) }
+        if self.active().bytes() > 0 {
+            self.roll()
+        } else {
+            Ok(())
+        }
     }
 
     /// Leader epochs of `[base_offset, end_offset)`.
@@ -475,9 +538,13 @@ impl PartitionLog {
     /// Before a clean stop: indexes complete, a producer snapshot at the end, everything flushed by the caller after.
     pub fn prepare_to_close(&mut self) -> Result<(), LogError> {
         let active = self.active();
-        active.push_time_entry().map_err(LogError::io(&active.log_path))?;
+        active
+            .push_time_entry()
+            .map_err(LogError::io(&active.log_path))?;
         let snapshot = file_name(&self.directory, self.log_end_offset, "snapshot");
-        self.producers.write_snapshot(&snapshot).map_err(LogError::io(&snapshot))
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))
     }
 }
 
@@ -502,7 +569,11 @@ impl PendingWrite {
         self.bytes += bytes.len() as u64;
         self.end_offset = Some(header.end_offset());
         self.result_at.push(result_at);
-        self.batches.push(StagedBatch { header, front, rest: bytes.slice(16..) });
+        self.batches.push(StagedBatch {
+            header,
+            front,
+            rest: bytes.slice(16..),
+        });
     }
 
     fn write(&self, segment: &Segment, mut position: u64) -> std::io::Result<()> {

@@ -25,13 +25,24 @@ const SNAPSHOT_ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8;
 pub enum SequenceError {
     /// Already in the log; the producer is told so as a success.
     #[error("duplicate of the batch at offset {base_offset}")]
-    Duplicate { base_offset: Offset, timestamp_ms: TimestampMs },
+    Duplicate {
+        base_offset: Offset,
+        timestamp_ms: TimestampMs,
+    },
     #[error(
         "out of order sequence number for producer {producer_id}: {sequence} (incoming), {expected} (expected)"
     )]
-    OutOfOrder { producer_id: i64, sequence: i32, expected: i32 },
+    OutOfOrder {
+        producer_id: i64,
+        sequence: i32,
+        expected: i32,
+    },
     #[error("epoch of producer {producer_id} is {epoch}, older than the last seen {last}")]
-    StaleEpoch { producer_id: i64, epoch: i16, last: i16 },
+    StaleEpoch {
+        producer_id: i64,
+        epoch: i16,
+        last: i16,
+    },
 }
 
 impl SequenceError {
@@ -66,7 +77,11 @@ impl Batch {
     fn first_sequence(&self) -> i32 {
         // Undoes `increment_sequence`, wrap included.
         let first = i64::from(self.last_sequence) - i64::from(self.offset_delta);
-        if first >= 0 { first as i32 } else { (first + i64::from(i32::MAX) + 1) as i32 }
+        if first >= 0 {
+            first as i32
+        } else {
+            (first + i64::from(i32::MAX) + 1) as i32
+        }
     }
 }
 
@@ -100,7 +115,9 @@ impl ProducerState {
             return Ok(());
         }
         // Without state (new, expired, or deleted by retention) any first sequence is accepted.
-        let Some(producer) = self.producers.get(&header.producer_id) else { return Ok(()) };
+        let Some(producer) = self.producers.get(&header.producer_id) else {
+            return Ok(());
+        };
         if header.producer_epoch < producer.epoch {
             return Err(SequenceError::StaleEpoch {
                 producer_id: header.producer_id,
@@ -116,7 +133,11 @@ impl ProducerState {
             })
         };
         if header.producer_epoch > producer.epoch {
-            return if header.base_sequence == 0 { Ok(()) } else { out_of_order(0) };
+            return if header.base_sequence == 0 {
+                Ok(())
+            } else {
+                out_of_order(0)
+            };
         }
         let duplicate = producer.batches.iter().find(|b| {
             b.first_sequence() == header.base_sequence && b.last_sequence == header.last_sequence()
@@ -127,9 +148,15 @@ impl ProducerState {
                 timestamp_ms: batch.timestamp_ms,
             });
         }
-        let Some(last) = producer.batches.back() else { return Ok(()) };
+        let Some(last) = producer.batches.back() else {
+            return Ok(());
+        };
         let expected = increment_sequence(last.last_sequence, 1);
-        if header.base_sequence == expected { Ok(()) } else { out_of_order(expected) }
+        if header.base_sequence == expected {
+            Ok(())
+        } else {
+            out_of_order(expected)
+        }
     }
 
     /// Notes a batch that is in the log, its offsets already final. Never refuses: what is in the log has happened.
@@ -137,12 +164,15 @@ impl ProducerState {
         if !header.has_producer_id() || header.is_control() {
             return;
         }
-        let producer = self.producers.entry(header.producer_id).or_insert_with(|| Producer {
-            epoch: header.producer_epoch,
-            batches: VecDeque::with_capacity(BATCHES_KEPT),
-            coordinator_epoch: -1,
-            current_transaction_first_offset: None,
-        });
+        let producer = self
+            .producers
+            .entry(header.producer_id)
+            .or_insert_with(|| Producer {
+                epoch: header.producer_epoch,
+                batches: VecDeque::with_capacity(BATCHES_KEPT),
+                coordinator_epoch: -1,
+                current_transaction_first_offset: None,
+            });
         if producer.epoch != header.producer_epoch {
             producer.epoch = header.producer_epoch;
             producer.batches.clear();
@@ -157,7 +187,9 @@ impl ProducerState {
     pub fn expire(&mut self, oldest_ms: TimestampMs) {
         self.producers.retain(|_, p| {
             p.current_transaction_first_offset.is_some()
-                || p.batches.back().is_some_and(|b| b.timestamp_ms >= oldest_ms)
+                || p.batches
+                    .back()
+                    .is_some_and(|b| b.timestamp_ms >= oldest_ms)
         });
     }
 
@@ -218,11 +250,21 @@ fn decode(bytes: &[u8]) -> Option<ProducerState> {
         };
         let coordinator_epoch = entries.get_i32();
         let first = entries.get_i64();
-        let batches = if batch.last_sequence >= 0 { VecDeque::from([batch]) } else { VecDeque::new() };
+        let batches = if batch.last_sequence >= 0 {
+            VecDeque::from([batch])
+        } else {
+            VecDeque::new()
+        };
         let current_transaction_first_offset = (first >= 0).then_some(first);
-        state
-            .producers
-            .insert(id, Producer { epoch, batches, coordinator_epoch, current_transaction_first_offset });
+        state.producers.insert(
+            id,
+            Producer {
+                epoch,
+                batches,
+                coordinator_epoch,
+                current_transaction_first_offset,
+            },
+        );
     }
     Some(state)
 }
@@ -266,9 +308,15 @@ mod tests {
             );
         }
         let out_of_order = |h| matches!(state.check(&h), Err(SequenceError::OutOfOrder { .. }));
-        assert!(out_of_order(header(0, 0, 10, 0)), "the sixth last is forgotten");
+        assert!(
+            out_of_order(header(0, 0, 10, 0)),
+            "the sixth last is forgotten"
+        );
         assert!(out_of_order(header(0, 70, 10, 0)));
-        assert!(out_of_order(header(0, 50, 5, 0)), "a partial overlap is no duplicate");
+        assert!(
+            out_of_order(header(0, 50, 5, 0)),
+            "a partial overlap is no duplicate"
+        );
         assert!(state.check(&header(0, 60, 1, 0)).is_ok());
     }
 
@@ -276,7 +324,10 @@ mod tests {
     fn a_new_epoch_begins_at_zero_and_an_old_one_is_fenced() {
         let mut state = ProducerState::default();
         state.update(&header(3, 5, 1, 0));
-        assert!(matches!(state.check(&header(4, 6, 1, 0)), Err(SequenceError::OutOfOrder { .. })));
+        assert!(matches!(
+            state.check(&header(4, 6, 1, 0)),
+            Err(SequenceError::OutOfOrder { .. })
+        ));
         assert!(state.check(&header(4, 0, 1, 0)).is_ok());
         let stale = state.check(&header(2, 6, 1, 0)).unwrap_err();
         assert_eq!(stale.code(), ErrorCode::InvalidProducerEpoch);

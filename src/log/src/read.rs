@@ -43,7 +43,9 @@ impl LogView {
         if offset >= limit_offset {
             return Ok(None);
         }
-        let Some((mut at, _)) = self.segment_for(offset) else { return Ok(None) };
+        let Some((mut at, _)) = self.segment_for(offset) else {
+            return Ok(None);
+        };
         loop {
             let segment = &self.segments[at];
             if let Some((position, header)) = segment.find_batch(offset, segment.bytes())? {
@@ -54,7 +56,11 @@ impl LogView {
                 let available = end.saturating_sub(position) as usize;
                 let wanted = max_bytes.max(header.size());
                 let length = available.min(wanted);
-                return Ok(Some(LogSlice { segment: segment.clone(), position, length }));
+                return Ok(Some(LogSlice {
+                    segment: segment.clone(),
+                    position,
+                    length,
+                }));
             }
             // Nothing left here: compaction or a roll moved the offset into a later segment.
             at += 1;
@@ -74,7 +80,9 @@ impl LogView {
         if limit_offset >= self.log_end_offset || self.segment_end_offset(index) <= limit_offset {
             return Ok(self.published_end(index, segment));
         }
-        Ok(segment.find_batch(limit_offset, segment.bytes())?.map_or(segment.bytes(), |(p, _)| p))
+        Ok(segment
+            .find_batch(limit_offset, segment.bytes())?
+            .map_or(segment.bytes(), |(p, _)| p))
     }
 
     /// End of what this view knows of a segment. The active segment may have grown since the view was made, and its
@@ -111,9 +119,18 @@ impl LogView {
     }
 
     /// The record with the largest timestamp on this disk (`ListOffsets` −3).
-    pub fn find_max_timestamp(&self, limit_offset: Offset) -> Result<Option<FoundTimestamp>, LogError> {
-        let best = self.segments.iter().rev().max_by_key(|s| s.max_timestamp_ms());
-        let Some(segment) = best.filter(|s| s.max_timestamp_ms() >= 0) else { return Ok(None) };
+    pub fn find_max_timestamp(
+        &self,
+        limit_offset: Offset,
+    ) -> Result<Option<FoundTimestamp>, LogError> {
+        let best = self
+            .segments
+            .iter()
+            .rev()
+            .max_by_key(|s| s.max_timestamp_ms());
+        let Some(segment) = best.filter(|s| s.max_timestamp_ms() >= 0) else {
+            return Ok(None);
+        };
         let (timestamp, last_offset) = segment.max_timestamp_and_offset();
         let found = scan_for_timestamp(segment, timestamp, last_offset, limit_offset)?;
         Ok(found.filter(|f| f.timestamp_ms >= timestamp))
@@ -127,7 +144,9 @@ fn scan_for_timestamp(
     limit_offset: Offset,
 ) -> Result<Option<FoundTimestamp>, LogError> {
     let limit = segment.bytes();
-    let Some((mut position, start)) = segment.find_batch(from, limit)? else { return Ok(None) };
+    let Some((mut position, start)) = segment.find_batch(from, limit)? else {
+        return Ok(None);
+    };
     // An index entry names its batch's last offset; a hit may lie earlier in the same batch.
     let first = start.base_offset.min(from);
     while let Some(header) = segment.header_at(position, limit)? {
@@ -136,7 +155,9 @@ fn scan_for_timestamp(
         }
         if header.max_timestamp >= timestamp_ms {
             let mut batch = vec![0; header.size()];
-            segment.read_at(&mut batch, position).map_err(LogError::io(&segment.log_path))?;
+            segment
+                .read_at(&mut batch, position)
+                .map_err(LogError::io(&segment.log_path))?;
             let corrupt = |e: &dyn std::fmt::Display| LogError::Corrupt {
                 path: segment.log_path.clone(),
                 position,

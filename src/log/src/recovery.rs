@@ -66,10 +66,17 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
             // The walk passed a roll: its snapshot is written again in case the crash came before it.
             let snapshot = file_name(directory, segment.base_offset, "snapshot");
             if !snapshot.exists() {
-                producers.write_snapshot(&snapshot).map_err(LogError::io(&snapshot))?;
+                producers
+                    .write_snapshot(&snapshot)
+                    .map_err(LogError::io(&snapshot))?;
             }
         }
-        let walk = Walk { segment, config: input.config, check_from: input.recovery_point, clean: input.clean };
+        let walk = Walk {
+            segment,
+            config: input.config,
+            check_from: input.recovery_point,
+            clean: input.clean,
+        };
         let end = walk.run(&mut producers, &mut epochs)?;
         log_end_offset = end.end_offset;
         bytes_since_index_entry = end.bytes_since_index_entry;
@@ -84,7 +91,13 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
     }
     segments.truncate(keep);
     epochs.truncate_from_end(log_end_offset.max(1));
-    Ok(Recovered { segments, log_end_offset, producers, epochs, bytes_since_index_entry })
+    Ok(Recovered {
+        segments,
+        log_end_offset,
+        producers,
+        epochs,
+        bytes_since_index_entry,
+    })
 }
 
 /// Base offsets of the segments in a directory, ascending. Removes leftovers of interrupted writes.
@@ -92,10 +105,16 @@ fn segment_bases(directory: &Path) -> Result<Vec<Offset>, LogError> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(directory).map_err(LogError::io(directory))? {
         let path = entry.map_err(LogError::io(directory))?.path();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
         match extension {
             "log" => {
-                let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+                let stem = path
+                    .file_stem()
+                    .and_then(|s| s.to_str())
+                    .unwrap_or_default();
                 bases.extend(stem.parse::<Offset>().ok());
             }
             "tmp" | "deleted" | "cleaned" => {
@@ -115,7 +134,10 @@ fn first_segment_to_walk(segments: &[Arc<Segment>], recovery_point: Offset, clea
     if clean {
         return last;
     }
-    segments.partition_point(|s| s.base_offset <= recovery_point).saturating_sub(1).min(last)
+    segments
+        .partition_point(|s| s.base_offset <= recovery_point)
+        .saturating_sub(1)
+        .min(last)
 }
 
 struct Walk<'a> {
@@ -140,8 +162,14 @@ impl Walk<'_> {
         let segment = self.segment;
         let rebuild = !self.clean || self.indexes_look_damaged()?;
         if rebuild {
-            segment.offset_index.clear().map_err(LogError::io(&segment.offset_index.0.path))?;
-            segment.time_index.clear().map_err(LogError::io(&segment.time_index.0.path))?;
+            segment
+                .offset_index
+                .clear()
+                .map_err(LogError::io(&segment.offset_index.0.path))?;
+            segment
+                .time_index
+                .clear()
+                .map_err(LogError::io(&segment.time_index.0.path))?;
         }
         segment.reset_timestamps();
         let limit = segment.bytes();
@@ -153,7 +181,11 @@ impl Walk<'_> {
                 Ok(header) => header,
                 Err(reason) => {
                     self.cut(position, end_offset, &reason)?;
-                    return Ok(WalkEnd { end_offset, cut: true, bytes_since_index_entry: since_entry });
+                    return Ok(WalkEnd {
+                        end_offset,
+                        cut: true,
+                        bytes_since_index_entry: since_entry,
+                    });
                 }
             };
             segment.note_timestamp(header.max_timestamp, header.last_offset());
@@ -167,15 +199,27 @@ impl Walk<'_> {
             }
             since_entry += header.size() as u64;
             producers.update(&header);
-            epochs.assign(strandline_types::LeaderEpoch(header.partition_leader_epoch), header.base_offset);
+            epochs.assign(
+                strandline_types::LeaderEpoch(header.partition_leader_epoch),
+                header.base_offset,
+            );
             end_offset = header.end_offset();
             position += header.size() as u64;
         }
-        Ok(WalkEnd { end_offset, cut: false, bytes_since_index_entry: since_entry })
+        Ok(WalkEnd {
+            end_offset,
+            cut: false,
+            bytes_since_index_entry: since_entry,
+        })
     }
 
     /// Reads and checks one batch. Below the recovery point the header is enough: its bytes were flushed.
-    fn batch_at(&self, position: u64, limit: u64, min_offset: Offset) -> Result<BatchHeader, String> {
+    fn batch_at(
+        &self,
+        position: u64,
+        limit: u64,
+        min_offset: Offset,
+    ) -> Result<BatchHeader, String> {
         let header = match self.segment.header_at(position, limit) {
             Ok(Some(header)) => header,
             Ok(None) => return Err("the batch header is cut off".into()),
@@ -185,11 +229,16 @@ impl Walk<'_> {
             return Err("the batch is cut off".into());
         }
         if header.base_offset < min_offset || header.last_offset_delta < 0 {
-            return Err(format!("offset {} follows {min_offset}", header.base_offset));
+            return Err(format!(
+                "offset {} follows {min_offset}",
+                header.base_offset
+            ));
         }
         if !self.clean && header.end_offset() > self.check_from {
             let mut batch = vec![0; header.size()];
-            self.segment.read_at(&mut batch, position).map_err(|e| e.to_string())?;
+            self.segment
+                .read_at(&mut batch, position)
+                .map_err(|e| e.to_string())?;
             verify_crc(&header, &batch).map_err(|e| e.to_string())?;
         }
         Ok(header)
@@ -206,8 +255,14 @@ impl Walk<'_> {
             });
         }
         warn!(path = %segment.log_path.display(), position, offset, reason, "cutting a torn tail");
-        segment.file().set_len(position).map_err(LogError::io(&segment.log_path))?;
-        segment.file().sync_all().map_err(LogError::io(&segment.log_path))?;
+        segment
+            .file()
+            .set_len(position)
+            .map_err(LogError::io(&segment.log_path))?;
+        segment
+            .file()
+            .sync_all()
+            .map_err(LogError::io(&segment.log_path))?;
         segment.publish_bytes(position);
         Ok(())
     }

@@ -29,13 +29,19 @@ pub fn new_log_start_offset(
     now_ms: TimestampMs,
 ) -> Option<Offset> {
     let deletable = |s: &&SegmentAge| s.end_offset <= high_watermark;
-    let expired = |s: &&SegmentAge| {
-        retention_ms >= 0 && now_ms - newest_record_ms(s, now_ms) > retention_ms
-    };
-    let by_time =
-        segments.iter().take_while(|s| deletable(s) && expired(s)).last().map(|s| s.end_offset);
+    let expired =
+        |s: &&SegmentAge| retention_ms >= 0 && now_ms - newest_record_ms(s, now_ms) > retention_ms;
+    let by_time = segments
+        .iter()
+        .take_while(|s| deletable(s) && expired(s))
+        .last()
+        .map(|s| s.end_offset);
     let total = active_bytes + segments.iter().map(|s| s.bytes).sum::<u64>();
-    let mut excess = if retention_bytes < 0 { 0 } else { total.saturating_sub(retention_bytes as u64) };
+    let mut excess = if retention_bytes < 0 {
+        0
+    } else {
+        total.saturating_sub(retention_bytes as u64)
+    };
     let by_bytes = segments
         .iter()
         .take_while(|s| {
@@ -89,7 +95,10 @@ mod tests {
     #[test]
     fn a_timestamp_from_the_future_does_not_keep_a_segment() {
         let segments = [segment(0, i64::MAX)];
-        assert_eq!(new_log_start_offset(&segments, 0, 400, -1, 10, 1000), Some(10));
+        assert_eq!(
+            new_log_start_offset(&segments, 0, 400, -1, 10, 1000),
+            Some(10)
+        );
         assert_eq!(new_log_start_offset(&segments, 0, 600, -1, 10, 1000), None);
     }
 }

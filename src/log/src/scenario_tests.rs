@@ -23,7 +23,11 @@ fn batch(records: usize, timestamp: i64) -> ValidatedBatch {
 fn producer_batch(records: usize, timestamp: i64, producer: i64, sequence: i32) -> ValidatedBatch {
     let mut builder = BatchBuilder::new(Compression::None);
     if producer >= 0 {
-        (builder.producer_id, builder.producer_epoch, builder.base_sequence) = (producer, 0, sequence);
+        (
+            builder.producer_id,
+            builder.producer_epoch,
+            builder.base_sequence,
+        ) = (producer, 0, sequence);
     }
     for i in 0..records {
         builder.push(&RecordToWrite {
@@ -34,15 +38,27 @@ fn producer_batch(records: usize, timestamp: i64, producer: i64, sequence: i32) 
         });
     }
     let bytes = builder.build();
-    ValidatedBatch { header: BatchHeader::decode(&bytes).unwrap(), bytes }
+    ValidatedBatch {
+        header: BatchHeader::decode(&bytes).unwrap(),
+        bytes,
+    }
 }
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 20_000, index_interval_bytes: 1000, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 20_000,
+        index_interval_bytes: 1000,
+        ..LogConfig::default()
+    }
 }
 
 fn open(path: &Path, recovery_point: i64, clean: bool) -> Result<PartitionLog, LogError> {
-    let options = OpenOptions { config: config(), recovery_point, log_start_offset: 0, clean };
+    let options = OpenOptions {
+        config: config(),
+        recovery_point,
+        log_start_offset: 0,
+        clean,
+    };
     PartitionLog::open(TopicPartition::new("t", 0), path, options)
 }
 
@@ -55,7 +71,11 @@ fn filled(path: &Path, batches: i64) -> PartitionLog {
     let mut log = open(path, 0, false).unwrap();
     log.start_leader_epoch(EPOCH).unwrap();
     let all: Vec<_> = (0..batches).map(|i| batch(10, 1000 + i * 10)).collect();
-    let ends: Vec<_> = log.append(&all, EPOCH, 1_000_000).into_iter().map(|r| r.unwrap()).collect();
+    let ends: Vec<_> = log
+        .append(&all, EPOCH, 1_000_000)
+        .into_iter()
+        .map(|r| r.unwrap())
+        .collect();
     assert_eq!(ends.last().unwrap().end_offset, batches * 10);
     flush(&mut log);
     log.advance_high_watermark(i64::MAX);
@@ -81,7 +101,15 @@ fn read_all(log: &PartitionLog, mut offset: i64) -> i64 {
             assert_eq!(header.partition_leader_epoch, EPOCH.0);
             let batch = &bytes[at..at + header.size()];
             strandline_wire::batch::verify_crc(&header, batch).unwrap();
-            assert_eq!(Records::new(header, batch).unwrap().next_record().unwrap().unwrap().offset, header.base_offset);
+            assert_eq!(
+                Records::new(header, batch)
+                    .unwrap()
+                    .next_record()
+                    .unwrap()
+                    .unwrap()
+                    .offset,
+                header.base_offset
+            );
             offset = header.end_offset();
             read += 1;
         }
@@ -98,7 +126,10 @@ fn what_is_appended_is_read_back_across_segments_and_from_inside_a_batch() {
     assert_eq!(read_all(&log, 0), 500);
     assert_eq!(read_all(&log, 257), 500);
     let view = log.view();
-    assert!(matches!(view.slice(501, 1, 500), Err(ReadError::OffsetOutOfRange { .. })));
+    assert!(matches!(
+        view.slice(501, 1, 500),
+        Err(ReadError::OffsetOutOfRange { .. })
+    ));
     assert!(view.slice(500, 1, 500).unwrap().is_none());
     let limited = view.slice(0, usize::MAX, 30).unwrap().unwrap();
     assert_eq!(limited.length as i64, 3 * (batch(10, 0).bytes.len() as i64));
@@ -109,7 +140,11 @@ fn timestamps_are_found_in_every_segment() {
     let directory = tempfile::tempdir().unwrap();
     let log = filled(directory.path(), 50);
     let view = log.view();
-    let find = |t| view.find_timestamp(t, 0, 500).unwrap().map(|f| (f.offset, f.timestamp_ms));
+    let find = |t| {
+        view.find_timestamp(t, 0, 500)
+            .unwrap()
+            .map(|f| (f.offset, f.timestamp_ms))
+    };
     assert_eq!(find(0), Some((0, 1000)));
     for t in [1000, 1003, 1234, 1499] {
         assert_eq!(find(t), Some((t - 1000, t)));
@@ -153,7 +188,12 @@ fn a_torn_tail_is_cut_at_the_first_bad_byte() {
     let path = log.view().segments.last().unwrap().log_path.clone();
     drop(log);
     let whole = std::fs::metadata(&path).unwrap().len();
-    FileOptions::new().append(true).open(&path).unwrap().write_all(&[0x55; 777]).unwrap();
+    FileOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(&[0x55; 777])
+        .unwrap();
     let log = open(directory.path(), 120, false).unwrap();
     assert_eq!(log.log_end_offset(), 120);
     assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
@@ -161,7 +201,11 @@ fn a_torn_tail_is_cut_at_the_first_bad_byte() {
     let file = FileOptions::new().write(true).open(&path).unwrap();
     file.write_at(&[0xff], whole - 10).unwrap();
     let log = open(directory.path(), 100, false).unwrap();
-    assert_eq!(log.log_end_offset(), 110, "the damaged batch is gone, the one before stays");
+    assert_eq!(
+        log.log_end_offset(),
+        110,
+        "the damaged batch is gone, the one before stays"
+    );
 }
 
 #[test]
@@ -173,7 +217,12 @@ fn damage_below_the_recovery_point_is_an_error_and_nothing_is_cut() {
     let whole = std::fs::metadata(&path).unwrap().len();
     // The magic byte of the second batch in the active segment.
     let size = batch(10, 0).bytes.len() as u64;
-    FileOptions::new().write(true).open(&path).unwrap().write_at(&[9], size + 16).unwrap();
+    FileOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_at(&[9], size + 16)
+        .unwrap();
     let error = open(directory.path(), 120, false).unwrap_err();
     assert!(matches!(error, LogError::Corrupt { .. }), "{error}");
     assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
@@ -185,14 +234,24 @@ fn lost_or_stale_indexes_are_rebuilt() {
     drop(filled(directory.path(), 50));
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "index" || e == "timeindex") {
+        if path
+            .extension()
+            .is_some_and(|e| e == "index" || e == "timeindex")
+        {
             std::fs::write(&path, [1, 2, 3]).unwrap();
         }
     }
     let mut log = open(directory.path(), 0, false).unwrap();
     log.advance_high_watermark(500);
     assert_eq!(read_all(&log, 0), 500);
-    assert_eq!(log.view().find_timestamp(1234, 0, 500).unwrap().unwrap().offset, 234);
+    assert_eq!(
+        log.view()
+            .find_timestamp(1234, 0, 500)
+            .unwrap()
+            .unwrap()
+            .offset,
+        234
+    );
 }
 
 #[test]
@@ -206,7 +265,10 @@ fn the_log_start_moves_up_and_whole_segments_below_it_go() {
     assert_eq!(view.log_start_offset, 250);
     assert!(view.segments[0].base_offset <= 250);
     assert_eq!(read_all(&log, 250), 500);
-    assert!(matches!(view.slice(249, 1, 500), Err(ReadError::OffsetOutOfRange { .. })));
+    assert!(matches!(
+        view.slice(249, 1, 500),
+        Err(ReadError::OffsetOutOfRange { .. })
+    ));
     log.advance_log_start(500).unwrap();
     assert_eq!(log.view().segments.len(), 1);
     assert_eq!(log.view().local_bytes(), 0);
@@ -222,5 +284,8 @@ fn a_segment_rolls_by_time_though_nobody_appends() {
     assert!(!log.roll_if_overdue(1_000_900).unwrap());
     assert!(log.roll_if_overdue(1_001_001).unwrap());
     assert_eq!(log.sealed_segments().len(), 1);
-    assert!(!log.roll_if_overdue(9_000_000).unwrap(), "an empty segment stays");
+    assert!(
+        !log.roll_if_overdue(9_000_000).unwrap(),
+        "an empty segment stays"
+    );
 }

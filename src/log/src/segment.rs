@@ -113,13 +113,17 @@ impl Segment {
     pub(crate) fn note_timestamp(&self, timestamp_ms: i64, last_offset: Offset) {
         if timestamp_ms > self.max_timestamp_ms() {
             self.max_timestamp_ms.store(timestamp_ms, Ordering::Release);
-            self.offset_of_max_timestamp.store(last_offset, Ordering::Release);
+            self.offset_of_max_timestamp
+                .store(last_offset, Ordering::Release);
         }
     }
 
     /// (largest timestamp, last offset of the batch that has it)
     pub fn max_timestamp_and_offset(&self) -> (TimestampMs, Offset) {
-        (self.max_timestamp_ms(), self.offset_of_max_timestamp.load(Ordering::Acquire))
+        (
+            self.max_timestamp_ms(),
+            self.offset_of_max_timestamp.load(Ordering::Acquire),
+        )
     }
 
     pub(crate) fn relative(&self, offset: Offset) -> u32 {
@@ -128,7 +132,8 @@ impl Segment {
 
     /// Adds the entries that Kafka adds to both indexes for the batch at `position` that ends with `last_offset`.
     pub(crate) fn push_index_entries(&self, last_offset: Offset, position: u64) -> io::Result<()> {
-        self.offset_index.push(self.relative(last_offset), position as u32)?;
+        self.offset_index
+            .push(self.relative(last_offset), position as u32)?;
         self.push_time_entry()
     }
 
@@ -143,7 +148,8 @@ impl Segment {
     /// Forgets the largest timestamp; a scan that follows finds it again.
     pub(crate) fn reset_timestamps(&self) {
         self.max_timestamp_ms.store(NO_TIMESTAMP, Ordering::Release);
-        self.offset_of_max_timestamp.store(self.base_offset, Ordering::Release);
+        self.offset_of_max_timestamp
+            .store(self.base_offset, Ordering::Release);
     }
 
     pub fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
@@ -154,8 +160,13 @@ impl Segment {
     /// Returns how many bytes were read, which may be fewer than asked for.
     pub fn read_at_cached(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut buffers = [io::IoSliceMut::new(buffer)];
-        rustix::io::preadv2(&self.log, &mut buffers, position, rustix::io::ReadWriteFlags::NOWAIT)
-            .map_err(Into::into)
+        rustix::io::preadv2(
+            &self.log,
+            &mut buffers,
+            position,
+            rustix::io::ReadWriteFlags::NOWAIT,
+        )
+        .map_err(Into::into)
     }
 
     /// The batch header at `position`; `None` at or past `limit`.
@@ -168,13 +179,16 @@ impl Segment {
             return Ok(None);
         }
         let mut bytes = [0; BATCH_HEADER_BYTES];
-        self.read_at(&mut bytes, position).map_err(LogError::io(&self.log_path))?;
-        BatchHeader::decode(&bytes).map(Some).map_err(|e| LogError::Corrupt {
-            path: self.log_path.clone(),
-            position,
-            offset: self.base_offset,
-            reason: e.to_string(),
-        })
+        self.read_at(&mut bytes, position)
+            .map_err(LogError::io(&self.log_path))?;
+        BatchHeader::decode(&bytes)
+            .map(Some)
+            .map_err(|e| LogError::Corrupt {
+                path: self.log_path.clone(),
+                position,
+                offset: self.base_offset,
+                reason: e.to_string(),
+            })
     }
 
     /// Position and header of the first batch whose last offset is at or after `offset`, below `limit` bytes.
@@ -183,8 +197,8 @@ impl Segment {
         offset: Offset,
         limit: u64,
     ) -> Result<Option<(u64, BatchHeader)>, LogError> {
-        let relative = u32::try_from(offset.max(self.base_offset) - self.base_offset)
-            .unwrap_or(u32::MAX);
+        let relative =
+            u32::try_from(offset.max(self.base_offset) - self.base_offset).unwrap_or(u32::MAX);
         let mut position = self
             .offset_index
             .position_for(relative)
@@ -199,7 +213,10 @@ impl Segment {
     }
 
     pub(crate) fn sealed(&self, end_offset: Offset) -> SealedSegment {
-        let directory = self.log_path.parent().expect("a segment lies in a directory");
+        let directory = self
+            .log_path
+            .parent()
+            .expect("a segment lies in a directory");
         SealedSegment {
             base_offset: self.base_offset,
             end_offset,
@@ -216,11 +233,16 @@ impl Segment {
 
     /// Removes the segment's files. Readers that hold the segment keep reading the unlinked file.
     pub(crate) fn remove_files(&self) -> Result<(), LogError> {
-        let directory = self.log_path.parent().expect("a segment lies in a directory");
+        let directory = self
+            .log_path
+            .parent()
+            .expect("a segment lies in a directory");
         for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
             let path = file_name(directory, self.base_offset, extension);
             match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(LogError::io(&path)(e)),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(LogError::io(&path)(e));
+                }
                 _ => {}
             }
         }

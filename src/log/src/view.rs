@@ -30,7 +30,10 @@ pub struct LogView {
 impl LogView {
     /// The segment that holds `offset`, or would; `None` below the first local segment.
     pub fn segment_for(&self, offset: Offset) -> Option<(usize, &Arc<Segment>)> {
-        let at = self.segments.partition_point(|s| s.base_offset <= offset).checked_sub(1)?;
+        let at = self
+            .segments
+            .partition_point(|s| s.base_offset <= offset)
+            .checked_sub(1)?;
         Some((at, &self.segments[at]))
     }
 
@@ -41,6 +44,8 @@ impl LogView {
 
     /// Exclusive end of the segment at `index` in `segments`.
     pub fn segment_end_offset(&self, index: usize) -> Offset {
-        self.segments.get(index + 1).map_or(self.log_end_offset, |next| next.base_offset)
+        self.segments
+            .get(index + 1)
+            .map_or(self.log_end_offset, |next| next.base_offset)
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use strandline_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, RemoteLogSegmentMetadata, RemoteLogSegmentState, TopicId,
-    TopicIdPartition, validate_topic_name,
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, RemoteLogSegmentMetadata,
+    RemoteLogSegmentState, TopicId, TopicIdPartition, validate_topic_name,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -110,8 +110,15 @@ pub fn create_topic(
     validate_topic_configs(&configs, None, &context.broker, context.remote_enabled)
         .map_err(Refusal::InvalidConfig)?;
     let assignments = assign(image, context, new)?;
-    let mut records = vec![MetadataRecord::Topic { id: new.id, name: new.name.clone() }];
-    records.extend(assignments.into_iter().map(|(p, replicas)| new_partition(new.id, p, replicas)));
+    let mut records = vec![MetadataRecord::Topic {
+        id: new.id,
+        name: new.name.clone(),
+    }];
+    records.extend(
+        assignments
+            .into_iter()
+            .map(|(p, replicas)| new_partition(new.id, p, replicas)),
+    );
     records.extend(configs.iter().map(|(key, value)| MetadataRecord::Config {
         resource: ConfigResource::Topic(new.name.clone()),
         key: key.clone(),
@@ -125,14 +132,20 @@ fn with_default_tier(new: &NewTopic, context: &ControllerContext) -> BTreeMap<St
     const KEY: &str = "remote.storage.enable";
     let mut configs = new.configs.clone();
     let wanted = context.remote_enabled && context.broker.boolean("log.remote.storage.enable");
-    let compact = TopicConfig::resolve(&configs, &context.broker).cleanup_policy.compact;
+    let compact = TopicConfig::resolve(&configs, &context.broker)
+        .cleanup_policy
+        .compact;
     if wanted && !compact && !configs.contains_key(KEY) {
         configs.insert(KEY.to_owned(), "true".to_owned());
     }
     configs
 }
 
-fn new_partition(topic_id: TopicId, partition: PartitionId, replicas: Vec<BrokerId>) -> MetadataRecord {
+fn new_partition(
+    topic_id: TopicId,
+    partition: PartitionId,
+    replicas: Vec<BrokerId>,
+) -> MetadataRecord {
     MetadataRecord::Partition {
         topic_id,
         partition,
@@ -203,7 +216,9 @@ fn place(
     }
     let start = image.partition_count();
     let replicas = |p: PartitionId| {
-        (0..wanted).map(|r| brokers[(start + p as usize + r) % brokers.len()]).collect()
+        (0..wanted)
+            .map(|r| brokers[(start + p as usize + r) % brokers.len()])
+            .collect()
     };
     Ok(partitions.map(|p| (p, replicas(p))).collect())
 }
@@ -220,7 +235,9 @@ fn manual(
             return invalid("partitions should be a consecutive 0-based integer sequence".into());
         }
         if replicas.is_empty() {
-            return invalid("The manual partition assignment includes an empty replica list.".into());
+            return invalid(
+                "The manual partition assignment includes an empty replica list.".into(),
+            );
         }
         let mut seen = std::collections::BTreeSet::new();
         for broker in replicas {
@@ -249,7 +266,9 @@ pub fn create_partitions(
     let topic = image.topic(name).ok_or(Refusal::UnknownTopic)?;
     let have = topic.partitions.len() as i32;
     if count == have {
-        return Err(Refusal::InvalidPartitions(format!("Topic already has {have} partition(s).")));
+        return Err(Refusal::InvalidPartitions(format!(
+            "Topic already has {have} partition(s)."
+        )));
     }
     if count < have {
         return Err(Refusal::InvalidPartitions(format!(
@@ -257,7 +276,9 @@ pub fn create_partitions(
         )));
     }
     if count - have > MAX_PARTITIONS_PER_REQUEST {
-        return Err(Refusal::InvalidPartitions("Too many partitions are added at once.".into()));
+        return Err(Refusal::InvalidPartitions(
+            "Too many partitions are added at once.".into(),
+        ));
     }
     let placed = match assignments {
         Some(given) if given.len() as i32 != count - have => {
@@ -269,11 +290,18 @@ pub fn create_partitions(
         }
         Some(given) => manual(image, &(have..).zip(given).collect(), have)?,
         None => {
-            let factor = topic.partitions.values().next().map_or(1, |p| p.replicas.len());
+            let factor = topic
+                .partitions
+                .values()
+                .next()
+                .map_or(1, |p| p.replicas.len());
             place(image, have..count, factor as i16)?
         }
     };
-    Ok(placed.into_iter().map(|(p, replicas)| new_partition(topic.id, p, replicas)).collect())
+    Ok(placed
+        .into_iter()
+        .map(|(p, replicas)| new_partition(topic.id, p, replicas))
+        .collect())
 }
 
 pub fn delete_topic(image: &ClusterImage, id: TopicId) -> Result<Vec<MetadataRecord>, Refusal> {
@@ -332,12 +360,18 @@ fn apply_change(
             if def.is_none_or(|d| d.type_ != ConfigType::List) {
                 return Err(Refusal::InvalidConfig(format!(
                     "Can't {} to key {} because its type is not LIST.",
-                    if change.operation == ConfigOperation::Append { "append" } else { "subtract" },
+                    if change.operation == ConfigOperation::Append {
+                        "append"
+                    } else {
+                        "subtract"
+                    },
                     change.key
                 )));
             }
-            let current =
-                values.get(&change.key).cloned().or_else(|| def.and_then(|d| d.default.clone()));
+            let current = values
+                .get(&change.key)
+                .cloned()
+                .or_else(|| def.and_then(|d| d.default.clone()));
             let mut list: Vec<String> = split_list(current.as_deref().unwrap_or_default());
             for item in split_list(&needs_value()?) {
                 if change.operation == ConfigOperation::Subtract {
@@ -353,7 +387,11 @@ fn apply_change(
 }
 
 fn split_list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn commit_configs(
@@ -371,7 +409,9 @@ fn commit_configs(
         }
         ConfigResource::Broker(_) => validate_broker_configs(before, after)?,
         ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => {
-            return Err(Refusal::InvalidRequest("This resource type cannot be configured yet.".into()));
+            return Err(Refusal::InvalidRequest(
+                "This resource type cannot be configured yet.".into(),
+            ));
         }
     }
     let record = |key: &String, value: Option<&String>| MetadataRecord::Config {
@@ -379,8 +419,14 @@ fn commit_configs(
         key: key.clone(),
         value: value.cloned(),
     };
-    let removed = before.keys().filter(|k| !after.contains_key(*k)).map(|k| record(k, None));
-    let set = after.iter().filter(|(k, v)| before.get(*k) != Some(v)).map(|(k, v)| record(k, Some(v)));
+    let removed = before
+        .keys()
+        .filter(|k| !after.contains_key(*k))
+        .map(|k| record(k, None));
+    let set = after
+        .iter()
+        .filter(|(k, v)| before.get(*k) != Some(v))
+        .map(|(k, v)| record(k, Some(v)));
     Ok(removed.chain(set).collect())
 }
 
@@ -448,7 +494,9 @@ pub fn register_broker(image: &ClusterImage, new: Registration) -> Vec<MetadataR
 
 /// Reserves a block of producer ids; the first of them is the image's `next_producer_id`.
 pub fn allocate_producer_ids(image: &ClusterImage) -> Vec<MetadataRecord> {
-    vec![MetadataRecord::NextProducerId(image.next_producer_id + PRODUCER_ID_BLOCK)]
+    vec![MetadataRecord::NextProducerId(
+        image.next_producer_id + PRODUCER_ID_BLOCK,
+    )]
 }
 
 /// Moves a remote segment to its next state, for the leader that asks.
@@ -460,7 +508,9 @@ pub fn update_remote_segment(
     segment: RemoteLogSegmentMetadata,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
     use RemoteLogSegmentState::{CopySegmentFinished, CopySegmentStarted, DeleteSegmentFinished};
-    image.check_remote_segment(&segment).map_err(Refusal::Fenced)?;
+    image
+        .check_remote_segment(&segment)
+        .map_err(Refusal::Fenced)?;
     let deleting = !matches!(segment.state, CopySegmentStarted | CopySegmentFinished);
     if !deleting {
         check_copier(image, &segment)?;
@@ -478,18 +528,22 @@ pub fn update_remote_segment(
 fn check_copier(image: &ClusterImage, segment: &RemoteLogSegmentMetadata) -> Result<(), Refusal> {
     let fenced = |text: String| Err(Refusal::Fenced(text));
     let tp = segment.partition;
-    let Some(partition) =
-        image.topic_by_id(tp.topic_id).and_then(|t| t.partitions.get(&tp.partition))
+    let Some(partition) = image
+        .topic_by_id(tp.topic_id)
+        .and_then(|t| t.partitions.get(&tp.partition))
     else {
         return fenced(format!("partition {tp} does not exist"));
     };
-    if partition.leader != Some(segment.broker_id) || partition.leader_epoch != segment.leader_epoch {
+    if partition.leader != Some(segment.broker_id) || partition.leader_epoch != segment.leader_epoch
+    {
         return fenced(format!(
             "broker {} in epoch {} does not lead {tp} (leader {:?}, epoch {})",
             segment.broker_id, segment.leader_epoch, partition.leader, partition.leader_epoch
         ));
     }
-    let highest = image.remote_log(tp).map_or(-1, |log| log.highest_remote_offset());
+    let highest = image
+        .remote_log(tp)
+        .map_or(-1, |log| log.highest_remote_offset());
     if segment.base_offset <= highest {
         return fenced(format!(
             "offsets from {} of {tp} are in the cold tier already (up to {highest})",
@@ -507,6 +561,7 @@ pub fn topic_purged(id: TopicId) -> Vec<MetadataRecord> {
 #[cfg(test)]
 mod tests {
     use strandline_types::RemoteLogSegmentId;
+    use strandline_types::RemoteLogSegmentState::*;
 
     use super::*;
 
@@ -520,7 +575,10 @@ mod tests {
             log_dirs: vec![],
             cluster_id: "c".into(),
         };
-        apply(&mut image, register_broker(&ClusterImage::default(), registration));
+        apply(
+            &mut image,
+            register_broker(&ClusterImage::default(), registration),
+        );
         image
     }
 
@@ -549,16 +607,25 @@ mod tests {
     }
 
     fn context() -> ControllerContext {
-        ControllerContext { remote_enabled: true, ..ControllerContext::default() }
+        ControllerContext {
+            remote_enabled: true,
+            ..ControllerContext::default()
+        }
     }
 
     #[test]
     fn a_topic_lives_from_creation_over_growth_to_deletion() {
         let mut image = image();
         create(&mut image, &topic("t", 3)).unwrap();
-        assert_eq!(image.topic("t").unwrap().partitions[&2].leader, Some(BrokerId(1)));
+        assert_eq!(
+            image.topic("t").unwrap().partitions[&2].leader,
+            Some(BrokerId(1))
+        );
         assert_eq!(image.topic_configs("t")["retention.ms"], "5");
-        assert_eq!(create(&mut image, &topic("t", 3)), Err(Refusal::TopicExists("t".into())));
+        assert_eq!(
+            create(&mut image, &topic("t", 3)),
+            Err(Refusal::TopicExists("t".into()))
+        );
         let grown = create_partitions(&image, "t", 5, None).unwrap();
         apply(&mut image, grown);
         assert_eq!(image.topic("t").unwrap().partitions.len(), 5);
@@ -572,19 +639,37 @@ mod tests {
     #[test]
     fn impossible_topics_are_refused() {
         let mut image = image();
-        assert!(matches!(create(&mut image, &topic("a/b", 1)), Err(Refusal::InvalidTopic(_))));
-        assert!(matches!(create(&mut image, &topic("t", 0)), Err(Refusal::InvalidPartitions(_))));
-        let replicated = NewTopic { replication_factor: 3, ..topic("t", 1) };
-        assert!(matches!(create(&mut image, &replicated), Err(Refusal::InvalidReplicationFactor(_))));
+        assert!(matches!(
+            create(&mut image, &topic("a/b", 1)),
+            Err(Refusal::InvalidTopic(_))
+        ));
+        assert!(matches!(
+            create(&mut image, &topic("t", 0)),
+            Err(Refusal::InvalidPartitions(_))
+        ));
+        let replicated = NewTopic {
+            replication_factor: 3,
+            ..topic("t", 1)
+        };
+        assert!(matches!(
+            create(&mut image, &replicated),
+            Err(Refusal::InvalidReplicationFactor(_))
+        ));
         create(&mut image, &topic("a.b", 1)).unwrap();
-        assert!(matches!(create(&mut image, &topic("a_b", 1)), Err(Refusal::InvalidTopic(_))));
+        assert!(matches!(
+            create(&mut image, &topic("a_b", 1)),
+            Err(Refusal::InvalidTopic(_))
+        ));
         let strange = NewTopic {
             partitions: -1,
             replication_factor: -1,
             assignments: [(0, vec![BrokerId(9)])].into(),
             ..topic("m", 1)
         };
-        assert!(matches!(create(&mut image, &strange), Err(Refusal::InvalidReplicaAssignment(_))));
+        assert!(matches!(
+            create(&mut image, &strange),
+            Err(Refusal::InvalidReplicaAssignment(_))
+        ));
     }
 
     #[test]
@@ -622,7 +707,10 @@ mod tests {
     fn only_the_current_leader_may_copy_and_nothing_twice() {
         let mut image = image();
         create(&mut image, &topic("t", 1)).unwrap();
-        let partition = TopicIdPartition { topic_id: image.topic("t").unwrap().id, partition: 0 };
+        let partition = TopicIdPartition {
+            topic_id: image.topic("t").unwrap().id,
+            partition: 0,
+        };
         let segment = |attempt: u128, base: i64, state| RemoteLogSegmentMetadata {
             id: RemoteLogSegmentId(Uuid::from_u128(attempt)),
             partition,
@@ -639,13 +727,15 @@ mod tests {
             side_crc32c: 0,
             state,
         };
-        use RemoteLogSegmentState::*;
         let mut step = |s: RemoteLogSegmentMetadata| {
             let records = update_remote_segment(&image, s)?;
             apply(&mut image, records);
             Ok::<_, Refusal>(image.clone())
         };
-        assert!(step(segment(1, 0, CopySegmentFinished)).is_err(), "never started");
+        assert!(
+            step(segment(1, 0, CopySegmentFinished)).is_err(),
+            "never started"
+        );
         step(segment(1, 0, CopySegmentStarted)).unwrap();
         let stale = RemoteLogSegmentMetadata {
             leader_epoch: LeaderEpoch(7),
@@ -657,10 +747,16 @@ mod tests {
         assert_eq!(log.highest_remote_offset(), 9);
         assert_eq!(log.segment_for(9).unwrap().base_offset, 0);
         assert!(log.segment_for(10).is_none());
-        assert!(step(segment(2, 0, CopySegmentStarted)).is_err(), "copied already");
+        assert!(
+            step(segment(2, 0, CopySegmentStarted)).is_err(),
+            "copied already"
+        );
         step(segment(3, 10, CopySegmentStarted)).unwrap();
         step(segment(1, 0, DeleteSegmentStarted)).unwrap();
-        assert!(step(segment(1, 0, CopySegmentFinished)).is_err(), "no way back");
+        assert!(
+            step(segment(1, 0, CopySegmentFinished)).is_err(),
+            "no way back"
+        );
         let after = step(segment(1, 0, DeleteSegmentFinished)).unwrap();
         assert_eq!(after.remote_log(partition).unwrap().segments().count(), 1);
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strandline_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, RemoteLogSegmentId, RemoteLogSegmentMetadata,
-    RemoteLogSegmentState, TopicId, TopicIdPartition,
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, RemoteLogSegmentId,
+    RemoteLogSegmentMetadata, RemoteLogSegmentState, TopicId, TopicIdPartition,
 };
 use uuid::Uuid;
 
@@ -54,7 +54,11 @@ impl RemoteLogImage {
         self.segments.values().filter(|s| s.is_readable())
     }
 
-    pub fn get(&self, base_offset: Offset, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
+    pub fn get(
+        &self,
+        base_offset: Offset,
+        id: RemoteLogSegmentId,
+    ) -> Option<&RemoteLogSegmentMetadata> {
         self.segments.get(&(base_offset, id))
     }
 
@@ -74,7 +78,10 @@ impl RemoteLogImage {
 
     /// Inclusive last offset that is in the cold tier, −1 where there is none.
     pub fn highest_remote_offset(&self) -> Offset {
-        self.readable().map(RemoteLogSegmentMetadata::last_offset).max().unwrap_or(-1)
+        self.readable()
+            .map(RemoteLogSegmentMetadata::last_offset)
+            .max()
+            .unwrap_or(-1)
     }
 
     pub fn readable_bytes(&self) -> u64 {
@@ -150,13 +157,31 @@ impl ClusterImage {
     pub fn apply(&mut self, record: MetadataRecord) {
         match record {
             MetadataRecord::ClusterId(id) => self.cluster_id = Some(id),
-            MetadataRecord::RegisterBroker { id, incarnation, epoch, rack, listeners, log_dirs } => {
-                let broker = BrokerImage { id, incarnation, epoch, rack, listeners, log_dirs };
+            MetadataRecord::RegisterBroker {
+                id,
+                incarnation,
+                epoch,
+                rack,
+                listeners,
+                log_dirs,
+            } => {
+                let broker = BrokerImage {
+                    id,
+                    incarnation,
+                    epoch,
+                    rack,
+                    listeners,
+                    log_dirs,
+                };
                 self.brokers.insert(id, broker);
             }
             MetadataRecord::Topic { id, name } => {
                 let name: Arc<str> = name.into();
-                let topic = TopicImage { id, name: name.clone(), partitions: BTreeMap::new() };
+                let topic = TopicImage {
+                    id,
+                    name: name.clone(),
+                    partitions: BTreeMap::new(),
+                };
                 Arc::make_mut(&mut self.topic_names).insert(id, name.clone());
                 Arc::make_mut(&mut self.topics).insert(name, Arc::new(topic));
             }
@@ -169,7 +194,13 @@ impl ClusterImage {
                 leader_epoch,
                 partition_epoch,
             } => {
-                let image = PartitionImage { replicas, isr, leader, leader_epoch, partition_epoch };
+                let image = PartitionImage {
+                    replicas,
+                    isr,
+                    leader,
+                    leader_epoch,
+                    partition_epoch,
+                };
                 if let Some(name) = self.topic_names.get(&topic_id)
                     && let Some(topic) = Arc::make_mut(&mut self.topics).get_mut(name)
                 {
@@ -181,16 +212,26 @@ impl ClusterImage {
                 Arc::make_mut(&mut self.purging).remove(&id);
                 Arc::make_mut(&mut self.remote).retain(|tp, _| tp.topic_id != id);
             }
-            MetadataRecord::Config { resource, key, value } => self.set_config(resource, key, value),
+            MetadataRecord::Config {
+                resource,
+                key,
+                value,
+            } => self.set_config(resource, key, value),
             MetadataRecord::NextProducerId(id) => self.next_producer_id = id,
             MetadataRecord::RemoteSegment(segment) => {
-                let remote = Arc::make_mut(&mut self.remote).entry(segment.partition).or_default();
-                Arc::make_mut(remote).segments.insert((segment.base_offset, segment.id), segment);
+                let remote = Arc::make_mut(&mut self.remote)
+                    .entry(segment.partition)
+                    .or_default();
+                Arc::make_mut(remote)
+                    .segments
+                    .insert((segment.base_offset, segment.id), segment);
             }
             MetadataRecord::RemoveRemoteSegment { partition, id } => {
                 let remote = Arc::make_mut(&mut self.remote);
                 if let Some(log) = remote.get_mut(&partition) {
-                    Arc::make_mut(log).segments.retain(|(_, segment), _| *segment != id);
+                    Arc::make_mut(log)
+                        .segments
+                        .retain(|(_, segment), _| *segment != id);
                     if log.is_empty() {
                         remote.remove(&partition);
                     }
@@ -200,7 +241,9 @@ impl ClusterImage {
     }
 
     fn remove_topic(&mut self, id: TopicId) {
-        let Some(name) = Arc::make_mut(&mut self.topic_names).remove(&id) else { return };
+        let Some(name) = Arc::make_mut(&mut self.topic_names).remove(&id) else {
+            return;
+        };
         Arc::make_mut(&mut self.topics).remove(&name);
         Arc::make_mut(&mut self.configs).remove(&ConfigResource::Topic(name.to_string()));
         // Its segments stay known, unreadable through any topic, until their objects are gone.
@@ -226,16 +269,25 @@ impl ClusterImage {
     }
 
     /// Whether a change of a remote segment may be committed, and why not otherwise.
-    pub(crate) fn check_remote_segment(&self, next: &RemoteLogSegmentMetadata) -> Result<(), String> {
-        let known = self.remote.get(&next.partition).and_then(|log| log.find(next.id));
+    pub(crate) fn check_remote_segment(
+        &self,
+        next: &RemoteLogSegmentMetadata,
+    ) -> Result<(), String> {
+        let known = self
+            .remote
+            .get(&next.partition)
+            .and_then(|log| log.find(next.id));
         match known {
             None if next.state != RemoteLogSegmentState::CopySegmentStarted => {
                 Err(format!("segment {} was never started", next.id))
             }
-            Some(known) if !known.state.can_become(next.state) => {
-                Err(format!("segment {} is {:?} and cannot become {:?}", next.id, known.state, next.state))
-            }
-            Some(known) if known.base_offset != next.base_offset || known.end_offset != next.end_offset => {
+            Some(known) if !known.state.can_become(next.state) => Err(format!(
+                "segment {} is {:?} and cannot become {:?}",
+                next.id, known.state, next.state
+            )),
+            Some(known)
+                if known.base_offset != next.base_offset || known.end_offset != next.end_offset =>
+            {
                 Err(format!("segment {} changed its offsets", next.id))
             }
             _ => Ok(()),

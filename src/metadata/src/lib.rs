@@ -9,4 +9,6 @@ mod image;
 mod record;
 
 pub use image::{BrokerImage, ClusterImage, PartitionImage, RemoteLogImage, TopicImage};
-pub use record::{ConfigResource, Listener, MetadataRecord, RecordBatchError, decode_records, encode_records};
+pub use record::{
+    ConfigResource, Listener, MetadataRecord, RecordBatchError, decode_records, encode_records,
+};

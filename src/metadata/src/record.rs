@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use strandline_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, RemoteLogSegmentId, RemoteLogSegmentMetadata, TopicId,
-    TopicIdPartition,
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, RemoteLogSegmentId, RemoteLogSegmentMetadata,
+    TopicId, TopicIdPartition,
 };
 use thiserror::Error;
 use uuid::Uuid;

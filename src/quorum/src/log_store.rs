@@ -58,7 +58,10 @@ impl LogStore {
             Some((payload, _)) => Some(decode(payload)?),
             None if vote_bytes.is_empty() => None,
             None => {
-                let text = format!("{} is damaged; this node may have voted", vote_path.display());
+                let text = format!(
+                    "{} is damaged; this node may have voted",
+                    vote_path.display()
+                );
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
         };
@@ -87,8 +90,18 @@ impl LogStore {
             file.sync_all()?;
         }
         let header_end = header_end as u64;
-        let inner = Inner { log_path, vote_path, file, entries, purged, header_end, vote };
-        Ok(Self { inner: Arc::new(Mutex::new(inner)) })
+        let inner = Inner {
+            log_path,
+            vote_path,
+            file,
+            entries,
+            purged,
+            header_end,
+            vote,
+        };
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -98,7 +111,9 @@ impl LogStore {
 
 impl Inner {
     fn end(&self) -> u64 {
-        self.entries.last_key_value().map_or(self.header_end, |(_, (_, end))| *end)
+        self.entries
+            .last_key_value()
+            .map_or(self.header_end, |(_, (_, end))| *end)
     }
 
     fn append(&mut self, entries: impl Iterator<Item = Entry>) -> io::Result<()> {
@@ -129,7 +144,10 @@ impl Inner {
             entries.insert(index, (entry, bytes.len() as u64));
         }
         replace(&self.log_path, &bytes)?;
-        self.file = OpenOptions::new().read(true).write(true).open(&self.log_path)?;
+        self.file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.log_path)?;
         (self.entries, self.purged, self.header_end) = (entries, Some(upto), header_end);
         Ok(())
     }
@@ -142,7 +160,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
     {
         let start = range.start_bound().cloned();
         let end: Bound<u64> = range.end_bound().cloned();
-        Ok(self.lock().entries.range((start, end)).map(|(_, (e, _))| e.clone()).collect())
+        Ok(self
+            .lock()
+            .entries
+            .range((start, end))
+            .map(|(_, (e, _))| e.clone())
+            .collect())
     }
 }
 
@@ -152,7 +175,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
         let inner = self.lock();
         let last = inner.entries.last_key_value().map(|(_, (e, _))| e.log_id);
-        Ok(LogState { last_purged_log_id: inner.purged, last_log_id: last.or(inner.purged) })
+        Ok(LogState {
+            last_purged_log_id: inner.purged,
+            last_log_id: last.or(inner.purged),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -171,7 +197,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.lock().vote)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

@@ -25,7 +25,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Error)]
 pub enum QuorumError {
     #[error("metadata log: {}: {source}", path.display())]
-    Io { path: std::path::PathBuf, source: io::Error },
+    Io {
+        path: std::path::PathBuf,
+        source: io::Error,
+    },
     #[error("metadata quorum: {0}")]
     Raft(String),
 }
@@ -53,7 +56,10 @@ pub struct Quorum {
 impl Quorum {
     /// Opens the metadata log in `directory`, replays it, and leads.
     pub async fn open(directory: &Path, node_id: BrokerId) -> Result<Self, QuorumError> {
-        let io = |source| QuorumError::Io { path: directory.to_path_buf(), source };
+        let io = |source| QuorumError::Io {
+            path: directory.to_path_buf(),
+            source,
+        };
         let raft_error = |e: &dyn std::fmt::Display| QuorumError::Raft(e.to_string());
         std::fs::create_dir_all(directory).map_err(io)?;
         let config = Config {
@@ -70,12 +76,19 @@ impl Quorum {
         let log = LogStore::open(directory).map_err(io)?;
         let machine = StateMachine::open(directory, published).map_err(io)?;
         let id = node_id.0 as NodeId;
-        let raft = Raft::new(id, config, SingleVoter, log, machine).await.map_err(|e| raft_error(&e))?;
+        let raft = Raft::new(id, config, SingleVoter, log, machine)
+            .await
+            .map_err(|e| raft_error(&e))?;
         if !raft.is_initialized().await.map_err(|e| raft_error(&e))? {
             let members = BTreeMap::from([(id, BasicNode::default())]);
             raft.initialize(members).await.map_err(|e| raft_error(&e))?;
         }
-        let quorum = Self { raft, node_id: id, image, deciding: Mutex::new(()) };
+        let quorum = Self {
+            raft,
+            node_id: id,
+            image,
+            deciding: Mutex::new(()),
+        };
         quorum.wait_until_leading().await?;
         Ok(quorum)
     }
@@ -91,7 +104,10 @@ impl Quorum {
             },
             "lead and apply the log",
         );
-        leads.await.map(|_| ()).map_err(|e| QuorumError::Raft(e.to_string()))
+        leads
+            .await
+            .map(|_| ())
+            .map_err(|e| QuorumError::Raft(e.to_string()))
     }
 
     /// What has been applied.
@@ -152,7 +168,10 @@ mod tests {
     }
 
     async fn write(quorum: &Quorum, key: &str, value: &str) {
-        quorum.decide(|_| Ok::<_, ()>(set(key, value))).await.unwrap();
+        quorum
+            .decide(|_| Ok::<_, ()>(set(key, value)))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -195,15 +214,23 @@ mod tests {
         quorum.raft.trigger().snapshot().await.unwrap();
         let upto = quorum.image().applied_index;
         let made = quorum.raft.wait(Some(START_TIMEOUT));
-        made.metrics(|m| m.snapshot.is_some_and(|s| s.index >= upto), "snapshot").await.unwrap();
+        made.metrics(|m| m.snapshot.is_some_and(|s| s.index >= upto), "snapshot")
+            .await
+            .unwrap();
         quorum.raft.trigger().purge_log(upto).await.unwrap();
         let purged = quorum.raft.wait(Some(START_TIMEOUT));
-        purged.metrics(|m| m.purged.is_some_and(|p| p.index >= upto), "purge").await.unwrap();
+        purged
+            .metrics(|m| m.purged.is_some_and(|p| p.index >= upto), "purge")
+            .await
+            .unwrap();
         write(&quorum, "last", "v").await;
         quorum.shutdown().await;
         drop(quorum);
         let quorum = Quorum::open(directory.path(), BrokerId(1)).await.unwrap();
-        assert_eq!(quorum.image().configs(&ConfigResource::Broker(None)).len(), 31);
+        assert_eq!(
+            quorum.image().configs(&ConfigResource::Broker(None)).len(),
+            31
+        );
         quorum.shutdown().await;
         drop(quorum);
         let snapshot = directory.path().join("snapshot");
@@ -211,6 +238,9 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&snapshot, bytes).unwrap();
-        assert!(Quorum::open(directory.path(), BrokerId(1)).await.is_err(), "never an empty image");
+        assert!(
+            Quorum::open(directory.path(), BrokerId(1)).await.is_err(),
+            "never an empty image"
+        );
     }
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
-use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError};
+use openraft::{
+    AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError,
+};
 use strandline_metadata::{ClusterImage, decode_records};
 use tokio::sync::watch;
 
@@ -30,10 +32,7 @@ fn invalid(error: impl std::fmt::Display) -> io::Error {
 }
 
 impl StateMachine {
-    pub fn open(
-        directory: &Path,
-        published: watch::Sender<Arc<ClusterImage>>,
-    ) -> io::Result<Self> {
+    pub fn open(directory: &Path, published: watch::Sender<Arc<ClusterImage>>) -> io::Result<Self> {
         let snapshot_path = directory.join("snapshot");
         let mut machine = Self {
             snapshot_path,
@@ -56,9 +55,15 @@ impl StateMachine {
         }
         let mut found = frames(&bytes);
         let (Some((meta, _)), Some((data, _))) = (found.next(), found.next()) else {
-            return Err(invalid(format!("{} is damaged", self.snapshot_path.display())));
+            return Err(invalid(format!(
+                "{} is damaged",
+                self.snapshot_path.display()
+            )));
         };
-        Ok(Some((postcard::from_bytes(meta).map_err(invalid)?, data.to_vec())))
+        Ok(Some((
+            postcard::from_bytes(meta).map_err(invalid)?,
+            data.to_vec(),
+        )))
     }
 
     fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
@@ -106,7 +111,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut replies = Vec::new();
         for entry in entries {
             let id = entry.log_id;
-            self.apply_entry(entry).map_err(|e| StorageIOError::apply(id, AnyError::new(&e)))?;
+            self.apply_entry(entry)
+                .map_err(|e| StorageIOError::apply(id, AnyError::new(&e)))?;
             replies.push(());
         }
         self.publish();
@@ -139,13 +145,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let data = snapshot.into_inner();
         write_snapshot(&self.snapshot_path, meta, &data)
             .and_then(|()| self.restore(meta, &data))
-            .map_err(|e| StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&e)).into())
+            .map_err(|e| {
+                StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&e)).into()
+            })
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        let found =
-            self.read_snapshot().map_err(|e| StorageIOError::read_snapshot(None, AnyError::new(&e)))?;
-        Ok(found.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(Cursor::new(data)) }))
+        let found = self
+            .read_snapshot()
+            .map_err(|e| StorageIOError::read_snapshot(None, AnyError::new(&e)))?;
+        Ok(found.map(|(meta, data)| Snapshot {
+            meta,
+            snapshot: Box::new(Cursor::new(data)),
+        }))
     }
 }
 
@@ -168,6 +180,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         };
         let data = postcard::to_stdvec(&self.image).map_err(|e| failed(invalid(e)))?;
         write_snapshot(&self.path, &self.meta, &data).map_err(failed)?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: Box::new(Cursor::new(data)),
+        })
     }
 }

@@ -24,7 +24,11 @@ impl LeaderState {
         high_watermark: Offset,
     ) -> Self {
         let in_sync = in_sync.into_iter().map(|id| (id, high_watermark)).collect();
-        Self { in_sync, min_insync_replicas, high_watermark }
+        Self {
+            in_sync,
+            min_insync_replicas,
+            high_watermark,
+        }
     }
 
     /// Effective `min.insync.replicas`; never more than there are replicas.
@@ -62,7 +66,11 @@ mod tests {
         assert_eq!(state.replica_reached(BrokerId(1), 10), 5);
         assert_eq!(state.replica_reached(BrokerId(2), 8), 8);
         assert_eq!(state.replica_reached(BrokerId(2), 7), 8);
-        assert_eq!(state.replica_reached(BrokerId(9), 99), 8, "a stranger does not count");
+        assert_eq!(
+            state.replica_reached(BrokerId(9), 99),
+            8,
+            "a stranger does not count"
+        );
     }
 
     #[test]

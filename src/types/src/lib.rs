@@ -7,7 +7,9 @@ mod ids;
 mod remote;
 mod topic_name;
 
-pub use ids::{BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition};
+pub use ids::{
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
+};
 pub use remote::{EpochStart, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState};
 pub use topic_name::{TopicNameError, validate_topic_name};
 

@@ -105,14 +105,26 @@ mod tests {
             DeleteSegmentFinished,
         ];
         let legal = |from: RemoteLogSegmentState| {
-            all.into_iter().filter(|to| from.can_become(*to)).collect::<Vec<_>>()
+            all.into_iter()
+                .filter(|to| from.can_become(*to))
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             legal(CopySegmentStarted),
-            [CopySegmentStarted, CopySegmentFinished, DeleteSegmentStarted]
+            [
+                CopySegmentStarted,
+                CopySegmentFinished,
+                DeleteSegmentStarted
+            ]
         );
-        assert_eq!(legal(CopySegmentFinished), [CopySegmentFinished, DeleteSegmentStarted]);
-        assert_eq!(legal(DeleteSegmentStarted), [DeleteSegmentStarted, DeleteSegmentFinished]);
+        assert_eq!(
+            legal(CopySegmentFinished),
+            [CopySegmentFinished, DeleteSegmentStarted]
+        );
+        assert_eq!(
+            legal(DeleteSegmentStarted),
+            [DeleteSegmentStarted, DeleteSegmentFinished]
+        );
         assert_eq!(legal(DeleteSegmentFinished), [DeleteSegmentFinished]);
     }
 }

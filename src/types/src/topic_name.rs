@@ -61,9 +61,15 @@ mod tests {
         assert!(validate_topic_name(&"x".repeat(249)).is_ok());
         assert_eq!(validate_topic_name(""), Err(TopicNameError::Empty));
         assert_eq!(validate_topic_name(".."), Err(TopicNameError::Dots));
-        assert_eq!(validate_topic_name(&"x".repeat(250)), Err(TopicNameError::TooLong(250)));
+        assert_eq!(
+            validate_topic_name(&"x".repeat(250)),
+            Err(TopicNameError::TooLong(250))
+        );
         for bad in ["a/b", "a b", "ä", "a\0", "a:b"] {
-            assert!(matches!(validate_topic_name(bad), Err(TopicNameError::IllegalCharacter(_))));
+            assert!(matches!(
+                validate_topic_name(bad),
+                Err(TopicNameError::IllegalCharacter(_))
+            ));
         }
     }
 }

@@ -14,12 +14,22 @@ pub struct SupportedApi {
 }
 
 const fn api(key: ApiKey, min: i16, max: i16) -> SupportedApi {
-    SupportedApi { key, min, max, advertised_min: min }
+    SupportedApi {
+        key,
+        min,
+        max,
+        advertised_min: min,
+    }
 }
 
 /// Every API that is answered, by key.
 pub const SUPPORTED: &[SupportedApi] = &[
-    SupportedApi { key: ApiKey::Produce, min: 3, max: 13, advertised_min: 0 },
+    SupportedApi {
+        key: ApiKey::Produce,
+        min: 3,
+        max: 13,
+        advertised_min: 0,
+    },
     api(ApiKey::Fetch, 4, 18),
     api(ApiKey::ListOffsets, 1, 11),
     api(ApiKey::Metadata, 0, 13),
@@ -53,7 +63,10 @@ pub const SUPPORTED: &[SupportedApi] = &[
 
 /// The entry for a key from the wire, if that API is answered at all.
 pub fn supported(api_key: i16) -> Option<SupportedApi> {
-    SUPPORTED.iter().copied().find(|api| api.key as i16 == api_key)
+    SUPPORTED
+        .iter()
+        .copied()
+        .find(|api| api.key as i16 == api_key)
 }
 
 /// The version whose layout `kafka-protocol` knows for `version`. `ListOffsets` 11 (Kafka 4.3) only gave a meaning to a
@@ -74,7 +87,11 @@ mod tests {
         for api in SUPPORTED {
             let range = api.key.valid_versions();
             assert!(api.min >= range.min, "{:?}", api.key);
-            assert!(codec_version(api.key, api.max) <= range.max, "{:?}", api.key);
+            assert!(
+                codec_version(api.key, api.max) <= range.max,
+                "{:?}",
+                api.key
+            );
         }
     }
 }

@@ -71,7 +71,10 @@ impl Compression {
                 Box::new(decoder)
             }
         };
-        Ok(Box::new(Capped { inner, left: MAX_DECOMPRESSED_BYTES }))
+        Ok(Box::new(Capped {
+            inner,
+            left: MAX_DECOMPRESSED_BYTES,
+        }))
     }
 
     /// Compresses at the codec's default level.
@@ -88,7 +91,9 @@ impl Compression {
             Self::Lz4 => {
                 let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
                 encoder.write_all(plain)?;
-                encoder.finish().map_err(|e| CompressionError::Corrupt(io::Error::other(e)))
+                encoder
+                    .finish()
+                    .map_err(|e| CompressionError::Corrupt(io::Error::other(e)))
             }
             Self::Zstd => Ok(zstd::encode_all(plain, zstd::DEFAULT_COMPRESSION_LEVEL)?),
         }
@@ -115,7 +120,10 @@ fn snappy_reader<'a>(compressed: &'a [u8]) -> Result<Box<dyn Read + 'a>, Compres
         let blocks = compressed
             .get(XERIAL_HEADER_BYTES..)
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(Box::new(XerialReader { blocks, block: Cursor::new(Vec::new()) }))
+        Ok(Box::new(XerialReader {
+            blocks,
+            block: Cursor::new(Vec::new()),
+        }))
     } else {
         Ok(Box::new(Cursor::new(snappy_block(compressed)?)))
     }
@@ -126,9 +134,13 @@ fn snappy_reader<'a>(compressed: &'a [u8]) -> Result<Box<dyn Read + 'a>, Compres
 fn snappy_block(compressed: &[u8]) -> io::Result<Vec<u8>> {
     let claimed = snap::raw::decompress_len(compressed).map_err(io::Error::other)?;
     if claimed > compressed.len().saturating_mul(64) {
-        return Err(io::Error::other("a snappy block claims more than it can hold"));
+        return Err(io::Error::other(
+            "a snappy block claims more than it can hold",
+        ));
     }
-    snap::raw::Decoder::new().decompress_vec(compressed).map_err(io::Error::other)
+    snap::raw::Decoder::new()
+        .decompress_vec(compressed)
+        .map_err(io::Error::other)
 }
 
 struct XerialReader<'a> {
@@ -159,8 +171,9 @@ fn snappy_compress(plain: &[u8]) -> Result<Vec<u8>, CompressionError> {
     out.extend_from_slice(&1i32.to_be_bytes());
     out.extend_from_slice(&1i32.to_be_bytes());
     for block in plain.chunks(BLOCK_BYTES) {
-        let compressed =
-            snap::raw::Encoder::new().compress_vec(block).map_err(io::Error::other)?;
+        let compressed = snap::raw::Encoder::new()
+            .compress_vec(block)
+            .map_err(io::Error::other)?;
         out.extend_from_slice(&(compressed.len() as u32).to_be_bytes());
         out.extend_from_slice(&compressed);
     }
@@ -187,11 +200,16 @@ mod tests {
 
     #[test]
     fn what_is_compressed_comes_back() {
-        let plain: Vec<u8> = (0..200_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        let plain: Vec<u8> = (0..200_000u32)
+            .flat_map(|i| (i / 7).to_le_bytes())
+            .collect();
         for codec in ALL {
             let compressed = codec.compress(&plain).unwrap();
             assert_eq!(decompress(codec, &compressed).unwrap(), plain, "{codec:?}");
-            assert_eq!(Compression::from_attributes(codec.attribute_bits()).unwrap(), codec);
+            assert_eq!(
+                Compression::from_attributes(codec.attribute_bits()).unwrap(),
+                codec
+            );
         }
     }
 
@@ -214,7 +232,10 @@ mod tests {
         for codec in &ALL[1..] {
             let mut compressed = codec.compress(&[7u8; 5000]).unwrap();
             compressed.truncate(compressed.len() / 2);
-            assert!(decompress(*codec, &compressed).map_or(true, |p| p.len() < 5000), "{codec:?}");
+            assert!(
+                decompress(*codec, &compressed).map_or(true, |p| p.len() < 5000),
+                "{codec:?}"
+            );
         }
         assert!(decompress(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 1]).is_err());
     }

@@ -57,8 +57,11 @@ impl FetchRequest {
         let min_bytes = reader.i32()?;
         let max_bytes = reader.i32()?;
         let isolation_level = reader.i8()?;
-        let (session_id, session_epoch) =
-            if version >= 7 { (reader.i32()?, reader.i32()?) } else { (0, -1) };
+        let (session_id, session_epoch) = if version >= 7 {
+            (reader.i32()?, reader.i32()?)
+        } else {
+            (0, -1)
+        };
         let topic_count = reader.array_length(flexible)?;
         let mut topics = Vec::with_capacity(topic_count.min(64));
         for _ in 0..topic_count {
@@ -87,7 +90,11 @@ impl FetchRequest {
                 forgotten.push((topic, partitions));
             }
         }
-        let rack_id = if version >= 11 { reader.string(flexible)? } else { Bytes::new() };
+        let rack_id = if version >= 11 {
+            reader.string(flexible)?
+        } else {
+            Bytes::new()
+        };
         if flexible {
             reader.tagged_fields(|tag, mut value| {
                 if tag == 1 && version >= 15 {
@@ -186,7 +193,12 @@ pub struct FetchResponse {
 
 impl FetchResponse {
     pub fn error(error: ErrorCode) -> Self {
-        Self { throttle_time_ms: 0, error, session_id: 0, topics: Vec::new() }
+        Self {
+            throttle_time_ms: 0,
+            error,
+            session_id: 0,
+            topics: Vec::new(),
+        }
     }
 
     /// Appends the body to `writer` and returns the parts behind it. The first part, the response header included,
@@ -216,11 +228,7 @@ impl FetchResponse {
             writer.array_length(partitions.len(), flexible);
             for partition in partitions {
                 partition.encode_head(version, flexible, writer);
-                if !partition.records.is_empty() {
-                    let (diverging, leader) = (partition.diverging_epoch, partition.current_leader);
-                    cut(writer, partition.records, &mut parts);
-                    encode_partition_tags(version, flexible, diverging, leader, writer);
-                } else {
+                if partition.records.is_empty() {
                     encode_partition_tags(
                         version,
                         flexible,
@@ -228,6 +236,10 @@ impl FetchResponse {
                         partition.current_leader,
                         writer,
                     );
+                } else {
+                    let (diverging, leader) = (partition.diverging_epoch, partition.current_leader);
+                    cut(writer, partition.records, &mut parts);
+                    encode_partition_tags(version, flexible, diverging, leader, writer);
                 }
             }
             writer.empty_tagged_fields(flexible);

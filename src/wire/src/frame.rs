@@ -44,16 +44,27 @@ impl RequestFrame {
         let correlation_id = reader.i32()?;
         let header_version =
             ApiKey::try_from(api_key).map_or(1, |key| key.request_header_version(api_version));
-        let client_id =
-            if header_version >= 1 { reader.nullable_string(false)? } else { None };
+        let client_id = if header_version >= 1 {
+            reader.nullable_string(false)?
+        } else {
+            None
+        };
         if header_version >= 2 {
             reader.skip_tagged_fields()?;
         }
-        Ok(Self { api_key, api_version, correlation_id, client_id, body: reader.rest() })
+        Ok(Self {
+            api_key,
+            api_version,
+            correlation_id,
+            client_id,
+            body: reader.rest(),
+        })
     }
 
     pub fn client_id_str(&self) -> &str {
-        self.client_id.as_deref().map_or("", |b| std::str::from_utf8(b).unwrap_or(""))
+        self.client_id
+            .as_deref()
+            .map_or("", |b| std::str::from_utf8(b).unwrap_or(""))
     }
 }
 
@@ -118,10 +129,16 @@ mod tests {
     fn a_header_cut_anywhere_is_an_error_and_never_a_panic() {
         let whole = [0u8, 3, 0, 12, 0, 0, 0, 7, 0, 2, b'm', b'e', 0, 1, 2];
         for cut in 0..13 {
-            assert!(RequestFrame::decode(Bytes::copy_from_slice(&whole[..cut])).is_err(), "{cut}");
+            assert!(
+                RequestFrame::decode(Bytes::copy_from_slice(&whole[..cut])).is_err(),
+                "{cut}"
+            );
         }
         let frame = RequestFrame::decode(Bytes::copy_from_slice(&whole)).unwrap();
-        assert_eq!((frame.api_key, frame.correlation_id, frame.client_id_str()), (3, 7, "me"));
+        assert_eq!(
+            (frame.api_key, frame.correlation_id, frame.client_id_str()),
+            (3, 7, "me")
+        );
         assert_eq!(&frame.body[..], &[1, 2]);
     }
 }

@@ -48,7 +48,10 @@ macro_rules! read_int {
 
 impl Reader {
     pub fn new(buffer: Bytes) -> Self {
-        Self { buffer, position: 0 }
+        Self {
+            buffer,
+            position: 0,
+        }
     }
 
     pub fn remaining(&self) -> usize {
@@ -65,7 +68,9 @@ impl Reader {
     }
 
     fn peek(&self, length: usize) -> Result<&[u8], DecodeError> {
-        self.buffer[self.position..].get(..length).ok_or(DecodeError::Truncated)
+        self.buffer[self.position..]
+            .get(..length)
+            .ok_or(DecodeError::Truncated)
     }
 
     pub fn skip(&mut self, length: usize) -> Result<(), DecodeError> {
@@ -137,7 +142,8 @@ impl Reader {
     }
 
     pub fn length(&mut self, width: LengthWidth) -> Result<usize, DecodeError> {
-        self.nullable_length(width)?.ok_or(DecodeError::UnexpectedNull)
+        self.nullable_length(width)?
+            .ok_or(DecodeError::UnexpectedNull)
     }
 
     pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
@@ -150,7 +156,8 @@ impl Reader {
     }
 
     pub fn string(&mut self, flexible: bool) -> Result<Bytes, DecodeError> {
-        self.nullable_string(flexible)?.ok_or(DecodeError::UnexpectedNull)
+        self.nullable_string(flexible)?
+            .ok_or(DecodeError::UnexpectedNull)
     }
 
     pub fn array_length(&mut self, flexible: bool) -> Result<usize, DecodeError> {
@@ -184,7 +191,11 @@ impl Reader {
     }
 
     pub fn expect_end(&self) -> Result<(), DecodeError> {
-        if self.remaining() == 0 { Ok(()) } else { Err(DecodeError::TrailingBytes) }
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(DecodeError::TrailingBytes)
+        }
     }
 }
 
@@ -215,7 +226,9 @@ pub struct Writer {
 
 impl Writer {
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { buffer: BytesMut::with_capacity(capacity) }
+        Self {
+            buffer: BytesMut::with_capacity(capacity),
+        }
     }
 
     pub fn i8(&mut self, value: i8) {

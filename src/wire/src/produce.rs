@@ -19,8 +19,16 @@ pub enum TopicKey {
 }
 
 impl TopicKey {
-    pub(crate) fn read(reader: &mut Reader, by_id: bool, flexible: bool) -> Result<Self, DecodeError> {
-        if by_id { Ok(Self::Id(reader.uuid()?)) } else { Ok(Self::Name(reader.string(flexible)?)) }
+    pub(crate) fn read(
+        reader: &mut Reader,
+        by_id: bool,
+        flexible: bool,
+    ) -> Result<Self, DecodeError> {
+        if by_id {
+            Ok(Self::Id(reader.uuid()?))
+        } else {
+            Ok(Self::Name(reader.string(flexible)?))
+        }
     }
 
     pub(crate) fn write(&self, writer: &mut Writer, flexible: bool) {
@@ -92,7 +100,12 @@ impl ProduceRequest {
             reader.skip_tagged_fields()?;
         }
         reader.expect_end()?;
-        Ok(Self { transactional_id, acks, timeout_ms, topics })
+        Ok(Self {
+            transactional_id,
+            acks,
+            timeout_ms,
+            topics,
+        })
     }
 }
 

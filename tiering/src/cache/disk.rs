@@ -50,7 +50,9 @@ struct Index {
 impl Index {
     fn touch(&mut self, key: ChunkKey) -> bool {
         let clock = self.clock + 1;
-        let Some((used, _)) = self.chunks.get_mut(&key) else { return false };
+        let Some((used, _)) = self.chunks.get_mut(&key) else {
+            return false;
+        };
         let before = std::mem::replace(used, clock);
         self.by_use.remove(&before);
         self.by_use.insert(clock, key);
@@ -83,7 +85,10 @@ impl Index {
 impl DiskCache {
     /// Opens a directory of our own; counts what an earlier process left.
     pub fn open(directory: &Path, limit_bytes: u64) -> Result<Self, DiskCacheError> {
-        let failed = |source| DiskCacheError { path: directory.to_path_buf(), source };
+        let failed = |source| DiskCacheError {
+            path: directory.to_path_buf(),
+            source,
+        };
         fs::create_dir_all(directory).map_err(failed)?;
         let mut index = Index::default();
         for folder in fs::read_dir(directory).map_err(failed)? {
@@ -111,7 +116,9 @@ impl DiskCache {
 
     fn path(&self, (segment, chunk): ChunkKey) -> PathBuf {
         let name = segment.to_string();
-        self.directory.join(&name[..2]).join(format!("{name}-{chunk}.chunk"))
+        self.directory
+            .join(&name[..2])
+            .join(format!("{name}-{chunk}.chunk"))
     }
 
     /// A chunk, if it is there and undamaged.
@@ -132,13 +139,19 @@ impl DiskCache {
 
     /// Writes a chunk in the background; drops it when the disk does not keep up.
     pub fn put(self: &Arc<Self>, key: ChunkKey, crc: u32, bytes: Bytes) {
-        let Ok(permit) = self.writes.clone().try_acquire_owned() else { return };
+        let Ok(permit) = self.writes.clone().try_acquire_owned() else {
+            return;
+        };
         let cache = self.clone();
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             match write_chunk(&cache.path(key), crc, &bytes) {
                 Ok(length) => {
-                    cache.index.lock().expect("no holder panics").insert(key, length);
+                    cache
+                        .index
+                        .lock()
+                        .expect("no holder panics")
+                        .insert(key, length);
                     cache.trim();
                 }
                 Err(error) => tracing::debug!(%error, "a chunk was not cached on disk"),
@@ -173,7 +186,10 @@ impl DiskCache {
 fn parse_name(path: &Path) -> Option<ChunkKey> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".chunk")?;
     let (segment, chunk) = stem.split_once('-')?;
-    Some((RemoteLogSegmentId(Uuid::try_parse(segment).ok()?), chunk.parse().ok()?))
+    Some((
+        RemoteLogSegmentId(Uuid::try_parse(segment).ok()?),
+        chunk.parse().ok()?,
+    ))
 }
 
 fn write_chunk(path: &Path, crc: u32, bytes: &[u8]) -> io::Result<u64> {
@@ -194,7 +210,8 @@ fn read_chunk(path: &Path, wanted_crc: u32) -> Option<Bytes> {
     let bytes = Bytes::from(bytes);
     let length = u32::from_be_bytes(bytes.get(8..12)?.try_into().ok()?) as usize;
     let body = bytes.slice(HEADER_BYTES.min(bytes.len())..);
-    let intact = bytes.starts_with(MAGIC) && body.len() == length && crate::crc32c(&body) == wanted_crc;
+    let intact =
+        bytes.starts_with(MAGIC) && body.len() == length && crate::crc32c(&body) == wanted_crc;
     intact.then_some(body)
 }
 

@@ -37,7 +37,12 @@ pub enum FetchError {
     Store { key: String, reason: String },
     /// The store answered with bytes that are not what was written.
     #[error("{key}, chunk {chunk}: crc {found:#010x}, recorded is {wanted:#010x}")]
-    Corrupt { key: String, chunk: u64, found: u32, wanted: u32 },
+    Corrupt {
+        key: String,
+        chunk: u64,
+        found: u32,
+        wanted: u32,
+    },
     #[error("{key}: {reason}")]
     Side { key: String, reason: Arc<SideError> },
     #[error("{key}: the log object has no byte {position}")]
@@ -92,7 +97,10 @@ impl ChunkCache {
         throttle: Arc<Throttle>,
     ) -> Result<Self, DiskCacheError> {
         let stats = Arc::new(CacheStats::default());
-        let disk = config.disk.map(|(path, bytes)| DiskCache::open(&path, bytes)).transpose()?;
+        let disk = config
+            .disk
+            .map(|(path, bytes)| DiskCache::open(&path, bytes))
+            .transpose()?;
         let side_bytes = config.memory_bytes / SIDE_SHARE;
         let evicted = stats.clone();
         let chunks = Cache::builder()
@@ -128,7 +136,10 @@ impl ChunkCache {
     }
 
     /// The side object of a segment, checked.
-    pub async fn side(&self, segment: &RemoteLogSegmentMetadata) -> Result<Arc<SideObject>, FetchError> {
+    pub async fn side(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+    ) -> Result<Arc<SideObject>, FetchError> {
         if let Some(side) = self.inner.sides.get(&segment.id).await {
             return Ok(side);
         }
@@ -138,7 +149,9 @@ impl ChunkCache {
             let load = inner.load_side(&segment);
             inner.sides.try_get_with(segment.id, load).await
         });
-        load.await.expect("loading a side object does not panic").map_err(|e| FetchError::clone(&e))
+        load.await
+            .expect("loading a side object does not panic")
+            .map_err(|e| FetchError::clone(&e))
     }
 
     /// One chunk, from wherever it is nearest, checked.
@@ -188,15 +201,28 @@ impl ChunkCache {
 }
 
 impl Inner {
-    async fn load_side(&self, segment: &RemoteLogSegmentMetadata) -> Result<Arc<SideObject>, FetchError> {
+    async fn load_side(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+    ) -> Result<Arc<SideObject>, FetchError> {
         let key = self.store.keys.object(segment, ObjectKind::Side);
-        let failed = |e: object_store::Error| FetchError::Store { key: key.to_string(), reason: e.to_string() };
-        let _permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        let failed = |e: object_store::Error| FetchError::Store {
+            key: key.to_string(),
+            reason: e.to_string(),
+        };
+        let _permit = self
+            .loads
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         self.throttle.acquire(segment.side_bytes).await;
         let object = self.store.reads.get(&key).await.map_err(failed)?;
         let bytes = object.bytes().await.map_err(failed)?;
         let side = SideObject::decode(&bytes, segment.side_bytes, segment.side_crc32c);
-        side.map(Arc::new).map_err(|e| FetchError::Side { key: key.to_string(), reason: Arc::new(e) })
+        side.map(Arc::new).map_err(|e| FetchError::Side {
+            key: key.to_string(),
+            reason: Arc::new(e),
+        })
     }
 
     async fn load_chunk(
@@ -209,7 +235,10 @@ impl Inner {
         let object = self.store.keys.object(segment, ObjectKind::Log);
         let start = chunk * side.chunk_bytes;
         let (Some(wanted), true) = (side.chunk_checksum(chunk), start < segment.log_bytes) else {
-            return Err(FetchError::OutOfBounds { key: object.to_string(), position: start });
+            return Err(FetchError::OutOfBounds {
+                key: object.to_string(),
+                position: start,
+            });
         };
         if let Some(disk) = &self.disk
             && let Some(bytes) = disk.get(key, wanted).await
@@ -219,14 +248,29 @@ impl Inner {
         }
         self.stats.misses.fetch_add(1, Ordering::Relaxed);
         let end = (start + side.chunk_bytes).min(segment.log_bytes);
-        let _permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        let _permit = self
+            .loads
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         self.throttle.acquire(end - start).await;
-        let bytes = self.store.reads.get_range(&object, start..end).await.map_err(|e| {
-            FetchError::Store { key: object.to_string(), reason: e.to_string() }
-        })?;
+        let bytes = self
+            .store
+            .reads
+            .get_range(&object, start..end)
+            .await
+            .map_err(|e| FetchError::Store {
+                key: object.to_string(),
+                reason: e.to_string(),
+            })?;
         let found = crate::crc32c(&bytes);
         if found != wanted {
-            return Err(FetchError::Corrupt { key: object.to_string(), chunk, found, wanted });
+            return Err(FetchError::Corrupt {
+                key: object.to_string(),
+                chunk,
+                found,
+                wanted,
+            });
         }
         if let Some(disk) = &self.disk
             && self.fetched.insert(key)

@@ -12,7 +12,10 @@ pub(super) struct RecentKeys {
 
 impl RecentKeys {
     pub fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
+        Self {
+            limit,
+            state: Mutex::default(),
+        }
     }
 
     /// Notes a fetch; returns whether the key was there before.

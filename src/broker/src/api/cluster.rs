@@ -9,7 +9,7 @@ use strandline_wire::{ApiKey, ErrorCode};
 
 use super::{Call, operations, text};
 
-fn advertise(api: &SupportedApi) -> ApiVersion {
+fn advertise(api: SupportedApi) -> ApiVersion {
     ApiVersion::default()
         .with_api_key(api.key as i16)
         .with_min_version(api.advertised_min)
@@ -21,24 +21,35 @@ pub async fn api_versions(call: &Call, request: m::ApiVersionsRequest) -> m::Api
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
         edge(name.chars().next())
             && edge(name.chars().next_back())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
     };
     let named = valid(&request.client_software_name) && valid(&request.client_software_version);
     if call.version >= 3 && !named {
         return m::ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
     }
-    m::ApiVersionsResponse::default().with_api_keys(SUPPORTED.iter().map(advertise).collect())
+    m::ApiVersionsResponse::default()
+        .with_api_keys(SUPPORTED.iter().copied().map(advertise).collect())
 }
 
 /// The answer to a version that is not known yet: error 35 and the range of `ApiVersions` itself, in version 0.
 pub fn unsupported_api_versions() -> m::ApiVersionsResponse {
-    let range = SUPPORTED.iter().filter(|a| a.key == ApiKey::ApiVersions).map(advertise).collect();
+    let range = SUPPORTED
+        .iter()
+        .copied()
+        .filter(|a| a.key == ApiKey::ApiVersions)
+        .map(advertise)
+        .collect();
     m::ApiVersionsResponse::default()
         .with_error_code(ErrorCode::UnsupportedVersion.code())
         .with_api_keys(range)
 }
 
-pub async fn describe_cluster(call: &Call, request: m::DescribeClusterRequest) -> m::DescribeClusterResponse {
+pub async fn describe_cluster(
+    call: &Call,
+    request: m::DescribeClusterRequest,
+) -> m::DescribeClusterResponse {
     const BROKERS: i8 = 1;
     let image = call.context.quorum.image();
     let response = m::DescribeClusterResponse::default()
@@ -59,7 +70,9 @@ pub async fn describe_cluster(call: &Call, request: m::DescribeClusterRequest) -
             .with_cluster_authorized_operations(operations::NOT_ASKED);
     }
     let brokers = image.brokers.values().filter_map(|broker| {
-        let (host, port) = call.context.advertised_endpoint(broker, &call.peer.listener)?;
+        let (host, port) = call
+            .context
+            .advertised_endpoint(broker, &call.peer.listener)?;
         Some(
             DescribeClusterBroker::default()
                 .with_broker_id(m::BrokerId(broker.id.0))
@@ -71,7 +84,10 @@ pub async fn describe_cluster(call: &Call, request: m::DescribeClusterRequest) -
     response.with_brokers(brokers.collect())
 }
 
-pub async fn describe_quorum(call: &Call, request: m::DescribeQuorumRequest) -> m::DescribeQuorumResponse {
+pub async fn describe_quorum(
+    call: &Call,
+    request: m::DescribeQuorumRequest,
+) -> m::DescribeQuorumResponse {
     const METADATA_TOPIC: &str = "__cluster_metadata";
     let (leader, epoch, end) = call.context.quorum.status();
     let describe = |topic: m::describe_quorum_request::TopicData| {
@@ -92,7 +108,10 @@ pub async fn describe_quorum(call: &Call, request: m::DescribeQuorumRequest) -> 
                 .with_high_watermark(end + 1)
                 .with_current_voters(vec![voter])
         });
-        TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
+        TopicData::default()
+            .with_topic_name(topic.topic_name.clone())
+            .with_partitions(partitions.collect())
     };
-    m::DescribeQuorumResponse::default().with_topics(request.topics.into_iter().map(describe).collect())
+    m::DescribeQuorumResponse::default()
+        .with_topics(request.topics.into_iter().map(describe).collect())
 }

@@ -10,8 +10,12 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource as ListedResource;
 use strandline_metadata::ConfigResource;
-use strandline_metadata::config::{BrokerConfig, ConfigEntry, ConfigSource, describe_topic, topic_defs};
-use strandline_metadata::controller::{ConfigChange, ConfigOperation, Refusal, alter_configs as decide_changes, replace_configs};
+use strandline_metadata::config::{
+    BrokerConfig, ConfigEntry, ConfigSource, describe_topic, topic_defs,
+};
+use strandline_metadata::controller::{
+    ConfigChange, ConfigOperation, Refusal, alter_configs as decide_changes, replace_configs,
+};
 use strandline_types::{BrokerId, validate_topic_name};
 use strandline_wire::ErrorCode;
 
@@ -25,25 +29,34 @@ const GROUP: i8 = 32;
 
 type Failure = (ErrorCode, String);
 
-pub async fn describe_configs(call: &Call, request: m::DescribeConfigsRequest) -> m::DescribeConfigsResponse {
+pub async fn describe_configs(
+    call: &Call,
+    request: m::DescribeConfigsRequest,
+) -> m::DescribeConfigsResponse {
     let mut results = Vec::new();
     for resource in request.resources {
-        let keys: Option<Vec<String>> =
-            resource.configuration_keys.map(|keys| keys.iter().map(ToString::to_string).collect());
+        let keys: Option<Vec<String>> = resource
+            .configuration_keys
+            .map(|keys| keys.iter().map(ToString::to_string).collect());
         let answer = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        results.push(match entries(call, resource.resource_type, &resource.resource_name) {
-            Ok(entries) => {
-                let wanted = |e: &ConfigEntry| keys.as_ref().is_none_or(|k| k.contains(&e.def.name));
-                let shown = entries
-                    .into_iter()
-                    .filter(wanted)
-                    .map(|e| shown(e, resource.resource_type, request.include_synonyms));
-                answer.with_configs(shown.collect())
-            }
-            Err((code, reason)) => answer.with_error_code(code.code()).with_error_message(Some(text(reason))),
-        });
+        results.push(
+            match entries(call, resource.resource_type, &resource.resource_name) {
+                Ok(entries) => {
+                    let wanted =
+                        |e: &ConfigEntry| keys.as_ref().is_none_or(|k| k.contains(&e.def.name));
+                    let shown = entries
+                        .into_iter()
+                        .filter(wanted)
+                        .map(|e| shown(e, resource.resource_type, request.include_synonyms));
+                    answer.with_configs(shown.collect())
+                }
+                Err((code, reason)) => answer
+                    .with_error_code(code.code())
+                    .with_error_message(Some(text(reason))),
+            },
+        );
     }
     m::DescribeConfigsResponse::default().with_results(results)
 }
@@ -52,13 +65,20 @@ fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry
     let invalid = |reason: String| Err((ErrorCode::InvalidRequest, reason));
     match resource_type {
         TOPIC => {
-            validate_topic_name(name).map_err(|e| (ErrorCode::InvalidTopicException, e.to_string()))?;
+            validate_topic_name(name)
+                .map_err(|e| (ErrorCode::InvalidTopicException, e.to_string()))?;
             let image = call.context.quorum.image();
             if image.topic(name).is_none() {
-                return Err((ErrorCode::UnknownTopicOrPartition, Refusal::UnknownTopic.to_string()));
+                return Err((
+                    ErrorCode::UnknownTopicOrPartition,
+                    Refusal::UnknownTopic.to_string(),
+                ));
             }
             let (overrides, broker) = (image.topic_configs(name), call.context.config());
-            Ok(topic_defs().filter(|d| !d.internal).map(|d| describe_topic(d, overrides, &broker)).collect())
+            Ok(topic_defs()
+                .filter(|d| !d.internal)
+                .map(|d| describe_topic(d, overrides, &broker))
+                .collect())
         }
         BROKER if name.is_empty() => {
             // Only what was set for all brokers at run time.
@@ -66,10 +86,15 @@ fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry
                 dynamic_default: call.context.config().dynamic_default.clone(),
                 ..BrokerConfig::default()
             };
-            Ok(config.describe_all().filter(|e| e.source == ConfigSource::DynamicDefaultBroker).collect())
+            Ok(config
+                .describe_all()
+                .filter(|e| e.source == ConfigSource::DynamicDefaultBroker)
+                .collect())
         }
         BROKER => match name.parse::<i32>() {
-            Ok(id) if id == call.context.node_id() => Ok(call.context.config().describe_all().collect()),
+            Ok(id) if id == call.context.node_id() => {
+                Ok(call.context.config().describe_all().collect())
+            }
             Ok(id) => invalid(format!(
                 "Unexpected broker id, expected {} or empty string, but received {id}",
                 call.context.node_id()
@@ -81,7 +106,11 @@ fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry
     }
 }
 
-fn shown(entry: ConfigEntry, resource_type: i8, with_synonyms: bool) -> DescribeConfigsResourceResult {
+fn shown(
+    entry: ConfigEntry,
+    resource_type: i8,
+    with_synonyms: bool,
+) -> DescribeConfigsResourceResult {
     let sensitive = entry.is_sensitive();
     let hide = |value: Option<String>| if sensitive { None } else { value.map(text) };
     let synonyms = if with_synonyms {
@@ -109,20 +138,32 @@ fn shown(entry: ConfigEntry, resource_type: i8, with_synonyms: bool) -> Describe
 fn resource(call: &Call, resource_type: i8, name: &str) -> Result<ConfigResource, Failure> {
     match resource_type {
         TOPIC => {
-            validate_topic_name(name).map_err(|e| (ErrorCode::InvalidTopicException, e.to_string()))?;
+            validate_topic_name(name)
+                .map_err(|e| (ErrorCode::InvalidTopicException, e.to_string()))?;
             Ok(ConfigResource::Topic(name.to_owned()))
         }
         BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
         BROKER => match name.parse::<i32>() {
-            Ok(id) if call.context.quorum.image().brokers.contains_key(&BrokerId(id)) => {
+            Ok(id)
+                if call
+                    .context
+                    .quorum
+                    .image()
+                    .brokers
+                    .contains_key(&BrokerId(id)) =>
+            {
                 Ok(ConfigResource::Broker(Some(BrokerId(id))))
             }
             Ok(id) => Err((ErrorCode::InvalidRequest, format!("No such broker: {id}"))),
-            Err(_) => {
-                Err((ErrorCode::InvalidRequest, format!("Broker id must be an integer, but it is: {name}")))
-            }
+            Err(_) => Err((
+                ErrorCode::InvalidRequest,
+                format!("Broker id must be an integer, but it is: {name}"),
+            )),
         },
-        other => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
+        other => Err((
+            ErrorCode::InvalidRequest,
+            format!("Unsupported resource type: {other}"),
+        )),
     }
 }
 
@@ -142,14 +183,24 @@ pub async fn incremental_alter_configs(
                     2 => ConfigOperation::Append,
                     3 => ConfigOperation::Subtract,
                     other => {
-                        return Err((ErrorCode::InvalidRequest, format!("Unknown operation type {other}.")));
+                        return Err((
+                            ErrorCode::InvalidRequest,
+                            format!("Unknown operation type {other}."),
+                        ));
                     }
                 };
                 let value = c.value.as_ref().map(ToString::to_string);
-                Ok(ConfigChange { key: c.name.to_string(), operation, value })
+                Ok(ConfigChange {
+                    key: c.name.to_string(),
+                    operation,
+                    value,
+                })
             })
             .collect();
-        let result = match (changes, resource(call, asked.resource_type, &asked.resource_name)) {
+        let result = match (
+            changes,
+            resource(call, asked.resource_type, &asked.resource_name),
+        ) {
             (Ok(changes), Ok(resource)) => {
                 let context = call.context.controller_context();
                 commit(call, request.validate_only, |image| {
@@ -159,7 +210,9 @@ pub async fn incremental_alter_configs(
             }
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
         };
-        let (code, reason) = result.err().map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
+        let (code, reason) = result
+            .err()
+            .map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
         responses.push(
             IncrementalResponse::default()
                 .with_resource_type(asked.resource_type)
@@ -172,7 +225,10 @@ pub async fn incremental_alter_configs(
     m::IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
-pub async fn alter_configs(call: &Call, request: m::AlterConfigsRequest) -> m::AlterConfigsResponse {
+pub async fn alter_configs(
+    call: &Call,
+    request: m::AlterConfigsRequest,
+) -> m::AlterConfigsResponse {
     let mut responses = Vec::new();
     for asked in request.resources {
         let after: BTreeMap<String, String> = asked
@@ -190,7 +246,9 @@ pub async fn alter_configs(call: &Call, request: m::AlterConfigsRequest) -> m::A
             }
             Err(failure) => Err(failure),
         };
-        let (code, reason) = result.err().map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
+        let (code, reason) = result
+            .err()
+            .map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
         responses.push(
             AlterConfigsResourceResponse::default()
                 .with_resource_type(asked.resource_type)
@@ -206,13 +264,22 @@ pub async fn alter_configs(call: &Call, request: m::AlterConfigsRequest) -> m::A
 async fn commit(
     call: &Call,
     validate_only: bool,
-    decide: impl FnOnce(&strandline_metadata::ClusterImage) -> Result<Vec<strandline_metadata::MetadataRecord>, Refusal>,
+    decide: impl FnOnce(
+        &strandline_metadata::ClusterImage,
+    ) -> Result<Vec<strandline_metadata::MetadataRecord>, Refusal>,
 ) -> Result<(), Failure> {
     if validate_only {
         let decided = decide(&call.context.quorum.image());
-        return decided.map(|_| ()).map_err(|r| (super::refusal_code(&r), r.to_string()));
+        return decided
+            .map(|_| ())
+            .map_err(|r| (super::refusal_code(&r), r.to_string()));
     }
-    call.context.quorum.decide(decide).await.map(|_| ()).map_err(|e| decision_error(&e))
+    call.context
+        .quorum
+        .decide(decide)
+        .await
+        .map(|_| ())
+        .map_err(|e| decision_error(&e))
 }
 
 pub async fn list_config_resources(

@@ -47,14 +47,24 @@ async fn fetch(call: &Call, request: FetchRequest) -> ResponseFrame {
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
     for (topic, answer) in answers {
         if !answer.records.is_empty() {
-            call.context.metrics.fetched(&topic, answer.records_len() as u64);
+            call.context
+                .metrics
+                .fetched(&topic, answer.records_len() as u64);
         }
         match topics.last_mut() {
             Some((last, partitions)) if *last == topic => partitions.push(answer),
             _ => topics.push((topic, vec![answer])),
         }
     }
-    encode(call, FetchResponse { throttle_time_ms: 0, error: ErrorCode::None, session_id, topics })
+    encode(
+        call,
+        FetchResponse {
+            throttle_time_ms: 0,
+            error: ErrorCode::None,
+            session_id,
+            topics,
+        },
+    )
 }
 
 fn encode(call: &Call, response: FetchResponse) -> ResponseFrame {
@@ -96,7 +106,12 @@ async fn collect(
                 && reading.answer.error == ErrorCode::None
                 && !reading.remote
             {
-                *reading = start(call, &reading.topic, reading.request, request.isolation_level);
+                *reading = start(
+                    call,
+                    &reading.topic,
+                    reading.request,
+                    request.isolation_level,
+                );
                 reading.partition = Some(partition);
             }
         }
@@ -126,7 +141,11 @@ fn done(readings: Vec<Reading>) -> Vec<(TopicKey, FetchPartitionResponse)> {
 
 /// Offset up to which this reader may see records.
 fn limit(view: &LogView, isolation_level: i8) -> i64 {
-    if isolation_level == 1 { view.last_stable_offset } else { view.high_watermark }
+    if isolation_level == 1 {
+        view.last_stable_offset
+    } else {
+        view.high_watermark
+    }
 }
 
 /// Finds the partition and checks epoch and range; decides which tier is asked.
@@ -159,7 +178,13 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, isolation_level:
     } else {
         remote = wanted.fetch_offset < view.local_log_start_offset;
     }
-    Reading { topic: topic.clone(), request: wanted, partition: Some(partition), answer, remote }
+    Reading {
+        topic: topic.clone(),
+        request: wanted,
+        partition: Some(partition),
+        answer,
+        remote,
+    }
 }
 
 /// A client that knows an older or a newer leader is told so.
@@ -186,7 +211,9 @@ fn diverging_epoch(view: &LogView, wanted: &FetchPartition) -> Option<(i32, i64)
 async fn read_local(readings: &mut [Reading], isolation_level: i8, budget: usize) -> usize {
     let mut used = 0;
     for reading in readings {
-        let Some(partition) = reading.partition.clone() else { continue };
+        let Some(partition) = reading.partition.clone() else {
+            continue;
+        };
         let skip = reading.remote
             || reading.answer.error != ErrorCode::None
             || reading.answer.diverging_epoch.is_some();
@@ -197,7 +224,14 @@ async fn read_local(readings: &mut [Reading], isolation_level: i8, budget: usize
         }
         let view = partition.view();
         let max = (reading.request.max_bytes.max(0) as usize).min(left);
-        match read_one(&view, reading.request.fetch_offset, max, limit(&view, isolation_level)).await {
+        match read_one(
+            &view,
+            reading.request.fetch_offset,
+            max,
+            limit(&view, isolation_level),
+        )
+        .await
+        {
             Ok(bytes) if bytes.len() > left && used > 0 => {}
             Ok(bytes) => {
                 used += bytes.len();
@@ -221,10 +255,19 @@ async fn read_local(readings: &mut [Reading], isolation_level: i8, budget: usize
     used
 }
 
-async fn read_one(view: &LogView, offset: i64, max_bytes: usize, limit: i64) -> Result<Bytes, ReadError> {
-    let Some(slice) = view.slice(offset, max_bytes, limit)? else { return Ok(Bytes::new()) };
+async fn read_one(
+    view: &LogView,
+    offset: i64,
+    max_bytes: usize,
+    limit: i64,
+) -> Result<Bytes, ReadError> {
+    let Some(slice) = view.slice(offset, max_bytes, limit)? else {
+        return Ok(Bytes::new());
+    };
     let path = slice.segment.log_path.clone();
-    let bytes = read_slice(slice).await.map_err(|source| strandline_log::LogError::Io { path, source })?;
+    let bytes = read_slice(slice)
+        .await
+        .map_err(|source| strandline_log::LogError::Io { path, source })?;
     Ok(whole_batches(bytes))
 }
 
@@ -239,11 +282,19 @@ async fn read_remote(call: &Call, readings: &mut [Reading], budget: usize, used:
     };
     let share = budget.saturating_sub(used) / wanted;
     let image = call.context.quorum.image();
-    let wait = Duration::from_millis(call.context.config().number("remote.fetch.max.wait.ms").max(1) as u64);
+    let wait = Duration::from_millis(
+        call.context
+            .config()
+            .number("remote.fetch.max.wait.ms")
+            .max(1) as u64,
+    );
     let reads = readings.iter_mut().filter(|r| r.remote).map(|reading| {
         let (tier, image) = (tier.clone(), image.clone());
         async move {
-            let partition = reading.partition.clone().expect("a remote read has a partition");
+            let partition = reading
+                .partition
+                .clone()
+                .expect("a remote read has a partition");
             let max = (reading.request.max_bytes.max(0) as usize).min(share);
             let read = tier.read(&image, partition.id(), reading.request.fetch_offset, max);
             let result = tokio::time::timeout(wait, read).await;

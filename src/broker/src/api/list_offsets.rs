@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
-use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
 use strandline_types::LeaderEpoch;
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchHeader, Records};
@@ -36,30 +40,56 @@ pub async fn list_offsets(call: &Call, request: m::ListOffsetsRequest) -> m::Lis
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            let answer =
+                ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             let found = match find(call, &topic_key(&topic.name), asked.partition_index) {
-                Ok(partition) => match check_epoch(asked.current_leader_epoch, partition.leader_epoch().0) {
-                    Ok(()) => lookup(call, &partition, asked.timestamp, request.isolation_level).await,
-                    Err(code) => Err(code),
-                },
+                Ok(partition) => {
+                    match check_epoch(asked.current_leader_epoch, partition.leader_epoch().0) {
+                        Ok(()) => {
+                            lookup(call, &partition, asked.timestamp, request.isolation_level).await
+                        }
+                        Err(code) => Err(code),
+                    }
+                }
                 Err(code) => Err(code),
             };
             partitions.push(match found {
                 Ok((offset, timestamp, epoch)) => {
-                    answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
+                    let answer = answer.with_offset(offset).with_timestamp(timestamp);
+                    if call.version >= 4 {
+                        answer.with_leader_epoch(epoch)
+                    } else {
+                        answer
+                    }
                 }
-                Err(code) => answer.with_error_code(code.code()).with_offset(-1).with_timestamp(-1),
+                Err(code) => answer
+                    .with_error_code(code.code())
+                    .with_offset(-1)
+                    .with_timestamp(-1),
             });
         }
-        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+        topics.push(
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions),
+        );
     }
     m::ListOffsetsResponse::default().with_topics(topics)
 }
 
-async fn lookup(call: &Call, partition: &Arc<Partition>, timestamp: i64, isolation: i8) -> Result<Found, ErrorCode> {
+async fn lookup(
+    call: &Call,
+    partition: &Arc<Partition>,
+    timestamp: i64,
+    isolation: i8,
+) -> Result<Found, ErrorCode> {
     let view = partition.view();
     let epoch_of = |offset: i64| view.epochs.epoch_of(offset).map_or(-1, |e| e.0);
-    let limit = if isolation == READ_COMMITTED { view.last_stable_offset } else { view.high_watermark };
+    let limit = if isolation == READ_COMMITTED {
+        view.last_stable_offset
+    } else {
+        view.high_watermark
+    };
     let image = call.context.quorum.image();
     let remote = image.remote_log(partition.id());
     let tiered = partition.config().remote_storage_enable || remote.is_some();
@@ -71,13 +101,14 @@ async fn lookup(call: &Call, partition: &Arc<Partition>, timestamp: i64, isolati
             let offset = view.local_log_start_offset;
             Ok((offset, -1, epoch_of(offset)))
         }
-        LATEST_TIERED if tiered && highest_remote >= 0 => Ok((highest_remote, -1, epoch_of(highest_remote))),
-        LATEST_TIERED => Ok(NOTHING),
+        LATEST_TIERED if tiered && highest_remote >= 0 => {
+            Ok((highest_remote, -1, epoch_of(highest_remote)))
+        }
         EARLIEST_PENDING_UPLOAD if tiered => {
             let offset = (highest_remote + 1).max(view.log_start_offset);
             Ok((offset, -1, epoch_of(offset)))
         }
-        EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         MAX_TIMESTAMP => find_max_timestamp(call, partition, limit).await,
         at if at >= 0 => find_timestamp(call, partition, at, limit).await,
         _ => Err(ErrorCode::InvalidRequest),
@@ -85,7 +116,12 @@ async fn lookup(call: &Call, partition: &Arc<Partition>, timestamp: i64, isolati
 }
 
 /// The first record at or after a timestamp: in the cold tier up to where the local log begins, then here.
-async fn find_timestamp(call: &Call, partition: &Arc<Partition>, at: i64, limit: i64) -> Result<Found, ErrorCode> {
+async fn find_timestamp(
+    call: &Call,
+    partition: &Arc<Partition>,
+    at: i64,
+    limit: i64,
+) -> Result<Found, ErrorCode> {
     let view = partition.view();
     if view.log_start_offset < view.local_log_start_offset
         && let Some(tier) = &call.context.tier
@@ -93,13 +129,21 @@ async fn find_timestamp(call: &Call, partition: &Arc<Partition>, at: i64, limit:
         let image = call.context.quorum.image();
         let segments: Vec<_> = image
             .remote_log(partition.id())
-            .map(|log| log.readable().filter(|s| s.end_offset > view.log_start_offset).cloned().collect())
+            .map(|log| {
+                log.readable()
+                    .filter(|s| s.end_offset > view.log_start_offset)
+                    .cloned()
+                    .collect()
+            })
             .unwrap_or_default();
         for segment in segments {
             if segment.max_timestamp_ms < at || segment.base_offset >= view.local_log_start_offset {
                 continue;
             }
-            let batch = tier.find_timestamp(&segment, at, view.log_start_offset).await.map_err(|e| remote_error(&e))?;
+            let batch = tier
+                .find_timestamp(&segment, at, view.log_start_offset)
+                .await
+                .map_err(|e| remote_error(&e))?;
             if let Some(batch) = batch
                 && let Some(found) = first_at_or_after(&batch, at, view.log_start_offset)?
             {
@@ -109,33 +153,55 @@ async fn find_timestamp(call: &Call, partition: &Arc<Partition>, at: i64, limit:
     }
     let searching = view.clone();
     let start = view.local_log_start_offset;
-    let found = tokio::task::spawn_blocking(move || searching.find_timestamp(at, start, limit)).await;
-    let found = found.map_err(|_| ErrorCode::UnknownServerError)?.map_err(|_| ErrorCode::KafkaStorageError)?;
+    let found =
+        tokio::task::spawn_blocking(move || searching.find_timestamp(at, start, limit)).await;
+    let found = found
+        .map_err(|_| ErrorCode::UnknownServerError)?
+        .map_err(|_| ErrorCode::KafkaStorageError)?;
     Ok(found.map_or(NOTHING, |f| {
-        (f.offset, f.timestamp_ms, view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0))
+        (
+            f.offset,
+            f.timestamp_ms,
+            view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0),
+        )
     }))
 }
 
 fn first_at_or_after(batch: &[u8], at: i64, from: i64) -> Result<Option<Found>, ErrorCode> {
     let header = BatchHeader::decode(batch).map_err(|_| ErrorCode::CorruptMessage)?;
     let mut records = Records::new(header, batch).map_err(|_| ErrorCode::CorruptMessage)?;
-    while let Some(record) = records.next_record().map_err(|_| ErrorCode::CorruptMessage)? {
+    while let Some(record) = records
+        .next_record()
+        .map_err(|_| ErrorCode::CorruptMessage)?
+    {
         if record.timestamp >= at && record.offset >= from {
-            return Ok(Some((record.offset, record.timestamp, header.partition_leader_epoch)));
+            return Ok(Some((
+                record.offset,
+                record.timestamp,
+                header.partition_leader_epoch,
+            )));
         }
     }
     Ok(None)
 }
 
 /// The record with the largest timestamp, over both tiers.
-async fn find_max_timestamp(call: &Call, partition: &Arc<Partition>, limit: i64) -> Result<Found, ErrorCode> {
+async fn find_max_timestamp(
+    call: &Call,
+    partition: &Arc<Partition>,
+    limit: i64,
+) -> Result<Found, ErrorCode> {
     let view = partition.view();
     let searching = view.clone();
     let local = tokio::task::spawn_blocking(move || searching.find_max_timestamp(limit)).await;
-    let local = local.map_err(|_| ErrorCode::UnknownServerError)?.map_err(|_| ErrorCode::KafkaStorageError)?;
+    let local = local
+        .map_err(|_| ErrorCode::UnknownServerError)?
+        .map_err(|_| ErrorCode::KafkaStorageError)?;
     let image = call.context.quorum.image();
     let remote = image.remote_log(partition.id()).and_then(|log| {
-        let below = log.readable().filter(|s| s.end_offset <= view.local_log_start_offset);
+        let below = log
+            .readable()
+            .filter(|s| s.end_offset <= view.local_log_start_offset);
         below.max_by_key(|s| s.max_timestamp_ms).cloned()
     });
     let local_timestamp = local.map_or(-1, |f| f.timestamp_ms);
@@ -143,7 +209,10 @@ async fn find_max_timestamp(call: &Call, partition: &Arc<Partition>, limit: i64)
         && segment.max_timestamp_ms > local_timestamp
     {
         let at = segment.max_timestamp_ms;
-        let batch = tier.find_timestamp(&segment, at, view.log_start_offset).await.map_err(|e| remote_error(&e))?;
+        let batch = tier
+            .find_timestamp(&segment, at, view.log_start_offset)
+            .await
+            .map_err(|e| remote_error(&e))?;
         if let Some(batch) = batch
             && let Some(found) = first_at_or_after(&batch, at, view.log_start_offset)?
         {
@@ -151,7 +220,11 @@ async fn find_max_timestamp(call: &Call, partition: &Arc<Partition>, limit: i64)
         }
     }
     Ok(local.map_or(NOTHING, |f| {
-        (f.offset, f.timestamp_ms, view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0))
+        (
+            f.offset,
+            f.timestamp_ms,
+            view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0),
+        )
     }))
 }
 
@@ -164,20 +237,30 @@ pub async fn offset_for_leader_epoch(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let answer = EpochEndOffset::default().with_partition(asked.partition);
-            let found = find(call, &topic_key(&topic.topic), asked.partition).and_then(|partition| {
-                check_epoch(asked.current_leader_epoch, partition.leader_epoch().0)?;
-                Ok(partition.view())
-            });
+            let found =
+                find(call, &topic_key(&topic.topic), asked.partition).and_then(|partition| {
+                    check_epoch(asked.current_leader_epoch, partition.leader_epoch().0)?;
+                    Ok(partition.view())
+                });
             partitions.push(match found {
                 Ok(view) => {
-                    let end = view.epochs.end_offset_for(LeaderEpoch(asked.leader_epoch), view.log_end_offset);
+                    let end = view
+                        .epochs
+                        .end_offset_for(LeaderEpoch(asked.leader_epoch), view.log_end_offset);
                     let (epoch, offset) = end.map_or((-1, -1), |(e, o)| (e.0, o));
                     answer.with_leader_epoch(epoch).with_end_offset(offset)
                 }
-                Err(code) => answer.with_error_code(code.code()).with_leader_epoch(-1).with_end_offset(-1),
+                Err(code) => answer
+                    .with_error_code(code.code())
+                    .with_leader_epoch(-1)
+                    .with_end_offset(-1),
             });
         }
-        topics.push(OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions));
+        topics.push(
+            OffsetForLeaderTopicResult::default()
+                .with_topic(topic.topic)
+                .with_partitions(partitions),
+        );
     }
     m::OffsetForLeaderEpochResponse::default().with_topics(topics)
 }

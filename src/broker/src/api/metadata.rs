@@ -27,7 +27,11 @@ pub async fn metadata(call: &Call, request: m::MetadataRequest) -> m::MetadataRe
     let operations_asked = request.include_topic_authorized_operations;
     if everything {
         let image = call.context.quorum.image();
-        topics.extend(image.topics().map(|t| known_topic(call, t, operations_asked)));
+        topics.extend(
+            image
+                .topics()
+                .map(|t| known_topic(call, t, operations_asked)),
+        );
     } else {
         let may_create = call.version < 4 || request.allow_auto_topic_creation;
         for asked in request.topics.unwrap_or_default() {
@@ -49,7 +53,10 @@ pub async fn metadata(call: &Call, request: m::MetadataRequest) -> m::MetadataRe
 }
 
 fn brokers(call: &Call, image: &ClusterImage) -> Vec<MetadataResponseBroker> {
-    let endpoint = |broker| call.context.advertised_endpoint(broker, &call.peer.listener);
+    let endpoint = |broker| {
+        call.context
+            .advertised_endpoint(broker, &call.peer.listener)
+    };
     image
         .brokers
         .values()
@@ -128,10 +135,24 @@ fn known_topic(call: &Call, topic: &TopicImage, operations_asked: bool) -> Metad
         })
 }
 
-fn partition_error(call: &Call, topic: &TopicImage, index: i32, partition: &PartitionImage) -> ErrorCode {
+fn partition_error(
+    call: &Call,
+    topic: &TopicImage,
+    index: i32,
+    partition: &PartitionImage,
+) -> ErrorCode {
     let mine = partition.leader.map(|l| l.0) == Some(call.context.node_id());
-    let offline = mine && call.context.partitions.get(&topic.name, index).is_none_or(|p| p.is_offline());
-    if partition.leader.is_none() || offline { ErrorCode::LeaderNotAvailable } else { ErrorCode::None }
+    let offline = mine
+        && call
+            .context
+            .partitions
+            .get(&topic.name, index)
+            .is_none_or(|p| p.is_offline());
+    if partition.leader.is_none() || offline {
+        ErrorCode::LeaderNotAvailable
+    } else {
+        ErrorCode::None
+    }
 }
 
 pub async fn describe_topic_partitions(
@@ -147,7 +168,10 @@ pub async fn describe_topic_partitions(
     };
     names.sort();
     names.dedup();
-    let cursor = request.cursor.as_ref().map(|c| (c.topic_name.to_string(), c.partition_index));
+    let cursor = request
+        .cursor
+        .as_ref()
+        .map(|c| (c.topic_name.to_string(), c.partition_index));
     if let Some((first, _)) = &cursor {
         names.retain(|name| name >= first);
     }
@@ -176,7 +200,10 @@ pub async fn describe_topic_partitions(
             break;
         }
         let wanted = topic.partitions.range(from..);
-        let partitions: Vec<_> = wanted.take(left).map(|(i, p)| described(call, topic, *i, p)).collect();
+        let partitions: Vec<_> = wanted
+            .take(left)
+            .map(|(i, p)| described(call, topic, *i, p))
+            .collect();
         left -= partitions.len();
         let next = from + partitions.len() as i32;
         let complete = topic.partitions.range(next..).next().is_none();
@@ -197,7 +224,9 @@ pub async fn describe_topic_partitions(
 }
 
 fn next_cursor(topic: &str, partition: i32) -> Cursor {
-    Cursor::default().with_topic_name(m::TopicName(text(topic))).with_partition_index(partition)
+    Cursor::default()
+        .with_topic_name(m::TopicName(text(topic)))
+        .with_partition_index(partition)
 }
 
 fn described(

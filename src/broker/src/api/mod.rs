@@ -118,13 +118,19 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
         ApiKey::ApiVersions => handle!(m::ApiVersionsRequest, cluster::api_versions),
         ApiKey::Metadata => handle!(m::MetadataRequest, metadata::metadata),
         ApiKey::DescribeTopicPartitions => {
-            handle!(m::DescribeTopicPartitionsRequest, metadata::describe_topic_partitions)
+            handle!(
+                m::DescribeTopicPartitionsRequest,
+                metadata::describe_topic_partitions
+            )
         }
         ApiKey::DescribeCluster => handle!(m::DescribeClusterRequest, cluster::describe_cluster),
         ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, cluster::describe_quorum),
         ApiKey::ListOffsets => handle!(m::ListOffsetsRequest, list_offsets::list_offsets),
         ApiKey::OffsetForLeaderEpoch => {
-            handle!(m::OffsetForLeaderEpochRequest, list_offsets::offset_for_leader_epoch)
+            handle!(
+                m::OffsetForLeaderEpochRequest,
+                list_offsets::offset_for_leader_epoch
+            )
         }
         ApiKey::DeleteRecords => handle!(m::DeleteRecordsRequest, records::delete_records),
         ApiKey::InitProducerId => handle!(m::InitProducerIdRequest, records::init_producer_id),
@@ -134,10 +140,16 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
         ApiKey::DescribeConfigs => handle!(m::DescribeConfigsRequest, configs::describe_configs),
         ApiKey::AlterConfigs => handle!(m::AlterConfigsRequest, configs::alter_configs),
         ApiKey::IncrementalAlterConfigs => {
-            handle!(m::IncrementalAlterConfigsRequest, configs::incremental_alter_configs)
+            handle!(
+                m::IncrementalAlterConfigsRequest,
+                configs::incremental_alter_configs
+            )
         }
         ApiKey::ListConfigResources => {
-            handle!(m::ListConfigResourcesRequest, configs::list_config_resources)
+            handle!(
+                m::ListConfigResourcesRequest,
+                configs::list_config_resources
+            )
         }
         ApiKey::DescribeLogDirs => handle!(m::DescribeLogDirsRequest, log_dirs::describe_log_dirs),
         ApiKey::FindCoordinator => handle!(m::FindCoordinatorRequest, groups::find_coordinator),
@@ -170,7 +182,13 @@ pub(crate) mod operations {
 
     pub const TOPIC: i32 =
         READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
-    pub const CLUSTER: i32 = CREATE | ALTER | DESCRIBE | CLUSTER_ACTION | DESCRIBE_CONFIGS | ALTER_CONFIGS | IDEMPOTENT_WRITE;
+    pub const CLUSTER: i32 = CREATE
+        | ALTER
+        | DESCRIBE
+        | CLUSTER_ACTION
+        | DESCRIBE_CONFIGS
+        | ALTER_CONFIGS
+        | IDEMPOTENT_WRITE;
     pub const GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
     /// The client did not ask.
     pub const NOT_ASKED: i32 = i32::MIN;
@@ -198,7 +216,11 @@ pub(crate) fn decision_error(
     error: &strandline_quorum::DecideError<strandline_metadata::controller::Refusal>,
 ) -> (ErrorCode, String) {
     match error {
-        strandline_quorum::DecideError::Refused(refusal) => (refusal_code(refusal), refusal.to_string()),
-        strandline_quorum::DecideError::Unavailable(reason) => (ErrorCode::RequestTimedOut, reason.clone()),
+        strandline_quorum::DecideError::Refused(refusal) => {
+            (refusal_code(refusal), refusal.to_string())
+        }
+        strandline_quorum::DecideError::Unavailable(reason) => {
+            (ErrorCode::RequestTimedOut, reason.clone())
+        }
     }
 }

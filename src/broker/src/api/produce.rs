@@ -25,7 +25,10 @@ use crate::partition::{Acks, AppendReply, Partition};
 /// What became of one partition of a request before its answer.
 enum Outcome {
     Failed(ProducePartitionResponse),
-    Appending { index: i32, reply: oneshot::Receiver<AppendReply> },
+    Appending {
+        index: i32,
+        reply: oneshot::Receiver<AppendReply>,
+    },
 }
 
 type TopicOutcomes = Vec<(TopicKey, Vec<Outcome>)>;
@@ -38,7 +41,10 @@ pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
     let refused = if !(-1..=1).contains(&acks) {
         Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
     } else if request.transactional_id.is_some() {
-        Some((ErrorCode::InvalidTxnState, "transactions are not supported yet"))
+        Some((
+            ErrorCode::InvalidTxnState,
+            "transactions are not supported yet",
+        ))
     } else {
         None
     };
@@ -48,9 +54,11 @@ pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
         for partition in topic.partitions {
             let index = partition.index;
             let outcome = match refused {
-                Some((code, message)) => {
-                    Outcome::Failed(ProducePartitionResponse::error(index, code, Some(message.into())))
-                }
+                Some((code, message)) => Outcome::Failed(ProducePartitionResponse::error(
+                    index,
+                    code,
+                    Some(message.into()),
+                )),
                 None => append(&call, &topic.topic, partition, acks).await,
             };
             outcomes.push(outcome);
@@ -76,7 +84,10 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
     };
     let config = found.config();
     if acks == -1 && config.min_insync_replicas > 1 {
-        let message = format!("1 replica is in sync, min.insync.replicas is {}", config.min_insync_replicas);
+        let message = format!(
+            "1 replica is in sync, min.insync.replicas is {}",
+            config.min_insync_replicas
+        );
         if call.context.replication_factor_of(&found) >= config.min_insync_replicas as usize {
             return fail(ErrorCode::NotEnoughReplicas, Some(message));
         }
@@ -94,7 +105,9 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
     let wait = if acks == -1 { Acks::All } else { Acks::Leader };
     match found.append(vec![batch], wait).await {
         Ok(reply) => {
-            call.context.metrics.produced(&found.topic_partition.topic, bytes, records as u64);
+            call.context
+                .metrics
+                .produced(&found.topic_partition.topic, bytes, records as u64);
             Outcome::Appending { index, reply }
         }
         Err(error) => fail(error.code(), Some(error.to_string())),
@@ -102,7 +115,11 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
 }
 
 /// The partition that a request means, as this broker knows it.
-pub(super) fn find(call: &Call, topic: &TopicKey, index: i32) -> Result<std::sync::Arc<Partition>, ErrorCode> {
+pub(super) fn find(
+    call: &Call,
+    topic: &TopicKey,
+    index: i32,
+) -> Result<std::sync::Arc<Partition>, ErrorCode> {
     let image = call.context.quorum.image();
     let (topic, unknown) = match topic {
         TopicKey::Name(_) => (
@@ -112,8 +129,15 @@ pub(super) fn find(call: &Call, topic: &TopicKey, index: i32) -> Result<std::syn
         TopicKey::Id(id) => (image.topic_by_id(TopicId(*id)), ErrorCode::UnknownTopicId),
     };
     let topic = topic.ok_or(unknown)?;
-    let partition = topic.partitions.get(&index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let here = call.context.partitions.get(&topic.name, index).filter(|p| p.topic_id == topic.id);
+    let partition = topic
+        .partitions
+        .get(&index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let here = call
+        .context
+        .partitions
+        .get(&topic.name, index)
+        .filter(|p| p.topic_id == topic.id);
     match here {
         Some(found) if found.is_offline() => Err(ErrorCode::KafkaStorageError),
         Some(found) => Ok(found),
@@ -149,16 +173,28 @@ fn rules(config: &TopicConfig) -> BatchRules {
     }
 }
 
-fn validate(partition: &Partition, records: &Bytes) -> Result<ValidatedBatch, Box<ProducePartitionResponse>> {
-    let fail = |code, message: String| Box::new(ProducePartitionResponse::error(0, code, Some(message)));
-    let batch = validate_batch(records, &rules(&partition.config()), now_ms()).map_err(|error| {
-        let mut failed = fail(error.code(), error.to_string());
-        failed.record_errors = error.record_index().map(|i| (i, error.to_string())).into_iter().collect();
-        failed.log_start_offset = partition.view().log_start_offset;
-        failed
-    })?;
+fn validate(
+    partition: &Partition,
+    records: &Bytes,
+) -> Result<ValidatedBatch, Box<ProducePartitionResponse>> {
+    let fail =
+        |code, message: String| Box::new(ProducePartitionResponse::error(0, code, Some(message)));
+    let batch =
+        validate_batch(records, &rules(&partition.config()), now_ms()).map_err(|error| {
+            let mut failed = fail(error.code(), error.to_string());
+            failed.record_errors = error
+                .record_index()
+                .map(|i| (i, error.to_string()))
+                .into_iter()
+                .collect();
+            failed.log_start_offset = partition.view().log_start_offset;
+            failed
+        })?;
     if batch.header.is_transactional() {
-        return Err(fail(ErrorCode::InvalidTxnState, "transactions are not supported yet".into()));
+        return Err(fail(
+            ErrorCode::InvalidTxnState,
+            "transactions are not supported yet".into(),
+        ));
     }
     Ok(batch)
 }

@@ -10,16 +10,18 @@ use strandline_wire::batch::split_batches;
 /// The bytes of a slice. The last batch may be cut; see [`whole_batches`].
 pub async fn read_slice(slice: LogSlice) -> io::Result<Bytes> {
     let mut buffer = vec![0; slice.length];
-    let cached = match slice.segment.read_at_cached(&mut buffer, slice.position) {
-        Ok(cached) => cached,
-        // `WouldBlock`: not in the page cache. Anything else shows again in the blocking read.
-        Err(_) => 0,
-    };
+    // `WouldBlock`: not in the page cache. Anything else shows again in the blocking read.
+    let cached = slice
+        .segment
+        .read_at_cached(&mut buffer, slice.position)
+        .unwrap_or_default();
     if cached == buffer.len() {
         return Ok(buffer.into());
     }
     let read = tokio::task::spawn_blocking(move || {
-        slice.segment.read_at(&mut buffer[cached..], slice.position + cached as u64)?;
+        slice
+            .segment
+            .read_at(&mut buffer[cached..], slice.position + cached as u64)?;
         Ok(buffer)
     });
     let buffer: io::Result<Vec<u8>> = read.await.map_err(io::Error::other)?;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
-use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use strandline_metadata::config::{describe_topic, topic_defs};
 use strandline_metadata::controller::{
@@ -16,7 +18,10 @@ use uuid::Uuid;
 
 use super::{Call, decision_error, text};
 
-pub async fn create_topics(call: &Call, request: m::CreateTopicsRequest) -> m::CreateTopicsResponse {
+pub async fn create_topics(
+    call: &Call,
+    request: m::CreateTopicsRequest,
+) -> m::CreateTopicsResponse {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for topic in &request.topics {
         *counts.entry(topic.name.to_string()).or_default() += 1;
@@ -58,13 +63,19 @@ async fn create_one(
     let mut configs = BTreeMap::new();
     for config in topic.configs {
         let Some(value) = config.value else {
-            let reason = format!("Null value not supported for topic configs: {}", config.name.as_str());
+            let reason = format!(
+                "Null value not supported for topic configs: {}",
+                config.name.as_str()
+            );
             return failed_topic(name, ErrorCode::InvalidConfig, reason);
         };
         configs.insert(config.name.to_string(), value.to_string());
     }
     let assignments = topic.assignments.into_iter().map(|a| {
-        (a.partition_index, a.broker_ids.into_iter().map(|b| BrokerId(b.0)).collect())
+        (
+            a.partition_index,
+            a.broker_ids.into_iter().map(|b| BrokerId(b.0)).collect(),
+        )
     });
     let new = NewTopic {
         name: name.to_string(),
@@ -85,7 +96,10 @@ async fn create_one(
             })
             .map_err(strandline_quorum::DecideError::Refused)
     } else {
-        call.context.quorum.decide(|image| create_topic(image, &context, &new)).await
+        call.context
+            .quorum
+            .decide(|image| create_topic(image, &context, &new))
+            .await
     };
     let image = match decided {
         Ok(image) => image,
@@ -95,7 +109,11 @@ async fn create_one(
         }
     };
     let Some(created) = image.topic(&new.name) else {
-        return failed_topic(name, ErrorCode::UnknownTopicOrPartition, "The topic was deleted meanwhile.".into());
+        return failed_topic(
+            name,
+            ErrorCode::UnknownTopicOrPartition,
+            "The topic was deleted meanwhile.".into(),
+        );
     };
     let broker = call.context.config();
     let overrides = image.topic_configs(&new.name);
@@ -107,17 +125,31 @@ async fn create_one(
             .with_config_source(entry.source as i8)
             .with_is_sensitive(def.sensitive)
     });
-    let replication_factor = created.partitions.values().next().map_or(-1, |p| p.replicas.len() as i16);
+    let replication_factor = created
+        .partitions
+        .values()
+        .next()
+        .map_or(-1, |p| p.replicas.len() as i16);
     CreatableTopicResult::default()
         .with_name(name)
-        .with_topic_id(if validate_only { Uuid::nil() } else { created.id.0 })
+        .with_topic_id(if validate_only {
+            Uuid::nil()
+        } else {
+            created.id.0
+        })
         .with_num_partitions(created.partitions.len() as i32)
         .with_replication_factor(replication_factor)
         .with_configs(Some(shown.collect()))
 }
 
-pub async fn delete_topics(call: &Call, request: m::DeleteTopicsRequest) -> m::DeleteTopicsResponse {
-    let named = request.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
+pub async fn delete_topics(
+    call: &Call,
+    request: m::DeleteTopicsRequest,
+) -> m::DeleteTopicsResponse {
+    let named = request
+        .topic_names
+        .into_iter()
+        .map(|name| (Some(name), Uuid::nil()));
     let listed = request.topics.into_iter().map(|t| (t.name, t.topic_id));
     let enabled = call.context.config().boolean("delete.topic.enable");
     let mut results = Vec::new();
@@ -127,10 +159,18 @@ pub async fn delete_topics(call: &Call, request: m::DeleteTopicsRequest) -> m::D
             Some(name) => image.topic(name),
             None => image.topic_by_id(TopicId(id)),
         };
-        let unknown = if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
+        let unknown = if name.is_some() {
+            ErrorCode::UnknownTopicOrPartition
+        } else {
+            ErrorCode::UnknownTopicId
+        };
         let answer = DeletableTopicResult::default();
         let Some(topic) = found.cloned() else {
-            let reason = if name.is_some() { Refusal::UnknownTopic } else { Refusal::UnknownTopicId };
+            let reason = if name.is_some() {
+                Refusal::UnknownTopic
+            } else {
+                Refusal::UnknownTopicId
+            };
             results.push(
                 answer
                     .with_name(name)
@@ -151,30 +191,47 @@ pub async fn delete_topics(call: &Call, request: m::DeleteTopicsRequest) -> m::D
             );
             continue;
         }
-        results.push(match call.context.quorum.decide(|image| delete_topic(image, topic.id)).await {
-            Ok(_) => answer,
-            Err(error) => {
-                let (code, reason) = decision_error(&error);
-                answer.with_error_code(code.code()).with_error_message(Some(text(reason)))
-            }
-        });
+        results.push(
+            match call
+                .context
+                .quorum
+                .decide(|image| delete_topic(image, topic.id))
+                .await
+            {
+                Ok(_) => answer,
+                Err(error) => {
+                    let (code, reason) = decision_error(&error);
+                    answer
+                        .with_error_code(code.code())
+                        .with_error_message(Some(text(reason)))
+                }
+            },
+        );
     }
     call.context.wait_until_applied().await;
     m::DeleteTopicsResponse::default().with_responses(results)
 }
 
-pub async fn create_partitions(call: &Call, request: m::CreatePartitionsRequest) -> m::CreatePartitionsResponse {
+pub async fn create_partitions(
+    call: &Call,
+    request: m::CreatePartitionsRequest,
+) -> m::CreatePartitionsResponse {
     let mut results = Vec::new();
     for topic in request.topics {
         let assignments = topic.assignments.map(|given| {
-            given.into_iter().map(|a| a.broker_ids.into_iter().map(|b| BrokerId(b.0)).collect()).collect()
+            given
+                .into_iter()
+                .map(|a| a.broker_ids.into_iter().map(|b| BrokerId(b.0)).collect())
+                .collect()
         });
         let decide = |image: &strandline_metadata::ClusterImage| {
             decide_partitions(image, &topic.name, topic.count, assignments)
         };
         let decided = if request.validate_only {
             let image = call.context.quorum.image();
-            decide(&image).map(|_| ()).map_err(strandline_quorum::DecideError::Refused)
+            decide(&image)
+                .map(|_| ())
+                .map_err(strandline_quorum::DecideError::Refused)
         } else {
             call.context.quorum.decide(decide).await.map(|_| ())
         };
@@ -183,7 +240,9 @@ pub async fn create_partitions(call: &Call, request: m::CreatePartitionsRequest)
             Ok(()) => answer.with_error_message(None),
             Err(error) => {
                 let (code, reason) = decision_error(&error);
-                answer.with_error_code(code.code()).with_error_message(Some(text(reason)))
+                answer
+                    .with_error_code(code.code())
+                    .with_error_message(Some(text(reason)))
             }
         });
     }

@@ -2,8 +2,8 @@
 //! next one (group commit).
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use strandline_log::{Segment, flush_segments};
@@ -23,9 +23,10 @@ pub struct FlushRequest {
 
 /// A log directory's flusher.
 pub struct Flusher {
-    requests: mpsc::UnboundedSender<FlushRequest>,
+    /// `None` after [`Flusher::stop`].
+    requests: Mutex<Option<mpsc::UnboundedSender<FlushRequest>>>,
     failed: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Flusher {
@@ -37,7 +38,11 @@ impl Flusher {
             .name("flusher".into())
             .spawn(move || run(&directory, receiver, &flag))
             .expect("a thread can be started");
-        Self { requests, failed, thread: Some(thread) }
+        Self {
+            requests: Mutex::new(Some(requests)),
+            failed,
+            thread: Mutex::new(Some(thread)),
+        }
     }
 
     /// A flush has failed: the directory is not to be trusted any more.
@@ -46,29 +51,34 @@ impl Flusher {
     }
 
     /// Each partition has at most one request here, so the queue is bounded by the number of partitions.
-    pub(super) fn sender(&self) -> mpsc::UnboundedSender<FlushRequest> {
-        self.requests.clone()
+    pub(super) fn sender(&self) -> Option<mpsc::UnboundedSender<FlushRequest>> {
+        self.requests.lock().expect("no holder panics").clone()
     }
-}
 
-impl Drop for Flusher {
-    fn drop(&mut self) {
-        let (closed, _) = mpsc::unbounded_channel();
-        self.requests = closed;
-        if let Some(thread) = self.thread.take() {
+    /// Ends the thread, once the partitions that could ask for a flush are gone. Blocks.
+    pub fn stop(&self) {
+        drop(self.requests.lock().expect("no holder panics").take());
+        if let Some(thread) = self.thread.lock().expect("no holder panics").take() {
             let _ = thread.join();
         }
     }
 }
 
-fn run(directory: &std::path::Path, mut requests: mpsc::UnboundedReceiver<FlushRequest>, failed: &AtomicBool) {
+fn run(
+    directory: &std::path::Path,
+    mut requests: mpsc::UnboundedReceiver<FlushRequest>,
+    failed: &AtomicBool,
+) {
     let mut batch = Vec::new();
     while let Some(first) = requests.blocking_recv() {
         batch.push(first);
         while let Ok(more) = requests.try_recv() {
             batch.push(more);
         }
-        let mut segments: Vec<Arc<Segment>> = batch.iter().flat_map(|r| r.segments.iter().cloned()).collect();
+        let mut segments: Vec<Arc<Segment>> = batch
+            .iter()
+            .flat_map(|r| r.segments.iter().cloned())
+            .collect();
         segments.sort_by(|a, b| a.log_path.cmp(&b.log_path));
         segments.dedup_by(|a, b| Arc::ptr_eq(a, b));
         let result = if failed.load(Ordering::Acquire) {
@@ -83,8 +93,14 @@ fn run(directory: &std::path::Path, mut requests: mpsc::UnboundedReceiver<FlushR
         }
         for request in batch.drain(..) {
             if let Some(owner) = request.owner.upgrade() {
-                let result = result.as_ref().map(|()| request.offset).map_err(Clone::clone);
-                let _ = owner.blocking_send(ShardMessage::Flushed { key: request.key, result });
+                let result = result
+                    .as_ref()
+                    .map(|()| request.offset)
+                    .map_err(Clone::clone);
+                let _ = owner.blocking_send(ShardMessage::Flushed {
+                    key: request.key,
+                    result,
+                });
             }
         }
     }

@@ -49,7 +49,10 @@ impl From<AppendError> for PartitionError {
             AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
             AppendError::Log(_) => ErrorCode::KafkaStorageError,
         };
-        Self::Refused { code, message: error.to_string() }
+        Self::Refused {
+            code,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -110,7 +113,10 @@ impl Partition {
     }
 
     pub fn id(&self) -> TopicIdPartition {
-        TopicIdPartition { topic_id: self.topic_id, partition: self.topic_partition.partition }
+        TopicIdPartition {
+            topic_id: self.topic_id,
+            partition: self.topic_partition.partition,
+        }
     }
 
     /// The picture that the owner published last.
@@ -147,14 +153,19 @@ impl Partition {
     pub(super) fn publish(&self, view: LogView) {
         let before = self.view.swap(Arc::new(view));
         let now = self.view.load();
-        if now.high_watermark > before.high_watermark || now.log_start_offset > before.log_start_offset {
+        if now.high_watermark > before.high_watermark
+            || now.log_start_offset > before.log_start_offset
+        {
             self.wake_waiting();
         }
     }
 
     /// Wakes `fetch` at the next change of the high watermark. Look at the view again after registering.
     pub fn wake_on_change(&self, fetch: &Arc<Notify>) {
-        self.waiting.lock().expect("no holder panics").push(fetch.clone());
+        self.waiting
+            .lock()
+            .expect("no holder panics")
+            .push(fetch.clone());
     }
 
     fn wake_waiting(&self) {
@@ -178,8 +189,16 @@ impl Partition {
             });
         }
         let (reply, receiver) = oneshot::channel();
-        let message = ShardMessage::Append { key: self.key, batches, acks, reply };
-        self.owner.send(message).await.map_err(|_| PartitionError::Gone)?;
+        let message = ShardMessage::Append {
+            key: self.key,
+            batches,
+            acks,
+            reply,
+        };
+        self.owner
+            .send(message)
+            .await
+            .map_err(|_| PartitionError::Gone)?;
         Ok(receiver)
     }
 
@@ -193,8 +212,14 @@ impl Partition {
             // Whoever asked may have gone away.
             let _ = reply.send(task(owned));
         });
-        let message = ShardMessage::Run { key: self.key, task };
-        self.owner.send(message).await.map_err(|_| PartitionError::Gone)?;
+        let message = ShardMessage::Run {
+            key: self.key,
+            task,
+        };
+        self.owner
+            .send(message)
+            .await
+            .map_err(|_| PartitionError::Gone)?;
         receiver.await.map_err(|_| PartitionError::Gone)
     }
 }

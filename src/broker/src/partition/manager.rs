@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use strandline_log::{
-    LogConfig, LogDir, LogDirError, LogError, OffsetCheckpoint, OpenOptions, PartitionLog, Segment, flush_segments,
+    LogConfig, LogDir, LogDirError, LogError, OffsetCheckpoint, OpenOptions, PartitionLog, Segment,
+    flush_segments,
 };
 use strandline_metadata::config::{BrokerConfig, TopicConfig};
 use strandline_metadata::{ClusterImage, TopicImage};
@@ -38,7 +39,10 @@ impl LogDirs {
             .iter()
             .map(|p| LogDir::open(p, node_id, cluster_id, reserve_bytes))
             .collect::<Result<Vec<_>, _>>()?;
-        let flushers = dirs.iter().map(|d| Flusher::start(d.path.clone())).collect();
+        let flushers = dirs
+            .iter()
+            .map(|d| Flusher::start(d.path.clone()))
+            .collect();
         Ok(Self { dirs, flushers })
     }
 
@@ -103,7 +107,13 @@ impl PartitionManager {
                     topic_id: partition.topic_id,
                     partition: partition.topic_partition.partition,
                 };
-                found.insert(id, FoundDirectory { log_dir: index, path: partition.path });
+                found.insert(
+                    id,
+                    FoundDirectory {
+                        log_dir: index,
+                        path: partition.path,
+                    },
+                );
             }
             checkpoints.push(DirectoryCheckpoints {
                 recovery_points: dir.read_recovery_points(),
@@ -126,7 +136,10 @@ impl PartitionManager {
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
         // Looked up by a borrowed key would need another map; topics are short.
-        self.table.load().get(&TopicPartition::new(topic, partition)).cloned()
+        self.table
+            .load()
+            .get(&TopicPartition::new(topic, partition))
+            .cloned()
     }
 
     pub fn all(&self) -> Vec<Arc<Partition>> {
@@ -140,12 +153,20 @@ impl PartitionManager {
     /// Waits until everything up to `index` of the quorum's log is reflected here.
     pub async fn wait_until_applied(&self, index: u64) {
         // The sender lives as long as `self`, so this cannot fail.
-        let _ = self.applied.subscribe().wait_for(|applied| *applied >= index).await;
+        let _ = self
+            .applied
+            .subscribe()
+            .wait_for(|applied| *applied >= index)
+            .await;
     }
 
     /// Brings the table in line with an image. Called by one task, image after image.
     pub async fn apply(self: &Arc<Self>, image: Arc<ClusterImage>, broker: BrokerConfig) {
-        let before = self.last.lock().expect("no holder panics").replace((image.clone(), broker.clone()));
+        let before = self
+            .last
+            .lock()
+            .expect("no holder panics")
+            .replace((image.clone(), broker.clone()));
         let old_table = self.table.load_full();
         let mut wanted: HashMap<TopicPartition, (&Arc<TopicImage>, LeaderEpoch)> = HashMap::new();
         for topic in image.topics() {
@@ -158,7 +179,11 @@ impl PartitionManager {
         }
         let gone: Vec<Arc<Partition>> = old_table
             .values()
-            .filter(|p| wanted.get(&p.topic_partition).is_none_or(|(t, _)| t.id != p.topic_id))
+            .filter(|p| {
+                wanted
+                    .get(&p.topic_partition)
+                    .is_none_or(|(t, _)| t.id != p.topic_id)
+            })
             .cloned()
             .collect();
         let mut table = Table::clone(&old_table);
@@ -176,23 +201,30 @@ impl PartitionManager {
         let mut configs: HashMap<&str, TopicConfig> = HashMap::new();
         for (tp, (topic, epoch)) in &wanted {
             let config = || TopicConfig::resolve(image.topic_configs(&topic.name), &broker);
-            match table.get(tp) {
-                Some(known) => {
-                    if configs_changed(&topic.name) {
-                        let config = configs.entry(&topic.name).or_insert_with(config).clone();
-                        reconfigure(known, config, &broker).await;
-                    }
-                    if known.leader_epoch() < *epoch {
-                        begin_epoch(known, *epoch).await;
-                    }
-                }
-                None => {
+            if let Some(known) = table.get(tp) {
+                if configs_changed(&topic.name) {
                     let config = configs.entry(&topic.name).or_insert_with(config).clone();
-                    let first_remote = image
-                        .remote_log(TopicIdPartition { topic_id: topic.id, partition: tp.partition })
-                        .and_then(|log| log.readable().next().map(|s| s.base_offset));
-                    to_open.push(self.plan_open(tp.clone(), topic.id, *epoch, config, &broker, first_remote));
+                    reconfigure(known, config, &broker).await;
                 }
+                if known.leader_epoch() < *epoch {
+                    begin_epoch(known, *epoch).await;
+                }
+            } else {
+                let config = configs.entry(&topic.name).or_insert_with(config).clone();
+                let first_remote = image
+                    .remote_log(TopicIdPartition {
+                        topic_id: topic.id,
+                        partition: tp.partition,
+                    })
+                    .and_then(|log| log.readable().next().map(|s| s.base_offset));
+                to_open.push(self.plan_open(
+                    tp.clone(),
+                    topic.id,
+                    *epoch,
+                    config,
+                    &broker,
+                    first_remote,
+                ));
             }
         }
         for partition in self.open_all(to_open).await {
@@ -214,7 +246,10 @@ impl PartitionManager {
         broker: &BrokerConfig,
         first_remote_offset: Option<i64>,
     ) -> ToOpen {
-        let id = TopicIdPartition { topic_id, partition: topic_partition.partition };
+        let id = TopicIdPartition {
+            topic_id,
+            partition: topic_partition.partition,
+        };
         let found = self.found.lock().expect("no holder panics").remove(&id);
         let (log_dir, path) = match found {
             Some(found) => (found.log_dir, Some(found.path)),
@@ -231,15 +266,28 @@ impl PartitionManager {
             log_start_offset: log_start.unwrap_or(0),
             clean: known && self.log_dirs.dirs[log_dir].clean,
         };
-        ToOpen { topic_partition, topic_id, leader_epoch, config, log_dir, path, options }
+        ToOpen {
+            topic_partition,
+            topic_id,
+            leader_epoch,
+            config,
+            log_dir,
+            path,
+            options,
+        }
     }
 
     /// Directories take turns; a failed one gets nothing new.
     fn next_directory(&self) -> usize {
-        let usable: Vec<usize> =
-            (0..self.log_dirs.dirs.len()).filter(|i| !self.log_dirs.is_failed(*i)).collect();
+        let usable: Vec<usize> = (0..self.log_dirs.dirs.len())
+            .filter(|i| !self.log_dirs.is_failed(*i))
+            .collect();
         let turn = self.next_directory.fetch_add(1, Ordering::Relaxed);
-        if usable.is_empty() { 0 } else { usable[turn % usable.len()] }
+        if usable.is_empty() {
+            0
+        } else {
+            usable[turn % usable.len()]
+        }
     }
 
     /// Opens logs on as many blocking threads as there are cores, flushes once per directory, and hands them to shards.
@@ -264,7 +312,10 @@ impl PartitionManager {
                 wanted.leader_epoch,
                 owner.clone(),
             ));
-            let flusher = self.log_dirs.flushers[wanted.log_dir].sender();
+            // No flusher: the broker is stopping.
+            let Some(flusher) = self.log_dirs.flushers[wanted.log_dir].sender() else {
+                continue;
+            };
             let owned = OwnedPartition::new(log, partition.clone(), self.node_id, flusher);
             if owner.send(ShardMessage::Add(Box::new(owned))).await.is_ok() {
                 partitions.push(partition);
@@ -274,17 +325,24 @@ impl PartitionManager {
     }
 
     fn open_blocking(&self, mut to_open: Vec<ToOpen>) -> Vec<Opened> {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .min(8);
         let share = to_open.len().div_ceil(threads);
         let mut opened: Vec<Opened> = std::thread::scope(|scope| {
             let mut running = Vec::new();
             while !to_open.is_empty() {
                 let part = to_open.split_off(to_open.len().saturating_sub(share));
                 running.push(scope.spawn(move || {
-                    part.into_iter().filter_map(|wanted| self.open_one(wanted)).collect::<Vec<_>>()
+                    part.into_iter()
+                        .filter_map(|wanted| self.open_one(wanted))
+                        .collect::<Vec<_>>()
                 }));
             }
-            running.into_iter().flat_map(|t| t.join().expect("opening logs does not panic")).collect()
+            running
+                .into_iter()
+                .flat_map(|t| t.join().expect("opening logs does not panic"))
+                .collect()
         });
         for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
             let here = || opened.iter().filter(|o| o.wanted.log_dir == index);
@@ -292,7 +350,13 @@ impl PartitionManager {
             let created = here().any(|o| o.wanted.path.is_none());
             let flushed = flush_segments(&dir.path, &segments)
                 .map_err(|e| e.to_string())
-                .and_then(|()| if created { dir.sync().map_err(|e| e.to_string()) } else { Ok(()) });
+                .and_then(|()| {
+                    if created {
+                        dir.sync().map_err(|e| e.to_string())
+                    } else {
+                        Ok(())
+                    }
+                });
             if let Err(error) = flushed {
                 tracing::error!(directory = %dir.path.display(), %error, "flush failed; its partitions stay offline");
                 opened.retain(|o| o.wanted.log_dir != index);
@@ -324,9 +388,16 @@ impl PartitionManager {
             Some(path) => path.clone(),
             None => dir
                 .create_partition(&wanted.topic_partition, wanted.topic_id)
-                .map_err(|source| LogError::Io { path: dir.path.clone(), source })?,
+                .map_err(|source| LogError::Io {
+                    path: dir.path.clone(),
+                    source,
+                })?,
         };
-        let mut log = PartitionLog::open(wanted.topic_partition.clone(), &path, wanted.options.clone())?;
+        let mut log = PartitionLog::open(
+            wanted.topic_partition.clone(),
+            &path,
+            wanted.options.clone(),
+        )?;
         log.start_leader_epoch(wanted.leader_epoch)?;
         Ok(log)
     }
@@ -335,7 +406,12 @@ impl PartitionManager {
     async fn remove(&self, partition: &Arc<Partition>) {
         let owner = self.shards.owner_of(partition.key);
         let (reply, path) = tokio::sync::oneshot::channel();
-        let sent = owner.send(ShardMessage::Remove { key: partition.key, reply }).await;
+        let sent = owner
+            .send(ShardMessage::Remove {
+                key: partition.key,
+                reply,
+            })
+            .await;
         if sent.is_err() {
             return;
         }
@@ -356,7 +432,9 @@ impl PartitionManager {
                 Ok(path) => {
                     tracing::warn!(partition = %id, path = %path.display(), "no topic has this directory; it is set aside");
                 }
-                Err(error) => tracing::error!(path = %found.path.display(), %error, "a stray directory stays"),
+                Err(error) => {
+                    tracing::error!(path = %found.path.display(), %error, "a stray directory stays");
+                }
             }
         }
     }
@@ -409,6 +487,7 @@ impl PartitionManager {
         let finish = tokio::task::spawn_blocking(move || {
             manager.write_checkpoints();
             manager.shards.stop();
+            manager.log_dirs.flushers.iter().for_each(Flusher::stop);
             for index in closed {
                 let dir = &manager.log_dirs.dirs[index];
                 if let Err(error) = dir.mark_clean() {
@@ -440,7 +519,9 @@ async fn reconfigure(partition: &Arc<Partition>, config: TopicConfig, broker: &B
 
 async fn begin_epoch(partition: &Arc<Partition>, epoch: LeaderEpoch) {
     partition.set_leader_epoch(epoch);
-    let begun = partition.run(move |owned| owned.log.start_leader_epoch(epoch)).await;
+    let begun = partition
+        .run(move |owned| owned.log.start_leader_epoch(epoch))
+        .await;
     if let Ok(Err(error)) = begun {
         tracing::error!(%partition.topic_partition, %error, "the leader epoch was not noted");
     }

@@ -25,11 +25,25 @@ const DRAIN: usize = 256;
 /// What a shard is asked to do.
 pub enum ShardMessage {
     Add(Box<OwnedPartition>),
-    Append { key: u64, batches: Vec<ValidatedBatch>, acks: Acks, reply: oneshot::Sender<AppendReply> },
-    Flushed { key: u64, result: Result<Offset, String> },
-    Run { key: u64, task: Box<dyn FnOnce(&mut OwnedPartition) + Send> },
+    Append {
+        key: u64,
+        batches: Vec<ValidatedBatch>,
+        acks: Acks,
+        reply: oneshot::Sender<AppendReply>,
+    },
+    Flushed {
+        key: u64,
+        result: Result<Offset, String>,
+    },
+    Run {
+        key: u64,
+        task: Box<dyn FnOnce(&mut OwnedPartition) + Send>,
+    },
     /// Gives the partition up; its log is dropped and its directory returned.
-    Remove { key: u64, reply: oneshot::Sender<PathBuf> },
+    Remove {
+        key: u64,
+        reply: oneshot::Sender<PathBuf>,
+    },
     /// Ends the thread. Handles keep the mailbox open, so its closing cannot say this.
     Stop,
 }
@@ -49,12 +63,21 @@ impl ShardPool {
             let weak = sender.downgrade();
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{number}"))
-                .spawn(move || Shard { partitions: HashMap::new(), itself: weak }.run(receiver))
+                .spawn(move || {
+                    Shard {
+                        partitions: HashMap::new(),
+                        itself: weak,
+                    }
+                    .run(receiver);
+                })
                 .expect("a thread can be started");
             shards.push(sender);
             threads.push(thread);
         }
-        Self { shards, threads: Mutex::new(threads) }
+        Self {
+            shards,
+            threads: Mutex::new(threads),
+        }
     }
 
     /// The shard that a partition with this key belongs to.
@@ -138,7 +161,12 @@ impl Shard {
 
     fn handle(&mut self, message: ShardMessage, gathered: &mut HashMap<u64, Gathered>) {
         match message {
-            ShardMessage::Append { key, batches, acks, reply } => {
+            ShardMessage::Append {
+                key,
+                batches,
+                acks,
+                reply,
+            } => {
                 let slot = gathered.entry(key).or_default();
                 slot.requests.push((batches.len(), acks, reply));
                 slot.batches.extend(batches);
@@ -204,16 +232,33 @@ impl OwnedPartition {
 
     fn append(&mut self, appends: Gathered) {
         let epoch = self.handle.leader_epoch();
-        let mut results = self.log.append(&appends.batches, epoch, now_ms()).into_iter();
+        let mut results = self
+            .log
+            .append(&appends.batches, epoch, now_ms())
+            .into_iter();
         let log_start_offset = self.log.log_start_offset();
         for (count, acks, reply) in appends.requests {
-            let results: Vec<_> =
-                results.by_ref().take(count).map(|r| r.map_err(PartitionError::from)).collect();
-            let end_offset = results.iter().flatten().map(|info: &AppendInfo| info.end_offset).max();
-            let answer = AppendReply { results, log_start_offset };
+            let results: Vec<_> = results
+                .by_ref()
+                .take(count)
+                .map(|r| r.map_err(PartitionError::from))
+                .collect();
+            let end_offset = results
+                .iter()
+                .flatten()
+                .map(|info: &AppendInfo| info.end_offset)
+                .max();
+            let answer = AppendReply {
+                results,
+                log_start_offset,
+            };
             match end_offset {
                 Some(end_offset) if acks == Acks::All && end_offset > self.log.high_watermark() => {
-                    self.waiting.push_back(Waiting { end_offset, answer, reply });
+                    self.waiting.push_back(Waiting {
+                        end_offset,
+                        answer,
+                        reply,
+                    });
                 }
                 _ => {
                     let _ = reply.send(answer);
@@ -230,14 +275,21 @@ impl OwnedPartition {
 
     fn request_flush(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
         let unflushed = self.log.log_end_offset() - self.log.flushed_offset();
-        let overdue =
-            unflushed > 0 && now_ms().saturating_sub(self.last_flush_ms) >= self.log.config.flush_ms;
-        if self.flushing || !(unflushed >= self.log.config.flush_messages && unflushed > 0 || overdue) {
+        let overdue = unflushed > 0
+            && now_ms().saturating_sub(self.last_flush_ms) >= self.log.config.flush_ms;
+        if self.flushing
+            || !(unflushed >= self.log.config.flush_messages && unflushed > 0 || overdue)
+        {
             return;
         }
         let (segments, offset) = self.log.to_flush();
         self.flushing = true;
-        let request = FlushRequest { key: self.handle.key, segments, offset, owner: itself.clone() };
+        let request = FlushRequest {
+            key: self.handle.key,
+            segments,
+            offset,
+            owner: itself.clone(),
+        };
         let _ = self.flusher.send(request);
     }
 
@@ -251,7 +303,10 @@ impl OwnedPartition {
             }
             Err(message) => {
                 self.handle.set_offline();
-                let error = PartitionError::Refused { code: ErrorCode::KafkaStorageError, message };
+                let error = PartitionError::Refused {
+                    code: ErrorCode::KafkaStorageError,
+                    message,
+                };
                 self.fail_waiting(&error);
             }
         }
@@ -268,16 +323,31 @@ impl OwnedPartition {
         self.log.advance_high_watermark(high_watermark);
         // Readers must see a batch before its producer hears of it.
         self.handle.publish(self.log.view());
-        while self.waiting.front().is_some_and(|w| w.end_offset <= high_watermark) {
-            let done = self.waiting.pop_front().expect("the front was just looked at");
+        while self
+            .waiting
+            .front()
+            .is_some_and(|w| w.end_offset <= high_watermark)
+        {
+            let done = self
+                .waiting
+                .pop_front()
+                .expect("the front was just looked at");
             let _ = done.reply.send(done.answer);
         }
     }
 
     fn fail_waiting(&mut self, error: &PartitionError) {
         for waiting in self.waiting.drain(..) {
-            let results = waiting.answer.results.iter().map(|_| Err(error.clone())).collect();
-            let _ = waiting.reply.send(AppendReply { results, ..waiting.answer });
+            let results = waiting
+                .answer
+                .results
+                .iter()
+                .map(|_| Err(error.clone()))
+                .collect();
+            let _ = waiting.reply.send(AppendReply {
+                results,
+                ..waiting.answer
+            });
         }
     }
 }

@@ -21,11 +21,13 @@ use strandline_metadata::controller::{Refusal, topic_purged, update_remote_segme
 use strandline_quorum::DecideError;
 use strandline_tiering::collector::{SweepMode, SweepRules, purge_topic, sweep};
 use strandline_tiering::planner::{
-    LocalSegment, TierRules, abandoned_copies, plan_copy, plan_local_retention, plan_total_retention,
+    LocalSegment, TierRules, abandoned_copies, plan_copy, plan_local_retention,
+    plan_total_retention,
 };
 use strandline_tiering::upload::{SegmentFiles, UploadProgress};
 use strandline_types::{
-    BrokerId, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState, TopicPartition,
+    BrokerId, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState,
+    TopicPartition,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -59,13 +61,20 @@ struct State {
     backoff: HashMap<TopicPartition, (u32, i64)>,
     /// Attempts of this process that are under way.
     running: BTreeMap<RemoteLogSegmentId, Offset>,
+    /// Partitions that are being worked on.
+    busy: HashSet<TopicPartition>,
+    /// Deleted topics are being purged.
+    purging: bool,
 }
 
 type StepError = String;
 
 impl TierManager {
     pub fn new(context: Arc<BrokerContext>, tier: Arc<Tier>) -> Self {
-        let copiers = context.config().number("remote.log.manager.copier.thread.pool.size").max(1);
+        let copiers = context
+            .config()
+            .number("remote.log.manager.copier.thread.pool.size")
+            .max(1);
         Self {
             context,
             tier,
@@ -78,25 +87,31 @@ impl TierManager {
     /// Works until `stop`; a copy that is under way then is abandoned and swept up by the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut last_sweep = tokio::time::Instant::now();
+        // Dropped at the end, the set aborts what is under way.
+        let mut work = JoinSet::new();
         loop {
-            let interval = self.context.config().number("remote.log.manager.task.interval.ms").max(1);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.pass() => {}
-            }
+            let interval = self
+                .context
+                .config()
+                .number("remote.log.manager.task.interval.ms")
+                .max(1);
+            self.pass(&mut work).await;
             if last_sweep.elapsed() >= SWEEP_INTERVAL {
                 last_sweep = tokio::time::Instant::now();
-                self.sweep_orphans().await;
+                let manager = self.clone();
+                work.spawn(async move { manager.sweep_orphans().await });
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_millis(interval as u64)) => {}
                 () = self.wake.notified() => {}
             }
+            while work.try_join_next().is_some() {}
         }
     }
 
-    async fn pass(self: &Arc<Self>) {
+    /// Starts work on every tiered partition that is not being worked on, so that one that is slow holds up no other.
+    async fn pass(self: &Arc<Self>, work: &mut JoinSet<()>) {
         let partitions = self.context.partitions.all();
         let image = self.context.quorum.image();
         let tiered: Vec<_> = partitions
@@ -104,28 +119,51 @@ impl TierManager {
             .filter(|p| !p.is_offline())
             .filter(|p| p.config().remote_storage_enable || image.remote_log(p.id()).is_some())
             .collect();
-        let known: HashSet<TopicPartition> = tiered.iter().map(|p| p.topic_partition.clone()).collect();
+        let known: HashSet<TopicPartition> =
+            tiered.iter().map(|p| p.topic_partition.clone()).collect();
         self.tier.status.retain(|tp| known.contains(tp));
-        let mut work = JoinSet::new();
         for partition in tiered {
-            let manager = self.clone();
-            work.spawn(async move { manager.partition_pass(&partition).await });
+            self.refresh_status(&partition).await;
+            let tp = partition.topic_partition.clone();
+            if self.lock().busy.insert(tp.clone()) {
+                let manager = self.clone();
+                work.spawn(async move {
+                    manager.partition_pass(&partition).await;
+                    manager.lock().busy.remove(&tp);
+                });
+            }
         }
-        // Dropped half-way, the set aborts its tasks.
-        while work.join_next().await.is_some() {}
-        self.purge_deleted_topics().await;
+        if image.purging().next().is_some() && !std::mem::replace(&mut self.lock().purging, true) {
+            let manager = self.clone();
+            work.spawn(async move {
+                manager.purge_deleted_topics().await;
+                manager.lock().purging = false;
+            });
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
     }
 
     async fn partition_pass(&self, partition: &Arc<Partition>) {
         let tp = &partition.topic_partition;
         let due = {
-            let state = self.state.lock().expect("no holder panics");
+            let state = self.lock();
             state.backoff.get(tp).is_none_or(|(_, at)| *at <= now_ms())
         };
-        let result = if due { self.work_on(partition).await } else { Ok(()) };
+        let result = if due {
+            self.work_on(partition).await
+        } else {
+            Ok(())
+        };
         match result {
             Ok(()) if due => {
-                self.state.lock().expect("no holder panics").backoff.remove(tp);
+                self.state
+                    .lock()
+                    .expect("no holder panics")
+                    .backoff
+                    .remove(tp);
                 self.tier.status.update(tp, |s| s.next_try_ms = None);
             }
             Ok(()) => {}
@@ -136,11 +174,15 @@ impl TierManager {
 
     fn note_failure(&self, tp: &TopicPartition, error: StepError) {
         let config = self.context.config();
-        let base = config.number("remote.log.manager.task.retry.backoff.ms").max(1);
-        let most = config.number("remote.log.manager.task.retry.backoff.max.ms").max(base);
+        let base = config
+            .number("remote.log.manager.task.retry.backoff.ms")
+            .max(1);
+        let most = config
+            .number("remote.log.manager.task.retry.backoff.max.ms")
+            .max(base);
         let jitter = rand::rng().random_range(0.8..1.2);
         let next = {
-            let mut state = self.state.lock().expect("no holder panics");
+            let mut state = self.lock();
             let (attempts, at) = state.backoff.entry(tp.clone()).or_insert((0, 0));
             *attempts += 1;
             let delay = base.saturating_mul(1 << (*attempts).min(16)).min(most);
@@ -188,7 +230,9 @@ impl TierManager {
     }
 
     /// Sealed segments as plans see them, and the bytes of the active one.
-    async fn local_segments(partition: &Arc<Partition>) -> Result<(Vec<LocalSegment>, u64), StepError> {
+    async fn local_segments(
+        partition: &Arc<Partition>,
+    ) -> Result<(Vec<LocalSegment>, u64), StepError> {
         let ages = partition
             .run(|owned| (owned.log.sealed_ages(), owned.log.active_bytes()))
             .await
@@ -205,7 +249,9 @@ impl TierManager {
 
     fn highest_remote(&self, partition: &Partition) -> Offset {
         let image = self.context.quorum.image();
-        image.remote_log(partition.id()).map_or(-1, |log| log.highest_remote_offset())
+        image
+            .remote_log(partition.id())
+            .map_or(-1, |log| log.highest_remote_offset())
     }
 
     // --- Copying
@@ -215,8 +261,14 @@ impl TierManager {
         let view = partition.view();
         let stable = view.high_watermark.min(view.last_stable_offset);
         let rules = Self::rules(partition);
-        let plans =
-            plan_copy(&sealed, active, self.highest_remote(partition), stable, &rules, now_ms());
+        let plans = plan_copy(
+            &sealed,
+            active,
+            self.highest_remote(partition),
+            stable,
+            &rules,
+            now_ms(),
+        );
         for plan in plans {
             let _permit = self.copies.acquire().await.map_err(|e| e.to_string())?;
             self.copy_segment(partition, plan.base_offset).await?;
@@ -231,17 +283,27 @@ impl TierManager {
         Ok(())
     }
 
-    async fn copy_segment(&self, partition: &Arc<Partition>, base_offset: Offset) -> Result<(), StepError> {
+    async fn copy_segment(
+        &self,
+        partition: &Arc<Partition>,
+        base_offset: Offset,
+    ) -> Result<(), StepError> {
         let found = partition
             .run(move |owned| {
-                let sealed = owned.log.sealed_segments().into_iter().find(|s| s.base_offset == base_offset)?;
+                let sealed = owned
+                    .log
+                    .sealed_segments()
+                    .into_iter()
+                    .find(|s| s.base_offset == base_offset)?;
                 let epochs = owned.log.epoch_range(sealed.base_offset, sealed.end_offset);
                 let lineage = owned.log.epoch_range(0, sealed.end_offset);
                 Some((sealed, epochs, lineage))
             })
             .await
             .map_err(|e| e.to_string())?;
-        let Some((sealed, epochs, lineage)) = found else { return Ok(()) };
+        let Some((sealed, epochs, lineage)) = found else {
+            return Ok(());
+        };
         let started = RemoteLogSegmentMetadata {
             id: RemoteLogSegmentId(Uuid::new_v4()),
             partition: partition.id(),
@@ -258,9 +320,17 @@ impl TierManager {
             side_crc32c: 0,
             state: RemoteLogSegmentState::CopySegmentStarted,
         };
-        self.state.lock().expect("no holder panics").running.insert(started.id, base_offset);
+        self.state
+            .lock()
+            .expect("no holder panics")
+            .running
+            .insert(started.id, base_offset);
         let result = self.upload_and_finish(&started, &sealed, &lineage).await;
-        self.state.lock().expect("no holder panics").running.remove(&started.id);
+        self.state
+            .lock()
+            .expect("no holder panics")
+            .running
+            .remove(&started.id);
         if result.is_err() {
             // The attempt is over; its record goes at once where the quorum answers, else with the next pass.
             let _ = self.delete_segment(&started).await;
@@ -309,8 +379,14 @@ impl TierManager {
     }
 
     async fn commit(&self, segment: RemoteLogSegmentMetadata) -> Result<(), StepError> {
-        let decided = self.context.quorum.decide(|image| update_remote_segment(image, segment)).await;
-        decided.map(|_| ()).map_err(|e: DecideError<Refusal>| e.to_string())
+        let decided = self
+            .context
+            .quorum
+            .decide(|image| update_remote_segment(image, segment))
+            .await;
+        decided
+            .map(|_| ())
+            .map_err(|e: DecideError<Refusal>| e.to_string())
     }
 
     // --- Letting go
@@ -318,10 +394,15 @@ impl TierManager {
     async fn trim_local(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
         let (sealed, active) = Self::local_segments(partition).await?;
         let highest = Some(self.highest_remote(partition));
-        let plan = plan_local_retention(&sealed, active, highest, &Self::rules(partition), now_ms());
+        let plan =
+            plan_local_retention(&sealed, active, highest, &Self::rules(partition), now_ms());
         let Some(start) = plan else { return Ok(()) };
-        let deleted = partition.run(move |owned| owned.log.delete_local_below(start)).await;
-        deleted.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+        let deleted = partition
+            .run(move |owned| owned.log.delete_local_below(start))
+            .await;
+        deleted
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())
     }
 
     async fn apply_total_retention(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
@@ -332,11 +413,20 @@ impl TierManager {
         let readable: Vec<_> = log.readable().collect();
         let (sealed, active) = Self::local_segments(partition).await?;
         let highest = log.highest_remote_offset();
-        let local_only =
-            active + sealed.iter().filter(|s| s.base_offset > highest).map(|s| s.bytes).sum::<u64>();
+        let local_only = active
+            + sealed
+                .iter()
+                .filter(|s| s.base_offset > highest)
+                .map(|s| s.bytes)
+                .sum::<u64>();
         let start = partition.view().log_start_offset;
-        let plan =
-            plan_total_retention(&readable, local_only, start, &Self::rules(partition), now_ms());
+        let plan = plan_total_retention(
+            &readable,
+            local_only,
+            start,
+            &Self::rules(partition),
+            now_ms(),
+        );
         if let Some(new_start) = plan.new_log_start_offset {
             self.advance_log_start(partition, new_start).await?;
         }
@@ -345,7 +435,11 @@ impl TierManager {
                 self.delete_segment(segment).await?;
             }
         }
-        if readable.is_empty() { self.retain_without_copies(partition).await } else { Ok(()) }
+        if readable.is_empty() {
+            self.retain_without_copies(partition).await
+        } else {
+            Ok(())
+        }
     }
 
     /// A tiered topic of which nothing has been copied obeys total retention like any other.
@@ -353,27 +447,46 @@ impl TierManager {
         crate::server::apply_local_retention(partition).await
     }
 
-    async fn advance_log_start(&self, partition: &Arc<Partition>, to: Offset) -> Result<(), StepError> {
-        let moved = partition.run(move |owned| owned.log.advance_log_start(to)).await;
+    async fn advance_log_start(
+        &self,
+        partition: &Arc<Partition>,
+        to: Offset,
+    ) -> Result<(), StepError> {
+        let moved = partition
+            .run(move |owned| owned.log.advance_log_start(to))
+            .await;
         moved.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 
     /// Two committed phases: unreadable first, forgotten when the objects are gone.
     async fn delete_segment(&self, segment: &RemoteLogSegmentMetadata) -> Result<(), StepError> {
-        let step = |state| RemoteLogSegmentMetadata { state, event_timestamp_ms: now_ms(), ..segment.clone() };
-        self.commit(step(RemoteLogSegmentState::DeleteSegmentStarted)).await?;
+        let step = |state| RemoteLogSegmentMetadata {
+            state,
+            event_timestamp_ms: now_ms(),
+            ..segment.clone()
+        };
+        self.commit(step(RemoteLogSegmentState::DeleteSegmentStarted))
+            .await?;
         if !self.tier.uploader.remove(segment).await {
-            return Err(format!("the objects of remote segment {} could not be deleted", segment.id));
+            return Err(format!(
+                "the objects of remote segment {} could not be deleted",
+                segment.id
+            ));
         }
-        self.commit(step(RemoteLogSegmentState::DeleteSegmentFinished)).await
+        self.commit(step(RemoteLogSegmentState::DeleteSegmentFinished))
+            .await
     }
 
     /// Goes on with deletions that an earlier pass or process began, and ends copies that nobody will finish.
     async fn finish_deletions(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
         let image = self.context.quorum.image();
-        let Some(log) = image.remote_log(partition.id()) else { return Ok(()) };
-        let running = self.state.lock().expect("no holder panics").running.clone();
-        let abandoned: HashSet<_> = abandoned_copies(log.segments(), &running).into_iter().collect();
+        let Some(log) = image.remote_log(partition.id()) else {
+            return Ok(());
+        };
+        let running = self.lock().running.clone();
+        let abandoned: HashSet<_> = abandoned_copies(log.segments(), &running)
+            .into_iter()
+            .collect();
         let unfinished = log.segments().filter(|s| {
             s.state == RemoteLogSegmentState::DeleteSegmentStarted || abandoned.contains(&s.id)
         });
@@ -385,7 +498,9 @@ impl TierManager {
 
     async fn delete_everything(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
         let image = self.context.quorum.image();
-        let Some(log) = image.remote_log(partition.id()) else { return Ok(()) };
+        let Some(log) = image.remote_log(partition.id()) else {
+            return Ok(());
+        };
         let local_start = partition.view().local_log_start_offset;
         self.advance_log_start(partition, local_start).await?;
         for segment in log.segments() {
@@ -417,17 +532,27 @@ impl TierManager {
 
     async fn sweep_orphans(&self) {
         let image = self.context.quorum.image();
-        let known = image.remote_logs().flat_map(|(_, log)| log.segments().map(|s| s.id)).collect();
+        let known = image
+            .remote_logs()
+            .flat_map(|(_, log)| log.segments().map(|s| s.id))
+            .collect();
         let rules = SweepRules {
             mode: SweepMode::Delete,
             grace: Duration::from_millis(
-                self.context.config().number("strandline.remote.orphan.grace.ms").max(60_000) as u64,
+                self.context
+                    .config()
+                    .number("strandline.remote.orphan.grace.ms")
+                    .max(60_000) as u64,
             ),
             max_share: SWEEP_MAX_SHARE,
         };
         match sweep(&self.tier.store, &known, &rules, SystemTime::now()).await {
             Ok(report) if report.deleted > 0 => {
-                tracing::info!(deleted = report.deleted, bytes = report.orphan_bytes, "orphaned objects are gone");
+                tracing::info!(
+                    deleted = report.deleted,
+                    bytes = report.orphan_bytes,
+                    "orphaned objects are gone"
+                );
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "orphaned objects were not swept"),
@@ -435,7 +560,9 @@ impl TierManager {
     }
 
     async fn refresh_status(&self, partition: &Arc<Partition>) {
-        let Ok((sealed, _)) = Self::local_segments(partition).await else { return };
+        let Ok((sealed, _)) = Self::local_segments(partition).await else {
+            return;
+        };
         let image = self.context.quorum.image();
         let log = image.remote_log(partition.id());
         let highest = log.map_or(-1, |l| l.highest_remote_offset());
@@ -445,13 +572,16 @@ impl TierManager {
             s.local_start_offset = view.local_log_start_offset;
             s.local_end_offset = view.log_end_offset;
             s.local_bytes = view.local_bytes();
-            s.remote_start_offset =
-                log.and_then(|l| l.readable().next()).map_or(-1, |s| s.base_offset.max(view.log_start_offset));
+            s.remote_start_offset = log
+                .and_then(|l| l.readable().next())
+                .map_or(-1, |s| s.base_offset.max(view.log_start_offset));
             s.remote_end_offset = if highest < 0 { -1 } else { highest + 1 };
             s.remote_bytes = log.map_or(0, |l| l.readable_bytes());
             s.remote_segments = log.map_or(0, |l| l.readable().count() as u64);
             s.copy_lag_bytes = waiting.iter().map(|s| s.bytes).sum();
-            s.copy_lag_ms = waiting.first().map_or(0, |s| (now_ms() - s.newest_record_ms).max(0));
+            s.copy_lag_ms = waiting
+                .first()
+                .map_or(0, |s| (now_ms() - s.newest_record_ms).max(0));
         });
     }
 }

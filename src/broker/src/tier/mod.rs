@@ -56,11 +56,20 @@ impl Tier {
             memory_bytes: config.number("strandline.remote.cache.memory.bytes").max(0) as u64,
             disk: (disk_bytes > 0).then(|| (cache_dir.to_path_buf(), disk_bytes)),
         };
-        let reads = Arc::new(Throttle::new(rate(config, "remote.log.manager.fetch.max.bytes.per.second")));
-        let copies = Arc::new(Throttle::new(rate(config, "remote.log.manager.copy.max.bytes.per.second")));
+        let reads = Arc::new(Throttle::new(rate(
+            config,
+            "remote.log.manager.fetch.max.bytes.per.second",
+        )));
+        let copies = Arc::new(Throttle::new(rate(
+            config,
+            "remote.log.manager.copy.max.bytes.per.second",
+        )));
         let cache = ChunkCache::open(store.clone(), cache, reads)?;
         Ok(Self {
-            reader: RemoteReader { cache, decode: outline },
+            reader: RemoteReader {
+                cache,
+                decode: outline,
+            },
             uploader: Uploader {
                 store: store.clone(),
                 throttle: copies,
@@ -79,7 +88,9 @@ impl Tier {
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Option<RemoteRecords>, FetchError> {
-        let Some(log) = image.remote_log(partition) else { return Ok(None) };
+        let Some(log) = image.remote_log(partition) else {
+            return Ok(None);
+        };
         let mut at = offset;
         // A segment may end in offsets that hold no record; the next one then has the first.
         while let Some(segment) = log.segment_for(at) {
@@ -100,6 +111,8 @@ impl Tier {
         timestamp_ms: TimestampMs,
         from: Offset,
     ) -> Result<Option<Bytes>, FetchError> {
-        self.reader.find_timestamp(segment, timestamp_ms, from).await
+        self.reader
+            .find_timestamp(segment, timestamp_ms, from)
+            .await
     }
 }

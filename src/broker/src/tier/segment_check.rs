@@ -13,7 +13,11 @@ pub struct BatchCheck {
 
 impl BatchCheck {
     pub fn new(base_offset: i64) -> Self {
-        Self { next_offset: base_offset, position: 0, open: Vec::new() }
+        Self {
+            next_offset: base_offset,
+            position: 0,
+            open: Vec::new(),
+        }
     }
 
     /// Checks the batch at the front of `bytes`, if all of it is there; returns its length.
@@ -70,7 +74,10 @@ impl SegmentCheck for BatchCheck {
         if self.open.is_empty() {
             Ok(())
         } else {
-            Err((self.position, format!("{} bytes at the end are no whole batch", self.open.len())))
+            Err((
+                self.position,
+                format!("{} bytes at the end are no whole batch", self.open.len()),
+            ))
         }
     }
 }
@@ -88,7 +95,12 @@ mod tests {
         for base in 0..batches {
             let mut builder = BatchBuilder::new(Compression::None);
             let value = Some(Bytes::from(vec![1; 50 + base as usize * 13]));
-            builder.push(&RecordToWrite { timestamp: 1, key: None, value, headers: vec![] });
+            builder.push(&RecordToWrite {
+                timestamp: 1,
+                key: None,
+                value,
+                headers: vec![],
+            });
             let batch = builder.build();
             let header = BatchHeader::decode(&batch).unwrap();
             all.extend_from_slice(&patch_for_append(&header, base, 0));

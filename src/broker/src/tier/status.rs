@@ -40,21 +40,31 @@ pub struct TierStatus {
 impl TierStatus {
     pub fn update(&self, tp: &TopicPartition, change: impl FnOnce(&mut PartitionTierStatus)) {
         let mut partitions = self.partitions.lock().expect("no holder panics");
-        let status = partitions.entry(tp.clone()).or_insert_with(|| PartitionTierStatus {
-            topic: tp.topic.to_string(),
-            partition: tp.partition,
-            remote_start_offset: -1,
-            remote_end_offset: -1,
-            ..PartitionTierStatus::default()
-        });
+        let status = partitions
+            .entry(tp.clone())
+            .or_insert_with(|| PartitionTierStatus {
+                topic: tp.topic.to_string(),
+                partition: tp.partition,
+                remote_start_offset: -1,
+                remote_end_offset: -1,
+                ..PartitionTierStatus::default()
+            });
         change(status);
     }
 
     pub fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) {
-        self.partitions.lock().expect("no holder panics").retain(|tp, _| keep(tp));
+        self.partitions
+            .lock()
+            .expect("no holder panics")
+            .retain(|tp, _| keep(tp));
     }
 
     pub fn all(&self) -> Vec<PartitionTierStatus> {
-        self.partitions.lock().expect("no holder panics").values().cloned().collect()
+        self.partitions
+            .lock()
+            .expect("no holder panics")
+            .values()
+            .cloned()
+            .collect()
     }
 }

@@ -21,9 +21,14 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     match &settings.remote {
         None => println!("cold tier: off (remote.log.storage.system.enable)"),
         Some(remote) => {
-            let store = RemoteStore::connect(remote).await.map_err(|e| e.to_string())?;
+            let store = RemoteStore::connect(remote)
+                .await
+                .map_err(|e| e.to_string())?;
             store.probe().await.map_err(|e| e.to_string())?;
-            println!("cold tier: {} answers put, get, ranged get, list and delete", store.place());
+            println!(
+                "cold tier: {} answers put, get, ranged get, list and delete",
+                store.place()
+            );
         }
     }
     println!("ok");
@@ -31,7 +36,10 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
 }
 
 fn print_values(properties: &Properties) {
-    let config = BrokerConfig { file: properties.to_map(), ..BrokerConfig::default() };
+    let config = BrokerConfig {
+        file: properties.to_map(),
+        ..BrokerConfig::default()
+    };
     for entry in config.describe_all() {
         let source = match properties.values.get(&entry.def.name) {
             Some((_, PropertySource::File)) => "file",
@@ -52,7 +60,10 @@ fn print_values(properties: &Properties) {
 /// A directory that can be written, or could be made.
 fn check_directory(directory: &Path) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("log.dirs: {}: {e}", directory.display());
-    let existing = directory.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
+    let existing = directory
+        .ancestors()
+        .find(|d| d.exists())
+        .unwrap_or(Path::new("/"));
     let probe = existing.join(format!(".strandline-check-{}", std::process::id()));
     std::fs::write(&probe, b"probe").map_err(failed)?;
     std::fs::remove_file(&probe).map_err(failed)?;

@@ -21,7 +21,9 @@ const EARLIEST_LOCAL: i64 = -4;
 const OFFLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub async fn run(bootstrap: &str, http: &str, bytes: u64) -> Result<(), String> {
-    demo(bootstrap, http, bytes).await.map_err(|e| e.to_string())
+    demo(bootstrap, http, bytes)
+        .await
+        .map_err(|e| e.to_string())
 }
 
 /// Checksum and count of what went into or came out of a partition.
@@ -41,24 +43,36 @@ impl Digest {
 }
 
 fn bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<28} {bar:32} {bytes}/{total_bytes} {bytes_per_sec}")
-        .expect("the template is valid");
-    ProgressBar::new(length).with_style(style).with_message(what)
+    let style =
+        ProgressStyle::with_template("{msg:<28} {bar:32} {bytes}/{total_bytes} {bytes_per_sec}")
+            .expect("the template is valid");
+    ProgressBar::new(length)
+        .with_style(style)
+        .with_message(what)
 }
 
 async fn demo(bootstrap: &str, http: &str, bytes: u64) -> Result<(), ClientError> {
     let mut client = Client::connect(bootstrap).await?;
-    let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let stamp = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
     let topic = format!("strandline-demo-{stamp}");
-    let configs =
-        [("remote.storage.enable", "true"), ("segment.bytes", SEGMENT_BYTES), ("local.retention.bytes", "1")];
+    let configs = [
+        ("remote.storage.enable", "true"),
+        ("segment.bytes", SEGMENT_BYTES),
+        ("local.retention.bytes", "1"),
+    ];
     client.create_topic(&topic, PARTITIONS, &configs).await?;
     let written = produce(&mut client, &topic, bytes).await?;
     wait_for_offload(&mut client, &topic).await?;
     let read = read_back(&mut client, &topic, &written).await?;
     for (partition, digest) in &written {
         let back = read.get(partition).copied().unwrap_or_default();
-        let verdict = if back == *digest { "equal" } else { "DIFFERENT" };
+        let verdict = if back == *digest {
+            "equal"
+        } else {
+            "DIFFERENT"
+        };
         println!(
             "{topic}-{partition}: {} records, {} bytes, crc32c {:#010x} written, {:#010x} read: {verdict}",
             digest.records, digest.bytes, digest.crc, back.crc
@@ -68,13 +82,27 @@ async fn demo(bootstrap: &str, http: &str, bytes: u64) -> Result<(), ClientError
     if read == written {
         return Ok(());
     }
-    Err(ClientError::Decode { address: bootstrap.to_owned(), reason: "what was read is not what was written".into() })
+    Err(ClientError::Decode {
+        address: bootstrap.to_owned(),
+        reason: "what was read is not what was written".into(),
+    })
 }
 
 /// Lines such as a log has them, from a seed: the same in every run, and compressible as real ones are.
 fn line(rng: &mut StdRng, number: u64) -> Bytes {
     const WORDS: [&str; 12] = [
-        "GET", "POST", "/orders", "/users/", "200", "404", "timeout", "retry", "eu-west-1", "cache", "miss", "hit",
+        "GET",
+        "POST",
+        "/orders",
+        "/users/",
+        "200",
+        "404",
+        "timeout",
+        "retry",
+        "eu-west-1",
+        "cache",
+        "miss",
+        "hit",
     ];
     let mut text = format!("{number:012} ");
     for _ in 0..rng.random_range(8..24) {
@@ -84,23 +112,40 @@ fn line(rng: &mut StdRng, number: u64) -> Bytes {
     text.into()
 }
 
-async fn produce(client: &mut Client, topic: &str, bytes: u64) -> Result<BTreeMap<i32, Digest>, ClientError> {
+async fn produce(
+    client: &mut Client,
+    topic: &str,
+    bytes: u64,
+) -> Result<BTreeMap<i32, Digest>, ClientError> {
     let progress = bar(bytes, "producing");
     let mut rng = StdRng::seed_from_u64(1);
-    let mut digests: BTreeMap<i32, Digest> = (0..PARTITIONS).map(|p| (p, Digest::default())).collect();
+    let mut digests: BTreeMap<i32, Digest> =
+        (0..PARTITIONS).map(|p| (p, Digest::default())).collect();
     let (mut done, mut number) = (0, 0u64);
     while done < bytes {
         let partition = (number / RECORDS_PER_BATCH as u64 % PARTITIONS as u64) as i32;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as i64);
         let mut records = Vec::with_capacity(RECORDS_PER_BATCH);
         for _ in 0..RECORDS_PER_BATCH {
             let value = line(&mut rng, number);
             number += 1;
             done += value.len() as u64;
-            digests.get_mut(&partition).expect("every partition has a digest").add(&value);
-            records.push(RecordToWrite { timestamp: now, key: None, value: Some(value), headers: Vec::new() });
+            digests
+                .get_mut(&partition)
+                .expect("every partition has a digest")
+                .add(&value);
+            records.push(RecordToWrite {
+                timestamp: now,
+                key: None,
+                value: Some(value),
+                headers: Vec::new(),
+            });
         }
-        client.produce(topic, partition, Compression::None, &records).await?;
+        client
+            .produce(topic, partition, Compression::None, &records)
+            .await?;
         progress.set_position(done.min(bytes));
     }
     progress.finish();
@@ -115,7 +160,9 @@ async fn wait_for_offload(client: &mut Client, topic: &str) -> Result<(), Client
     }
     let style = ProgressStyle::with_template("{msg:<28} {bar:32} {pos}/{len} offsets")
         .expect("the template is valid");
-    let progress = ProgressBar::new(total as u64).with_style(style).with_message("leaving the local disk");
+    let progress = ProgressBar::new(total as u64)
+        .with_style(style)
+        .with_message("leaving the local disk");
     let deadline = tokio::time::Instant::now() + OFFLOAD_TIMEOUT;
     let (mut last, mut quiet) = (-1, 0);
     // Done when the local start has stopped moving: what is left is the active segments.
@@ -124,7 +171,11 @@ async fn wait_for_offload(client: &mut Client, topic: &str) -> Result<(), Client
         for partition in 0..PARTITIONS {
             gone += client.list_offset(topic, partition, EARLIEST_LOCAL).await?;
         }
-        quiet = if gone == last && gone > 0 { quiet + 1 } else { 0 };
+        quiet = if gone == last && gone > 0 {
+            quiet + 1
+        } else {
+            0
+        };
         last = gone;
         progress.set_position(gone as u64);
         if tokio::time::Instant::now() > deadline {
@@ -141,7 +192,10 @@ async fn read_back(
     topic: &str,
     written: &BTreeMap<i32, Digest>,
 ) -> Result<BTreeMap<i32, Digest>, ClientError> {
-    let progress = bar(written.values().map(|d| d.bytes).sum(), "reading from both tiers");
+    let progress = bar(
+        written.values().map(|d| d.bytes).sum(),
+        "reading from both tiers",
+    );
     let mut digests = BTreeMap::new();
     for partition in 0..PARTITIONS {
         let mut digest = Digest::default();
@@ -149,7 +203,10 @@ async fn read_back(
         let end = client.list_offset(topic, partition, LATEST).await?;
         while offset < end {
             let wait = Duration::from_secs(1);
-            for record in client.fetch(topic, partition, offset, 4 << 20, wait).await? {
+            for record in client
+                .fetch(topic, partition, offset, 4 << 20, wait)
+                .await?
+            {
                 let value = record.value.unwrap_or_default();
                 digest.add(&value);
                 progress.inc(value.len() as u64);
@@ -166,7 +223,11 @@ async fn read_back(
 async fn print_requests(http: &str) {
     match crate::http_get::get(http, "/metrics").await {
         Ok((200, page)) => {
-            let wanted = ["strandline_remote_requests_total", "strandline_remote_bytes_total", "strandline_remote_cache"];
+            let wanted = [
+                "strandline_remote_requests_total",
+                "strandline_remote_bytes_total",
+                "strandline_remote_cache",
+            ];
             page.lines()
                 .filter(|l| wanted.iter().any(|w| l.starts_with(w)) && !l.ends_with(" 0"))
                 .for_each(|l| println!("{l}"));

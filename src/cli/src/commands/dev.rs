@@ -5,9 +5,16 @@ use std::path::Path;
 use strandline_broker::Broker;
 use strandline_broker::settings::{Properties, PropertySource};
 
-pub async fn run(listen: &str, http: &str, data: &Path, remote: Option<String>) -> Result<(), String> {
+pub async fn run(
+    listen: &str,
+    http: &str,
+    data: &Path,
+    remote: Option<String>,
+) -> Result<(), String> {
     std::fs::create_dir_all(data).map_err(|e| format!("--data {}: {e}", data.display()))?;
-    let data = data.canonicalize().map_err(|e| format!("--data {}: {e}", data.display()))?;
+    let data = data
+        .canonicalize()
+        .map_err(|e| format!("--data {}: {e}", data.display()))?;
     let remote = remote.unwrap_or_else(|| format!("file://{}", data.join("remote").display()));
     let mut properties = Properties::default();
     let logs = data.join("log");
@@ -24,16 +31,31 @@ pub async fn run(listen: &str, http: &str, data: &Path, remote: Option<String>) 
         ("log.retention.check.interval.ms", "5000"),
         ("strandline.remote.store.url", &remote),
         ("strandline.remote.store.create.bucket", "true"),
-        ("strandline.remote.cache.dir", &data.join("remote-cache").display().to_string()),
+        (
+            "strandline.remote.cache.dir",
+            &data.join("remote-cache").display().to_string(),
+        ),
     ] {
         properties.set(key.to_owned(), value.to_owned(), PropertySource::Override);
     }
     // Credentials and endpoint of an object store come from the environment here.
     for (key, variable) in [
-        ("strandline.remote.store.endpoint", "KAFKA_STRANDLINE_REMOTE_STORE_ENDPOINT"),
-        ("strandline.remote.store.region", "KAFKA_STRANDLINE_REMOTE_STORE_REGION"),
-        ("strandline.remote.store.access.key.id", "KAFKA_STRANDLINE_REMOTE_STORE_ACCESS_KEY_ID"),
-        ("strandline.remote.store.secret.access.key", "KAFKA_STRANDLINE_REMOTE_STORE_SECRET_ACCESS_KEY"),
+        (
+            "strandline.remote.store.endpoint",
+            "KAFKA_STRANDLINE_REMOTE_STORE_ENDPOINT",
+        ),
+        (
+            "strandline.remote.store.region",
+            "KAFKA_STRANDLINE_REMOTE_STORE_REGION",
+        ),
+        (
+            "strandline.remote.store.access.key.id",
+            "KAFKA_STRANDLINE_REMOTE_STORE_ACCESS_KEY_ID",
+        ),
+        (
+            "strandline.remote.store.secret.access.key",
+            "KAFKA_STRANDLINE_REMOTE_STORE_SECRET_ACCESS_KEY",
+        ),
     ] {
         if let Ok(value) = std::env::var(variable) {
             properties.set(key.to_owned(), value, PropertySource::Environment);
@@ -42,7 +64,10 @@ pub async fn run(listen: &str, http: &str, data: &Path, remote: Option<String>) 
     let settings = super::resolve(&properties)?;
     let broker = Broker::start(settings).await.map_err(|e| e.to_string())?;
     let address = broker.addresses()[0];
-    let http = broker.http_address().map(|a| a.to_string()).unwrap_or_default();
+    let http = broker
+        .http_address()
+        .map(|a| a.to_string())
+        .unwrap_or_default();
     println!(
         "strandline is ready: Kafka clients on {address}, http://{http}/metrics, data in {}\n\
          The cold tier is {remote}; new topics use it.\n\n\

@@ -16,8 +16,9 @@ fn parse_overrides(overrides: &[String]) -> Result<Vec<(String, String)>, String
     overrides
         .iter()
         .map(|text| {
-            let (key, value) =
-                text.split_once('=').ok_or_else(|| format!("--override {text}: not KEY=VALUE"))?;
+            let (key, value) = text
+                .split_once('=')
+                .ok_or_else(|| format!("--override {text}: not KEY=VALUE"))?;
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         })
         .collect()

@@ -16,15 +16,29 @@ pub async fn run(http: &str, topic: Option<&str>, json: bool) -> Result<(), Stri
         .filter(|p| topic.is_none_or(|t| p["topic"] == t))
         .collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&partitions).map_err(|e| e.to_string())?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&partitions).map_err(|e| e.to_string())?
+        );
         return Ok(());
     }
     println!(
         "{:<32} {:>22} {:>12} {:>22} {:>12} {:>8} {:>12} {:>9}  LAST ERROR / NEXT TRY",
-        "PARTITION", "LOCAL OFFSETS", "LOCAL BYTES", "REMOTE OFFSETS", "REMOTE BYTES", "SEGMENTS", "LAG BYTES", "LAG"
+        "PARTITION",
+        "LOCAL OFFSETS",
+        "LOCAL BYTES",
+        "REMOTE OFFSETS",
+        "REMOTE BYTES",
+        "SEGMENTS",
+        "LAG BYTES",
+        "LAG"
     );
     for p in partitions {
-        let name = format!("{}-{}", p["topic"].as_str().unwrap_or_default(), p["partition"]);
+        let name = format!(
+            "{}-{}",
+            p["topic"].as_str().unwrap_or_default(),
+            p["partition"]
+        );
         let range = |start: &str, end: &str| match p[start].as_i64() {
             Some(-1) | None => "-".to_owned(),
             Some(from) => format!("{from}..{}", p[end]),
@@ -37,11 +51,11 @@ pub async fn run(http: &str, topic: Option<&str>, json: bool) -> Result<(), Stri
         println!(
             "{name:<32} {:>22} {:>12} {:>22} {:>12} {:>8} {:>12} {:>8}s  {error}",
             range("local_start_offset", "local_end_offset"),
-            p["local_bytes"],
+            p["local_bytes"].to_string(),
             range("remote_start_offset", "remote_end_offset"),
-            p["remote_bytes"],
-            p["remote_segments"],
-            p["copy_lag_bytes"],
+            p["remote_bytes"].to_string(),
+            p["remote_segments"].to_string(),
+            p["copy_lag_bytes"].to_string(),
             p["copy_lag_ms"].as_i64().unwrap_or_default() / 1000,
         );
     }

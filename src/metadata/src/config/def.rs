@@ -87,18 +87,27 @@ fn parse_row(row: &BTreeMap<&str, &str>) -> ConfigDef {
     ConfigDef {
         name: column("name").to_owned(),
         type_,
-        default: Some(column("default")).filter(|d| !matches!(*d, "(null)" | "(required)")).map(str::to_owned),
+        default: Some(column("default"))
+            .filter(|d| !matches!(*d, "(null)" | "(required)"))
+            .map(str::to_owned),
         valid_values: column("valid_values").to_owned(),
         dynamic: matches!(column("dynamic_mode"), "cluster-wide" | "per-broker"),
         sensitive: column("sensitive") == "true" || type_ == ConfigType::Password,
-        broker_synonyms: synonyms.split(';').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+        broker_synonyms: synonyms
+            .split(';')
+            .filter(|s| !s.is_empty())
+            .map(str::to_owned)
+            .collect(),
         internal: column("internal") == "true",
     }
 }
 
 /// The known key that is closest to a misspelt one.
 pub fn nearest_broker_key(unknown: &str) -> Option<&'static str> {
-    let best = BROKER.keys().map(|k| (edit_distance(unknown, k), k)).min()?;
+    let best = BROKER
+        .keys()
+        .map(|k| (edit_distance(unknown, k), k))
+        .min()?;
     (best.0 <= 3 && best.0 < unknown.len() / 2).then_some(best.1)
 }
 
@@ -121,14 +130,18 @@ impl ConfigDef {
     pub fn validate(&self, value: &str) -> Result<(), String> {
         let invalid = |reason: String| {
             let shown = if self.sensitive { "[hidden]" } else { value };
-            Err(format!("Invalid value {shown} for configuration {}: {reason}", self.name))
+            Err(format!(
+                "Invalid value {shown} for configuration {}: {reason}",
+                self.name
+            ))
         };
         let trimmed = value.trim();
         match self.type_ {
-            ConfigType::Boolean => {
-                if !trimmed.eq_ignore_ascii_case("true") && !trimmed.eq_ignore_ascii_case("false") {
-                    return invalid("Expected value to be either true or false".into());
-                }
+            ConfigType::Boolean
+                if !trimmed.eq_ignore_ascii_case("true")
+                    && !trimmed.eq_ignore_ascii_case("false") =>
+            {
+                return invalid("Expected value to be either true or false".into());
             }
             ConfigType::Int if trimmed.parse::<i32>().is_err() => {
                 return invalid("Not a number of type INT".into());
@@ -151,7 +164,10 @@ impl ConfigDef {
     }
 
     fn limit_violation(&self, value: &str) -> Option<String> {
-        let limits = self.valid_values.strip_suffix(" or -1").unwrap_or(&self.valid_values);
+        let limits = self
+            .valid_values
+            .strip_suffix(" or -1")
+            .unwrap_or(&self.valid_values);
         if limits.len() < self.valid_values.len() && value == "-1" {
             return None;
         }
@@ -176,12 +192,16 @@ impl ConfigDef {
         }
         let allowed: Vec<&str> = inside.split(", ").collect();
         let legal = |v: &str| {
-            allowed.iter().any(|a| *a == v || (fold_case && a.eq_ignore_ascii_case(v)))
+            allowed
+                .iter()
+                .any(|a| *a == v || (fold_case && a.eq_ignore_ascii_case(v)))
         };
         let all_legal = match self.type_ {
-            ConfigType::List => {
-                value.split(',').map(str::trim).filter(|v| !v.is_empty()).all(legal)
-            }
+            ConfigType::List => value
+                .split(',')
+                .map(str::trim)
+                .filter(|v| !v.is_empty())
+                .all(legal),
             _ => legal(value),
         };
         (!all_legal).then(|| format!("String must be one of: {}", allowed.join(", ")))
@@ -199,9 +219,21 @@ mod tests {
         let cases = [
             ("retention.ms", "abc", "Not a number of type LONG"),
             ("min.insync.replicas", "0", "Value must be at least 1"),
-            ("cleanup.policy", "shred", "String must be one of: compact, delete"),
-            ("preallocate", "maybe", "Expected value to be either true or false"),
-            ("compression.lz4.level", "18", "Value must be no more than 17"),
+            (
+                "cleanup.policy",
+                "shred",
+                "String must be one of: compact, delete",
+            ),
+            (
+                "preallocate",
+                "maybe",
+                "Expected value to be either true or false",
+            ),
+            (
+                "compression.lz4.level",
+                "18",
+                "Value must be no more than 17",
+            ),
         ];
         for (name, value, reason) in cases {
             let wanted = format!("Invalid value {value} for configuration {name}: {reason}");
@@ -213,8 +245,14 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_finds_its_neighbour() {
-        assert_eq!(nearest_broker_key("log.retention.hour"), Some("log.retention.hours"));
-        assert_eq!(nearest_broker_key("strandline.remote.store.ulr"), Some("strandline.remote.store.url"));
+        assert_eq!(
+            nearest_broker_key("log.retention.hour"),
+            Some("log.retention.hours")
+        );
+        assert_eq!(
+            nearest_broker_key("strandline.remote.store.ulr"),
+            Some("strandline.remote.store.url")
+        );
         assert_eq!(nearest_broker_key("x"), None);
         assert!(broker_def("node.id").is_some());
     }

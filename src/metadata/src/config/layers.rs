@@ -53,19 +53,27 @@ impl BrokerConfig {
         ];
         let set = layers.into_iter().filter_map(|(layer, source)| {
             let value = Some(layer.get(key)?.clone());
-            Some(ConfigSynonym { name: key.to_owned(), value, source })
+            Some(ConfigSynonym {
+                name: key.to_owned(),
+                value,
+                source,
+            })
         });
-        let default = broker_def(key).and_then(|d| d.default.clone()).map(|value| ConfigSynonym {
-            name: key.to_owned(),
-            value: Some(value),
-            source: ConfigSource::Default,
-        });
+        let default = broker_def(key)
+            .and_then(|d| d.default.clone())
+            .map(|value| ConfigSynonym {
+                name: key.to_owned(),
+                value: Some(value),
+                source: ConfigSource::Default,
+            });
         set.chain(default).collect()
     }
 
     /// A broker key with its value and where that comes from.
     pub fn describe(&self, def: &'static ConfigDef) -> ConfigEntry {
-        let synonyms: Vec<_> = broker_fallbacks(&def.name).flat_map(|key| self.places(key)).collect();
+        let synonyms: Vec<_> = broker_fallbacks(&def.name)
+            .flat_map(|key| self.places(key))
+            .collect();
         let first = synonyms.first();
         ConfigEntry {
             def,
@@ -94,7 +102,8 @@ impl BrokerConfig {
     }
 
     pub fn boolean(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|v| v.trim().eq_ignore_ascii_case("true"))
+        self.get(key)
+            .is_some_and(|v| v.trim().eq_ignore_ascii_case("true"))
     }
 }
 
@@ -128,7 +137,14 @@ fn convert_unit(from: &str, to: &str, value: &str) -> Option<String> {
         return Some(value.to_owned());
     }
     let number: i64 = value.trim().parse().ok()?;
-    Some(if number < 0 { number } else { number.saturating_mul(have) / want }.to_string())
+    Some(
+        if number < 0 {
+            number
+        } else {
+            number.saturating_mul(have) / want
+        }
+        .to_string(),
+    )
 }
 
 /// A topic key with its value: the topic's own, else the broker's.
@@ -142,7 +158,10 @@ pub fn describe_topic(
         value: Some(value.clone()),
         source: ConfigSource::DynamicTopic,
     });
-    let inherited = def.broker_synonyms.iter().flat_map(|key| broker.places(key));
+    let inherited = def
+        .broker_synonyms
+        .iter()
+        .flat_map(|key| broker.places(key));
     let synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
     let first = synonyms.first();
     ConfigEntry {
@@ -176,13 +195,18 @@ mod tests {
     use super::*;
 
     fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
-        entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        entries
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn the_most_specific_layer_wins_and_units_are_converted() {
-        let mut broker =
-            BrokerConfig { file: map(&[("log.retention.hours", "2")]), ..BrokerConfig::default() };
+        let mut broker = BrokerConfig {
+            file: map(&[("log.retention.hours", "2")]),
+            ..BrokerConfig::default()
+        };
         let value = |b: &BrokerConfig, o: &[(&str, &str)]| topic_value("retention.ms", &map(o), b);
         assert_eq!(value(&broker, &[]), Some("7200000".into()));
         broker.dynamic_default = map(&[("log.retention.ms", "5")]);
@@ -193,6 +217,9 @@ mod tests {
         let entry = describe_topic(topic_def("retention.ms").unwrap(), &map(&[]), &broker);
         assert_eq!(entry.source, ConfigSource::DynamicBroker);
         assert_eq!(entry.synonyms[1].source, ConfigSource::DynamicDefaultBroker);
-        assert_eq!(BrokerConfig::default().number("log.retention.ms"), 168 * 3_600_000);
+        assert_eq!(
+            BrokerConfig::default().number("log.retention.ms"),
+            168 * 3_600_000
+        );
     }
 }

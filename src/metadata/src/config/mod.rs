@@ -5,6 +5,8 @@ mod def;
 mod layers;
 mod topic;
 
-pub use def::{ConfigDef, ConfigType, broker_def, broker_defs, nearest_broker_key, topic_def, topic_defs};
+pub use def::{
+    ConfigDef, ConfigType, broker_def, broker_defs, nearest_broker_key, topic_def, topic_defs,
+};
 pub use layers::{BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_topic};
 pub use topic::{CleanupPolicy, TopicConfig, validate_topic_configs};

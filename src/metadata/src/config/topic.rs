@@ -44,7 +44,12 @@ impl TopicConfig {
         let text = |key: &str| topic_value(key, overrides, broker).unwrap_or_default();
         let number = |key: &str| -> i64 {
             let default = || topic_def(key)?.default.clone()?.parse().ok();
-            text(key).trim().parse().ok().or_else(default).unwrap_or(i64::MAX)
+            text(key)
+                .trim()
+                .parse()
+                .ok()
+                .or_else(default)
+                .unwrap_or(i64::MAX)
         };
         let boolean = |key: &str| text(key).trim().eq_ignore_ascii_case("true");
         let or = |value: i64, fallback: i64| if value == -2 { fallback } else { value };
@@ -54,9 +59,14 @@ impl TopicConfig {
         let retention_bytes = number("retention.bytes");
         let local_retention_ms = or(number("local.retention.ms"), retention_ms);
         let local_retention_bytes = or(number("local.retention.bytes"), retention_bytes);
-        let internal_segment = overrides.get("internal.segment.bytes").and_then(|v| v.parse().ok());
+        let internal_segment = overrides
+            .get("internal.segment.bytes")
+            .and_then(|v| v.parse().ok());
         Self {
-            cleanup_policy: CleanupPolicy { compact: has("compact"), delete: has("delete") },
+            cleanup_policy: CleanupPolicy {
+                compact: has("compact"),
+                delete: has("delete"),
+            },
             compression_type: text("compression.type"),
             max_message_bytes: number("max.message.bytes") as i32,
             message_timestamp_type: text("message.timestamp.type"),
@@ -94,7 +104,9 @@ pub fn validate_topic_configs(
     for (name, value) in overrides {
         let def = topic_def(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
         if value.is_empty() && !matches!(def.type_, ConfigType::List | ConfigType::String) {
-            return Err(format!("Null value not supported for topic configs: {name}"));
+            return Err(format!(
+                "Null value not supported for topic configs: {name}"
+            ));
         }
         def.validate(value)?;
     }
@@ -103,16 +115,26 @@ pub fn validate_topic_configs(
         before.is_some_and(|before| TopicConfig::resolve(before, broker).remote_storage_enable);
     if config.remote_storage_enable {
         if !remote_enabled {
-            return Err("Tiered Storage functionality is disabled in the broker. Topic cannot be \
+            return Err(
+                "Tiered Storage functionality is disabled in the broker. Topic cannot be \
                         configured with remote log storage."
-                .into());
+                    .into(),
+            );
         }
         if config.cleanup_policy.compact {
-            return Err("Remote log storage only supports topics with cleanup.policy=delete or \
+            return Err(
+                "Remote log storage only supports topics with cleanup.policy=delete or \
                         cleanup.policy being an empty list."
-                .into());
+                    .into(),
+            );
         }
-        check_local_retention("ms", config.local_retention_ms, config.retention_ms, overrides, broker)?;
+        check_local_retention(
+            "ms",
+            config.local_retention_ms,
+            config.retention_ms,
+            overrides,
+            broker,
+        )?;
         check_local_retention(
             "bytes",
             config.local_retention_bytes,
@@ -123,12 +145,14 @@ pub fn validate_topic_configs(
         check_copy_disabled(&config)?;
         check_copy_lag(&config)?;
     } else if was_remote && !config.remote_log_delete_on_disable {
-        return Err("It is invalid to disable remote storage without deleting remote data. If you \
+        return Err(
+            "It is invalid to disable remote storage without deleting remote data. If you \
                     want to keep the remote data and turn to read only, please set \
                     `remote.storage.enable=true,remote.log.copy.disable=true`. If you want to \
                     disable remote storage and delete all remote data, please set \
                     `remote.storage.enable=false,remote.log.delete.on.disable=true`."
-            .into());
+                .into(),
+        );
     }
     Ok(())
 }
@@ -164,7 +188,11 @@ fn check_copy_disabled(config: &TopicConfig) -> Result<(), String> {
     }
     for (unit, local, total) in [
         ("ms", config.local_retention_ms, config.retention_ms),
-        ("bytes", config.local_retention_bytes, config.retention_bytes),
+        (
+            "bytes",
+            config.local_retention_bytes,
+            config.retention_bytes,
+        ),
     ] {
         if local != total {
             return Err(format!(
@@ -179,7 +207,11 @@ fn check_copy_disabled(config: &TopicConfig) -> Result<(), String> {
 fn check_copy_lag(config: &TopicConfig) -> Result<(), String> {
     for (unit, lag, local) in [
         ("ms", config.remote_copy_lag_ms, config.local_retention_ms),
-        ("bytes", config.remote_copy_lag_bytes, config.local_retention_bytes),
+        (
+            "bytes",
+            config.remote_copy_lag_bytes,
+            config.local_retention_bytes,
+        ),
     ] {
         if local >= 0 && lag > local {
             return Err(format!(
@@ -196,10 +228,17 @@ mod tests {
 
     fn check(entries: &[(&str, &str)], before: Option<&[(&str, &str)]>) -> Result<(), String> {
         let map = |e: &[(&str, &str)]| -> BTreeMap<String, String> {
-            e.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+            e.iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
         };
         let before = before.map(map);
-        validate_topic_configs(&map(entries), before.as_ref(), &BrokerConfig::default(), true)
+        validate_topic_configs(
+            &map(entries),
+            before.as_ref(),
+            &BrokerConfig::default(),
+            true,
+        )
     }
 
     const ON: (&str, &str) = ("remote.storage.enable", "true");
@@ -208,26 +247,60 @@ mod tests {
     fn the_rules_between_keys_are_kafkas() {
         assert_eq!(check(&[ON], None), Ok(()));
         let error = |entries: &[(&str, &str)]| check(entries, None).unwrap_err();
-        assert_eq!(error(&[("no.such", "1")]), "Unknown topic config name: no.such");
+        assert_eq!(
+            error(&[("no.such", "1")]),
+            "Unknown topic config name: no.such"
+        );
         assert!(error(&[ON, ("cleanup.policy", "compact")]).starts_with("Remote log storage only"));
         assert_eq!(
-            error(&[ON, ("retention.bytes", "1000"), ("local.retention.bytes", "2000")]),
+            error(&[
+                ON,
+                ("retention.bytes", "1000"),
+                ("local.retention.bytes", "2000")
+            ]),
             "Invalid value 2000 for configuration local.retention.bytes: Value must not be more than retention.bytes property value: 1000"
         );
-        assert!(error(&[ON, ("retention.ms", "5"), ("local.retention.ms", "-1")]).contains("must not be -1"));
         assert!(
-            error(&[ON, ("remote.log.copy.disable", "true"), ("local.retention.ms", "1")])
-                .starts_with("When `remote.log.copy.disable`")
+            error(&[ON, ("retention.ms", "5"), ("local.retention.ms", "-1")])
+                .contains("must not be -1")
         );
-        assert_eq!(check(&[ON, ("remote.log.copy.disable", "true")], None), Ok(()));
-        assert!(error(&[ON, ("local.retention.ms", "10"), ("remote.copy.lag.ms", "11")]).contains("remote.copy.lag.ms"));
+        assert!(
+            error(&[
+                ON,
+                ("remote.log.copy.disable", "true"),
+                ("local.retention.ms", "1")
+            ])
+            .starts_with("When `remote.log.copy.disable`")
+        );
+        assert_eq!(
+            check(&[ON, ("remote.log.copy.disable", "true")], None),
+            Ok(())
+        );
+        assert!(
+            error(&[
+                ON,
+                ("local.retention.ms", "10"),
+                ("remote.copy.lag.ms", "11")
+            ])
+            .contains("remote.copy.lag.ms")
+        );
     }
 
     #[test]
     fn turning_the_cold_tier_off_needs_consent_to_delete() {
         let off = ("remote.storage.enable", "false");
-        assert!(check(&[off], Some(&[ON])).unwrap_err().starts_with("It is invalid to disable"));
-        assert_eq!(check(&[off, ("remote.log.delete.on.disable", "true")], Some(&[ON])), Ok(()));
+        assert!(
+            check(&[off], Some(&[ON]))
+                .unwrap_err()
+                .starts_with("It is invalid to disable")
+        );
+        assert_eq!(
+            check(
+                &[off, ("remote.log.delete.on.disable", "true")],
+                Some(&[ON])
+            ),
+            Ok(())
+        );
         assert_eq!(check(&[off], None), Ok(()));
     }
 

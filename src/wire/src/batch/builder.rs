@@ -83,7 +83,10 @@ impl BatchBuilder {
     /// The finished batch with base offset 0. At least one record must have been pushed.
     pub fn build(&self) -> Bytes {
         assert!(self.count > 0, "a batch holds at least one record");
-        let payload = self.compression.compress(&self.records).expect("compressing to memory");
+        let payload = self
+            .compression
+            .compress(&self.records)
+            .expect("compressing to memory");
         let header = BatchHeader {
             base_offset: 0,
             batch_length: 0,
@@ -132,10 +135,18 @@ pub(super) fn recompress(
 ) -> Result<Vec<u8>, RecordError> {
     let source = Compression::from_attributes(header.attributes)?;
     let mut plain = Vec::new();
-    source.reader(&batch[BATCH_HEADER_BYTES..])?.read_to_end(&mut plain)?;
+    source
+        .reader(&batch[BATCH_HEADER_BYTES..])?
+        .read_to_end(&mut plain)?;
     let payload = target.compress(&plain)?;
     let attributes = (header.attributes & !0x7) | target.attribute_bits();
-    Ok(assemble(&BatchHeader { attributes, ..*header }, &payload))
+    Ok(assemble(
+        &BatchHeader {
+            attributes,
+            ..*header
+        },
+        &payload,
+    ))
 }
 
 fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
@@ -188,7 +199,10 @@ mod tests {
                 timestamp: 1000 + i as i64,
                 key: (i % 2 == 0).then(|| Bytes::from(format!("k{i}"))),
                 value: Some(Bytes::from(vec![i as u8; 100])),
-                headers: vec![RecordHeader { key: "h".into(), value: None }],
+                headers: vec![RecordHeader {
+                    key: "h".into(),
+                    value: None,
+                }],
             });
         }
         builder.build()
@@ -205,9 +219,13 @@ mod tests {
 
     #[test]
     fn a_built_batch_validates_and_reads_back_under_every_codec() {
-        for codec in
-            [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
-        {
+        for codec in [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ] {
             let bytes = batch(codec, 50);
             let valid = validate_batch(&bytes, &rules(), 5000).unwrap();
             assert_eq!(valid.bytes.as_ptr(), bytes.as_ptr(), "nothing is copied");
@@ -226,29 +244,71 @@ mod tests {
     fn each_defect_has_its_code() {
         let good = batch(Compression::None, 3);
         let check = |bytes: &Bytes, rules: &BatchRules| {
-            validate_batch(bytes, rules, 5000).map(|_| ()).unwrap_err().code()
+            validate_batch(bytes, rules, 5000)
+                .map(|_| ())
+                .unwrap_err()
+                .code()
         };
         let mut flipped = good.to_vec();
         flipped[70] ^= 1;
         assert_eq!(check(&flipped.into(), &rules()), ErrorCode::CorruptMessage);
         let mut magic1 = good.to_vec();
         magic1[16] = 1;
-        assert_eq!(check(&magic1.into(), &rules()), ErrorCode::UnsupportedForMessageFormat);
+        assert_eq!(
+            check(&magic1.into(), &rules()),
+            ErrorCode::UnsupportedForMessageFormat
+        );
         let invalid = ErrorCode::InvalidRecord;
-        assert_eq!(check(&with(&good, 57, &9i32.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&with(&good, 57, &i32::MAX.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&with(&good, 23, &7i32.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&with(&good, 0, &7i64.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&with(&good, 21, &0x20i16.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&with(&good, 21, &7i16.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&with(&good, 43, &5i64.to_be_bytes()), &rules()), invalid);
-        assert_eq!(check(&Bytes::from([&good[..], &good[..]].concat()), &rules()), invalid);
-        assert_eq!(check(&good.slice(..good.len() - 1), &rules()), ErrorCode::CorruptMessage);
-        let small = BatchRules { max_message_bytes: 100, ..rules() };
+        assert_eq!(
+            check(&with(&good, 57, &9i32.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&with(&good, 57, &i32::MAX.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&with(&good, 23, &7i32.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&with(&good, 0, &7i64.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&with(&good, 21, &0x20i16.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&with(&good, 21, &7i16.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&with(&good, 43, &5i64.to_be_bytes()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&Bytes::from([&good[..], &good[..]].concat()), &rules()),
+            invalid
+        );
+        assert_eq!(
+            check(&good.slice(..good.len() - 1), &rules()),
+            ErrorCode::CorruptMessage
+        );
+        let small = BatchRules {
+            max_message_bytes: 100,
+            ..rules()
+        };
         assert_eq!(check(&good, &small), ErrorCode::MessageTooLarge);
-        let compacted = BatchRules { compacted: true, ..rules() };
+        let compacted = BatchRules {
+            compacted: true,
+            ..rules()
+        };
         assert_eq!(check(&good, &compacted), invalid);
-        let late = BatchRules { timestamp_before_max_ms: 10, ..rules() };
+        let late = BatchRules {
+            timestamp_before_max_ms: 10,
+            ..rules()
+        };
         assert_eq!(check(&good, &late), ErrorCode::InvalidTimestamp);
     }
 

@@ -60,7 +60,9 @@ pub struct BatchHeader {
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("the caller checked the length")
+    bytes[at..at + N]
+        .try_into()
+        .expect("the caller checked the length")
 }
 
 impl BatchHeader {
@@ -99,7 +101,8 @@ impl BatchHeader {
 
     /// Inclusive. Saturates on a header that no broker wrote.
     pub fn last_offset(&self) -> i64 {
-        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// Exclusive.
@@ -139,7 +142,9 @@ impl BatchHeader {
 
 /// Adds to a sequence number, which wraps from `i32::MAX` to 0.
 pub fn increment_sequence(sequence: i32, by: i32) -> i32 {
-    sequence.checked_add(by).unwrap_or_else(|| by - (i32::MAX - sequence) - 1)
+    sequence
+        .checked_add(by)
+        .unwrap_or_else(|| by - (i32::MAX - sequence) - 1)
 }
 
 /// The first 16 bytes of a batch with the offset and epoch that the broker gives it; the rest stays as it came.

@@ -7,10 +7,13 @@ mod validate;
 
 pub use builder::{BatchBuilder, RecordToWrite};
 pub use header::{
-    BATCH_HEADER_BYTES, BatchHeader, HeaderError, TimestampType, increment_sequence, patch_for_append,
+    BATCH_HEADER_BYTES, BatchHeader, HeaderError, TimestampType, increment_sequence,
+    patch_for_append,
 };
 pub use record::{Record, RecordError, RecordHeader, Records, read_varint, read_varlong};
-pub use validate::{BatchError, BatchRules, ValidatedBatch, split_batches, validate_batch, verify_crc};
+pub use validate::{
+    BatchError, BatchRules, ValidatedBatch, split_batches, validate_batch, verify_crc,
+};
 
 /// CRC-32C as Kafka uses it (Castagnoli).
 pub fn crc32c(bytes: &[u8]) -> u32 {

@@ -100,7 +100,11 @@ impl<'a> Records<'a> {
             }
         }
         self.end_record(end)?;
-        Ok(Some(RecordOutline { timestamp_delta, offset_delta, has_key: key_length >= 0 }))
+        Ok(Some(RecordOutline {
+            timestamp_delta,
+            offset_delta,
+            has_key: key_length >= 0,
+        }))
     }
 
     /// Reads one record whole.
@@ -118,15 +122,27 @@ impl<'a> Records<'a> {
         let mut headers = Vec::new();
         for _ in 0..count {
             let key = self.nullable_bytes(end)?.ok_or_else(|| self.bad_length())?;
-            headers.push(RecordHeader { key, value: self.nullable_bytes(end)? });
+            headers.push(RecordHeader {
+                key,
+                value: self.nullable_bytes(end)?,
+            });
         }
         self.end_record(end)?;
         let timestamp = match self.header.timestamp_type() {
             TimestampType::LogAppendTime => self.header.max_timestamp,
             TimestampType::CreateTime => self.header.base_timestamp.wrapping_add(timestamp_delta),
         };
-        let offset = self.header.base_offset.saturating_add(i64::from(offset_delta));
-        Ok(Some(Record { offset, timestamp, key, value, headers }))
+        let offset = self
+            .header
+            .base_offset
+            .saturating_add(i64::from(offset_delta));
+        Ok(Some(Record {
+            offset,
+            timestamp,
+            key,
+            value,
+            headers,
+        }))
     }
 
     /// After the last record: nothing may follow.
@@ -181,7 +197,9 @@ impl<'a> Records<'a> {
         }
         // Grows with what really comes, so that a false length cannot reserve memory.
         let mut bytes = Vec::with_capacity((length as usize).min(64 << 10));
-        let read = (&mut self.reader).take(length as u64).read_to_end(&mut bytes)?;
+        let read = (&mut self.reader)
+            .take(length as u64)
+            .read_to_end(&mut bytes)?;
         if read < length as usize {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -200,7 +218,13 @@ struct CountingReader<'a> {
 
 impl<'a> CountingReader<'a> {
     fn new(inner: Box<dyn Read + 'a>) -> Self {
-        Self { inner, buffer: vec![0; 16 << 10].into(), start: 0, end: 0, position: 0 }
+        Self {
+            inner,
+            buffer: vec![0; 16 << 10].into(),
+            start: 0,
+            end: 0,
+            position: 0,
+        }
     }
 
     fn fill(&mut self) -> io::Result<&[u8]> {

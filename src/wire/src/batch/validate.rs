@@ -50,7 +50,12 @@ pub enum BatchError {
     #[error("record {index}: {reason}")]
     Record { index: i32, reason: &'static str },
     #[error("record {index}: timestamp {timestamp} is out of range [{min}, {max}]")]
-    Timestamp { index: i32, timestamp: i64, min: i64, max: i64 },
+    Timestamp {
+        index: i32,
+        timestamp: i64,
+        min: i64,
+        max: i64,
+    },
     #[error("record batch is invalid: {0}")]
     Records(#[from] RecordError),
 }
@@ -58,7 +63,9 @@ pub enum BatchError {
 impl BatchError {
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Empty | Self::Crc { .. } | Self::Header(HeaderError::Truncated | HeaderError::Length(_)) => {
+            Self::Empty
+            | Self::Crc { .. }
+            | Self::Header(HeaderError::Truncated | HeaderError::Length(_)) => {
                 ErrorCode::CorruptMessage
             }
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
@@ -85,12 +92,17 @@ pub fn verify_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> 
     if computed == header.crc {
         Ok(())
     } else {
-        Err(BatchError::Crc { stored: header.crc, computed })
+        Err(BatchError::Crc {
+            stored: header.crc,
+            computed,
+        })
     }
 }
 
 /// Walks whole batches at the front of `bytes`: header and length of each. Stops before one that is cut off.
-pub fn split_batches(bytes: &[u8]) -> impl Iterator<Item = Result<(usize, BatchHeader), HeaderError>> {
+pub fn split_batches(
+    bytes: &[u8],
+) -> impl Iterator<Item = Result<(usize, BatchHeader), HeaderError>> {
     let mut position = 0;
     std::iter::from_fn(move || {
         let rest = &bytes[position..];
@@ -131,7 +143,10 @@ pub fn validate_batch(
         return Err(BatchError::ManyBatches);
     }
     if header.size() > rules.max_message_bytes {
-        return Err(BatchError::TooLarge { size: header.size(), max: rules.max_message_bytes });
+        return Err(BatchError::TooLarge {
+            size: header.size(),
+            max: rules.max_message_bytes,
+        });
     }
     verify_crc(&header, records)?;
     check_header(&header)?;
@@ -141,28 +156,40 @@ pub fn validate_batch(
 
 fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
     if header.base_offset != 0 {
-        return Err(BatchError::Invalid("the base offset of a batch from a producer must be 0"));
+        return Err(BatchError::Invalid(
+            "the base offset of a batch from a producer must be 0",
+        ));
     }
     if header.record_count <= 0 {
         return Err(BatchError::Invalid("a batch must hold at least one record"));
     }
     if header.last_offset_delta != header.record_count - 1 {
-        return Err(BatchError::Invalid("the last offset delta does not fit the record count"));
+        return Err(BatchError::Invalid(
+            "the last offset delta does not fit the record count",
+        ));
     }
     if header.is_control() {
         return Err(BatchError::Invalid("clients cannot write control records"));
     }
     if header.timestamp_type() == TimestampType::LogAppendTime {
-        return Err(BatchError::Invalid("a producer cannot set the timestamp type to LogAppendTime"));
+        return Err(BatchError::Invalid(
+            "a producer cannot set the timestamp type to LogAppendTime",
+        ));
     }
     if header.has_producer_id() && header.base_sequence < 0 {
-        return Err(BatchError::Invalid("a batch with a producer id needs a sequence number"));
+        return Err(BatchError::Invalid(
+            "a batch with a producer id needs a sequence number",
+        ));
     }
     if header.has_producer_id() && header.producer_epoch < 0 {
-        return Err(BatchError::Invalid("a batch with a producer id needs a producer epoch"));
+        return Err(BatchError::Invalid(
+            "a batch with a producer id needs a producer epoch",
+        ));
     }
     if header.is_transactional() && !header.has_producer_id() {
-        return Err(BatchError::Invalid("a transactional batch needs a producer id"));
+        return Err(BatchError::Invalid(
+            "a transactional batch needs a producer id",
+        ));
     }
     Ok(())
 }
@@ -179,7 +206,10 @@ fn check_records(
     let mut index = 0;
     while let Some(record) = records.next_outline()? {
         if record.offset_delta != index {
-            return Err(BatchError::Record { index, reason: "offset deltas are not consecutive" });
+            return Err(BatchError::Record {
+                index,
+                reason: "offset deltas are not consecutive",
+            });
         }
         if rules.compacted && !record.has_key {
             return Err(BatchError::Record {
@@ -192,7 +222,12 @@ fn check_records(
             && timestamp != strandline_types::NO_TIMESTAMP
             && !(min..=max).contains(&timestamp)
         {
-            return Err(BatchError::Timestamp { index, timestamp, min, max });
+            return Err(BatchError::Timestamp {
+                index,
+                timestamp,
+                min,
+                max,
+            });
         }
         index += 1;
     }
@@ -209,7 +244,10 @@ fn apply_rules(
     let source = Compression::from_attributes(header.attributes).map_err(RecordError::from)?;
     let recompress = rules.compression.filter(|target| *target != source);
     if recompress.is_none() && rules.timestamp_type == TimestampType::CreateTime {
-        return Ok(ValidatedBatch { bytes: records.clone(), header });
+        return Ok(ValidatedBatch {
+            bytes: records.clone(),
+            header,
+        });
     }
     let mut bytes = match recompress {
         Some(target) => super::builder::recompress(&header, records, target)?,
@@ -219,5 +257,8 @@ fn apply_rules(
         stamp_append_time(&mut bytes, now_ms);
     }
     let header = BatchHeader::decode(&bytes)?;
-    Ok(ValidatedBatch { bytes: bytes.into(), header })
+    Ok(ValidatedBatch {
+        bytes: bytes.into(),
+        header,
+    })
 }

@@ -26,7 +26,9 @@ fn check(
     body: &Bytes,
     max_elements: usize,
 ) -> Result<(), DecodeError> {
-    let message = MESSAGES.get(&(api_key, direction)).ok_or(DecodeError::Unsupported)?;
+    let message = MESSAGES
+        .get(&(api_key, direction))
+        .ok_or(DecodeError::Unsupported)?;
     if !message.valid.contains(version) {
         return Err(DecodeError::Unsupported);
     }
@@ -71,7 +73,10 @@ impl Walk {
     }
 
     fn tag_of(&self, field: &Field) -> Option<u32> {
-        field.tagged.filter(|(versions, _)| versions.contains(self.version)).map(|(_, tag)| tag)
+        field
+            .tagged
+            .filter(|(versions, _)| versions.contains(self.version))
+            .map(|(_, tag)| tag)
     }
 
     fn value(
@@ -99,13 +104,19 @@ impl Walk {
             Type::Bytes | Type::Array(_) => LengthWidth::array(self.flexible),
         };
         let Some(length) = reader.nullable_length(width)? else {
-            return if nullable { Ok(()) } else { Err(DecodeError::UnexpectedNull) };
+            return if nullable {
+                Ok(())
+            } else {
+                Err(DecodeError::UnexpectedNull)
+            };
         };
         let Type::Array(element) = type_ else {
             return reader.skip(length);
         };
-        self.elements_left =
-            self.elements_left.checked_sub(length).ok_or(DecodeError::TooManyElements)?;
+        self.elements_left = self
+            .elements_left
+            .checked_sub(length)
+            .ok_or(DecodeError::TooManyElements)?;
         for _ in 0..length {
             self.value(element, false, reader)?;
         }

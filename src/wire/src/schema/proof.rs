@@ -117,7 +117,10 @@ fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<Option<Bytes>, Stri
     }
     let mut encoded = BytesMut::new();
     // Some values cannot be encoded in versions that lack their field; the decode above is what counts then.
-    Ok(request.encode(&mut encoded, version).is_ok().then(|| encoded.freeze()))
+    Ok(request
+        .encode(&mut encoded, version)
+        .is_ok()
+        .then(|| encoded.freeze()))
 }
 
 #[test]
@@ -127,16 +130,24 @@ fn the_check_and_the_decoder_consume_the_same_bytes_for_every_api_and_version() 
             for seed in 0..60 {
                 let what = format!("{:?} version {version} seed {seed}", api.key);
                 let body = random_body(api.key, version, seed);
-                check_request(api.key as i16, version, &body).unwrap_or_else(|e| panic!("{what}: {e}"));
-                let again = decode(api.key, version, &body).unwrap_or_else(|e| panic!("{what}: {e}"));
+                check_request(api.key as i16, version, &body)
+                    .unwrap_or_else(|e| panic!("{what}: {e}"));
+                let again =
+                    decode(api.key, version, &body).unwrap_or_else(|e| panic!("{what}: {e}"));
                 let encoded = again.unwrap_or_else(|| panic!("{what}: not encoded again"));
                 check_request(api.key as i16, version, &encoded)
                     .unwrap_or_else(|e| panic!("{what}, as the crate encodes it: {e}"));
                 let longer = Bytes::from([&encoded[..], &[0]].concat());
-                assert!(check_request(api.key as i16, version, &longer).is_err(), "{what}");
+                assert!(
+                    check_request(api.key as i16, version, &longer).is_err(),
+                    "{what}"
+                );
                 if !encoded.is_empty() {
                     let shorter = encoded.slice(..encoded.len() - 1);
-                    assert!(check_request(api.key as i16, version, &shorter).is_err(), "{what}");
+                    assert!(
+                        check_request(api.key as i16, version, &shorter).is_err(),
+                        "{what}"
+                    );
                 }
             }
         }
@@ -146,7 +157,11 @@ fn the_check_and_the_decoder_consume_the_same_bytes_for_every_api_and_version() 
 #[test]
 fn counts_that_would_abort_the_decoder_are_refused() {
     let metadata = |version, body: &[u8]| {
-        check_request(ApiKey::Metadata as i16, version, &Bytes::copy_from_slice(body))
+        check_request(
+            ApiKey::Metadata as i16,
+            version,
+            &Bytes::copy_from_slice(body),
+        )
     };
     assert!(metadata(1, &i32::MAX.to_be_bytes()).is_err());
     assert!(metadata(12, &[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());

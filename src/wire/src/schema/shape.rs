@@ -21,15 +21,27 @@ impl Versions {
 
     /// `"3+"`, `"1-4"`, `"2"` or `"none"`.
     fn parse(text: &str) -> Self {
-        let number = |s: &str| s.parse::<i16>().expect("a version in the shape data is a number");
+        let number = |s: &str| {
+            s.parse::<i16>()
+                .expect("a version in the shape data is a number")
+        };
         if text == "none" {
             Self::NONE
         } else if let Some(min) = text.strip_suffix('+') {
-            Self { min: number(min), max: i16::MAX }
+            Self {
+                min: number(min),
+                max: i16::MAX,
+            }
         } else if let Some((min, max)) = text.split_once('-') {
-            Self { min: number(min), max: number(max) }
+            Self {
+                min: number(min),
+                max: number(max),
+            }
         } else {
-            Self { min: number(text), max: number(text) }
+            Self {
+                min: number(text),
+                max: number(text),
+            }
         }
     }
 }
@@ -103,7 +115,10 @@ struct RawField {
 
 /// All request and response shapes by API key.
 pub static MESSAGES: LazyLock<HashMap<(i16, Direction), Message>> = LazyLock::new(|| {
-    include_str!("../../data/schemas.jsonl").lines().filter_map(parse_message).collect()
+    include_str!("../../data/schemas.jsonl")
+        .lines()
+        .filter_map(parse_message)
+        .collect()
 });
 
 fn parse_message(line: &str) -> Option<((i16, Direction), Message)> {
@@ -118,8 +133,15 @@ fn parse_message(line: &str) -> Option<((i16, Direction), Message)> {
     }
     let message = Message {
         valid: Versions::parse(&raw.valid_versions),
-        flexible: raw.flexible_versions.as_deref().map_or(Versions::NONE, Versions::parse),
-        fields: raw.fields.iter().map(|f| parse_field(f, &raw.common_structs)).collect(),
+        flexible: raw
+            .flexible_versions
+            .as_deref()
+            .map_or(Versions::NONE, Versions::parse),
+        fields: raw
+            .fields
+            .iter()
+            .map(|f| parse_field(f, &raw.common_structs))
+            .collect(),
     };
     Some(((raw.api_key?, direction), message))
 }
@@ -127,11 +149,16 @@ fn parse_message(line: &str) -> Option<((i16, Direction), Message)> {
 fn parse_field(raw: &RawField, common: &[RawStruct]) -> Field {
     Field {
         versions: Versions::parse(&raw.versions),
-        nullable: raw.nullable_versions.as_deref().map_or(Versions::NONE, Versions::parse),
-        tagged: raw
-            .tagged_versions
+        nullable: raw
+            .nullable_versions
             .as_deref()
-            .map(|v| (Versions::parse(v), raw.tag.expect("a tagged field has a tag"))),
+            .map_or(Versions::NONE, Versions::parse),
+        tagged: raw.tagged_versions.as_deref().map(|v| {
+            (
+                Versions::parse(v),
+                raw.tag.expect("a tagged field has a tag"),
+            )
+        }),
         type_: parse_type(&raw.type_, &raw.fields, common),
     }
 }
@@ -151,7 +178,9 @@ fn parse_type(name: &str, fields: &[RawField], common: &[RawStruct]) -> Type {
         _ => {
             let fields = if fields.is_empty() {
                 let shared = common.iter().find(|s| s.name == name);
-                &shared.unwrap_or_else(|| panic!("the shape data names no struct {name}")).fields
+                &shared
+                    .unwrap_or_else(|| panic!("the shape data names no struct {name}"))
+                    .fields
             } else {
                 fields
             };

@@ -1,0 +1,129 @@
+# Shared by the compatibility run and the benchmark: where things are, how a broker is started and stopped.
+# Everything that is downloaded or built goes to tests/compat/.cache and is reused.
+
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+ROOT="$(cd "$HERE/../.." && pwd)"
+CACHE="$HERE/.cache"
+WORK="$(mktemp -d "${TMPDIR:-/tmp}/strandline-compat.XXXXXX")"
+PASSED=0
+FAILED=0
+BROKER_PID=""
+MINIO_PID=""
+
+cleanup() {
+    [ -n "$BROKER_PID" ] && kill "$BROKER_PID" 2>/dev/null
+    [ -n "$MINIO_PID" ] && kill "$MINIO_PID" 2>/dev/null
+    wait 2>/dev/null
+    rm -rf "$WORK"
+}
+trap cleanup EXIT
+
+# Kafka 4.3.1's broker and tools as jars, from Maven Central.
+install_kafka() {
+    [ -d "$CACHE/kafka" ] && return
+    (cd "$HERE" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$CACHE/kafka.part") || return 1
+    mv "$CACHE/kafka.part" "$CACHE/kafka"
+}
+
+# MinIO's server, built from its Go module.
+install_minio() {
+    [ -x "$CACHE/bin/minio" ] || GOBIN="$CACHE/bin" go install github.com/minio/minio@latest
+}
+
+# Runs one of Kafka's tools: class, then arguments.
+kafka() {
+    java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
+        -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$@"
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# Waits for a command to succeed; fails after 60 seconds.
+wait_for() {
+    local deadline=$((SECONDS + 60))
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -ge $deadline ] && return 1
+        sleep 0.2
+    done
+}
+
+start_minio() {
+    MINIO_PORT=$(free_port)
+    MINIO_ROOT_USER=strandline MINIO_ROOT_PASSWORD=strandline-secret \
+        "$CACHE/bin/minio" server --quiet --address "127.0.0.1:$MINIO_PORT" "$WORK/minio" >"$WORK/minio.log" 2>&1 &
+    MINIO_PID=$!
+    wait_for curl -sf "http://127.0.0.1:$MINIO_PORT/minio/health/live"
+}
+
+# Starts a broker on $WORK/data with MinIO as its cold tier; further arguments are properties.
+start_broker() {
+    PORT=${PORT:-$(free_port)}
+    HTTP_PORT=${HTTP_PORT:-$(free_port)}
+    BOOTSTRAP="127.0.0.1:$PORT"
+    cat >"$WORK/server.properties" <<CONFIG
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@localhost:9093
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:0
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$WORK/data
+strandline.http.listener=127.0.0.1:$HTTP_PORT
+offsets.topic.replication.factor=1
+group.initial.rebalance.delay.ms=0
+remote.log.storage.system.enable=true
+remote.log.manager.task.interval.ms=500
+log.retention.check.interval.ms=1000
+strandline.remote.store.url=s3://strandline/compat
+strandline.remote.store.endpoint=http://127.0.0.1:$MINIO_PORT
+strandline.remote.store.access.key.id=strandline
+strandline.remote.store.secret.access.key=strandline-secret
+strandline.remote.store.create.bucket=true
+CONFIG
+    printf '%s\n' "$@" >>"$WORK/server.properties"
+    "$STRANDLINE" server "$WORK/server.properties" >>"$WORK/broker.log" 2>&1 &
+    BROKER_PID=$!
+    wait_for "$STRANDLINE" health --http "127.0.0.1:$HTTP_PORT"
+}
+
+stop_broker() {
+    kill -"${1:-TERM}" "$BROKER_PID"
+    wait "$BROKER_PID" 2>/dev/null
+    local status=$?
+    BROKER_PID=""
+    return $status
+}
+
+# check NAME COMMAND…: counts a pass or a failure; shows the output of a failure.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$WORK/out" 2>&1; then
+        PASSED=$((PASSED + 1))
+        echo "ok      $name"
+    else
+        FAILED=$((FAILED + 1))
+        echo "FAILED  $name"
+        sed 's/^/        /' "$WORK/out" | tail -n 25
+    fi
+}
+
+# expect PATTERN COMMAND…: the command succeeds and prints something that matches.
+expect() {
+    local pattern=$1
+    shift
+    "$@" >"$WORK/expect" 2>&1
+    local status=$?
+    cat "$WORK/expect"
+    [ $status -eq 0 ] && grep -qE -- "$pattern" "$WORK/expect"
+}
+
+# says PATTERN COMMAND…: prints something that matches, whatever the exit status.
+says() {
+    local pattern=$1
+    shift
+    "$@" 2>&1 | tee "$WORK/says"
+    grep -qE -- "$pattern" "$WORK/says"
+}

@@ -1,0 +1,126 @@
+//! A broker in this process with a directory of its own.
+
+use std::path::Path;
+
+use strandline_broker::Broker;
+use strandline_broker::settings::{Properties, PropertySource, Settings};
+use strandline_client::Client;
+use tempfile::TempDir;
+
+/// A running broker; its data outlives a restart.
+pub struct TestBroker {
+    broker: Option<Broker>,
+    directory: TempDir,
+    properties: Vec<(String, String)>,
+}
+
+impl TestBroker {
+    /// Starts a broker without a cold tier.
+    pub async fn start(properties: &[(&str, &str)]) -> Self {
+        Self::start_in(TempDir::new().expect("a directory"), properties).await
+    }
+
+    /// Starts a broker whose cold tier is a directory, with short intervals.
+    pub async fn start_tiered(properties: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let url = format!("file://{}", directory.path().join("remote").display());
+        let mut all = vec![("strandline.remote.store.url", url.as_str())];
+        all.extend(TIERED);
+        all.extend_from_slice(properties);
+        Self::start_in(directory, &all).await
+    }
+
+    /// Starts a broker whose cold tier is an S3 server at `endpoint`.
+    pub async fn start_on_s3(endpoint: &str, properties: &[(&str, &str)]) -> Self {
+        let mut all = vec![
+            ("strandline.remote.store.url", "s3://cold/prefix"),
+            ("strandline.remote.store.endpoint", endpoint),
+            ("strandline.remote.store.access.key.id", "id"),
+            ("strandline.remote.store.secret.access.key", "secret"),
+            ("strandline.remote.store.create.bucket", "true"),
+        ];
+        all.extend(TIERED);
+        all.extend_from_slice(properties);
+        Self::start_in(TempDir::new().expect("a directory"), &all).await
+    }
+
+    async fn start_in(directory: TempDir, properties: &[(&str, &str)]) -> Self {
+        let owned = properties
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let mut broker = Self {
+            broker: None,
+            directory,
+            properties: owned,
+        };
+        broker.resume().await;
+        broker
+    }
+
+    /// Starts again after [`TestBroker::stop`], on the same data.
+    pub async fn resume(&mut self) {
+        let settings = self.settings();
+        self.broker = Some(Broker::start(settings).await.expect("the broker starts"));
+    }
+
+    pub fn settings(&self) -> Settings {
+        let mut properties = Properties::default();
+        let logs = self.directory.path().join("log").display().to_string();
+        for (key, value) in [
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("strandline.http.listener", "127.0.0.1:0"),
+            ("log.dirs", &logs),
+            ("offsets.topic.num.partitions", "3"),
+            ("offsets.topic.replication.factor", "1"),
+            ("group.initial.rebalance.delay.ms", "0"),
+        ] {
+            properties.set(key.to_owned(), value.to_owned(), PropertySource::File);
+        }
+        for (key, value) in &self.properties {
+            properties.set(key.clone(), value.clone(), PropertySource::Override);
+        }
+        Settings::resolve(&properties).expect("the settings are valid")
+    }
+
+    /// Stops cleanly.
+    pub async fn stop(&mut self) {
+        if let Some(broker) = self.broker.take() {
+            broker.shutdown().await;
+        }
+    }
+
+    fn running(&self) -> &Broker {
+        self.broker.as_ref().expect("the broker runs")
+    }
+
+    /// `host:port` of the Kafka listener.
+    pub fn address(&self) -> String {
+        self.running().addresses()[0].to_string()
+    }
+
+    /// `host:port` of the HTTP listener.
+    pub fn http_address(&self) -> String {
+        self.running()
+            .http_address()
+            .expect("HTTP is on")
+            .to_string()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.address())
+            .await
+            .expect("the broker accepts")
+    }
+}
+
+const TIERED: [(&str, &str); 4] = [
+    ("remote.log.storage.system.enable", "true"),
+    ("remote.log.manager.task.interval.ms", "50"),
+    ("remote.log.manager.task.retry.backoff.ms", "20"),
+    ("remote.log.manager.task.retry.backoff.max.ms", "200"),
+];

@@ -1,0 +1,150 @@
+//! One broker without a cold tier: durability, deletion, full disks.
+
+use std::time::Duration;
+
+use strandline_client::ClientError;
+use strandline_tests::{TestBroker, eventually};
+use strandline_wire::ErrorCode;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_survive_a_clean_restart_and_a_lost_marker() {
+    let mut broker = TestBroker::start(&[]).await;
+    let mut client = broker.client().await;
+    client
+        .create_topic("t", 1, &[("internal.segment.bytes", "20000")])
+        .await
+        .unwrap();
+    let values = produce(&mut client, "t", 300, 200).await;
+    broker.stop().await;
+    broker.resume().await;
+    assert_eq!(read_all(&mut broker.client().await, "t", 0).await, values);
+    broker.stop().await;
+    std::fs::remove_file(broker.path().join("log/.kafka_cleanshutdown")).unwrap();
+    broker.resume().await;
+    assert_eq!(read_all(&mut broker.client().await, "t", 0).await, values);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_removes_whole_segments() {
+    let mut broker = TestBroker::start(&[("log.retention.check.interval.ms", "50")]).await;
+    let mut client = broker.client().await;
+    let configs = [
+        ("internal.segment.bytes", "20000"),
+        ("retention.bytes", "50000"),
+        ("retention.ms", "-1"),
+    ];
+    client.create_topic("t", 1, &configs).await.unwrap();
+    let values = produce(&mut client, "t", 1000, 200).await;
+    let client = tokio::sync::Mutex::new(client);
+    let start = eventually("the log start moves up", || async {
+        let start = client
+            .lock()
+            .await
+            .list_offset("t", 0, EARLIEST)
+            .await
+            .unwrap();
+        (start > 600).then_some(start)
+    })
+    .await;
+    let mut client = client.into_inner();
+    assert_eq!(
+        read_all(&mut client, "t", start).await,
+        values[start as usize..]
+    );
+    broker.stop().await;
+    broker.resume().await;
+    let mut client = broker.client().await;
+    assert!(
+        client.list_offset("t", 0, EARLIEST).await.unwrap() >= start,
+        "deleted records stay deleted"
+    );
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_produces_and_keeps_reads() {
+    let mut broker = TestBroker::start(&[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let values = produce(&mut client, "t", 10, 200).await;
+    broker.stop().await;
+    let mut full =
+        TestBroker::start(&[("strandline.log.dir.reserved.bytes", "9000000000000000")]).await;
+    let mut other = full.client().await;
+    other.create_topic("t", 1, &[]).await.unwrap();
+    let record = RecordToWrite {
+        value: Some("x".into()),
+        ..RecordToWrite::default()
+    };
+    let refused = other.produce("t", 0, Compression::None, &[record]).await;
+    match refused {
+        Err(ClientError::Broker {
+            code: ErrorCode::KafkaStorageError,
+            message: Some(message),
+            ..
+        }) => {
+            assert!(message.contains("reserve"), "{message}");
+        }
+        unexpected => panic!("{unexpected:?}"),
+    }
+    assert!(
+        other
+            .fetch("t", 0, 0, 1000, Duration::ZERO)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    full.stop().await;
+    broker.resume().await;
+    assert_eq!(read_all(&mut broker.client().await, "t", 0).await, values);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_codec_is_accepted_and_kept() {
+    let mut broker = TestBroker::start(&[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let codecs = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+    for codec in codecs {
+        let records: Vec<RecordToWrite> = (0..50)
+            .map(|i| RecordToWrite {
+                timestamp: 1_700_000_000_000,
+                value: Some(format!("{codec:?} {i}").into()),
+                ..RecordToWrite::default()
+            })
+            .collect();
+        client.produce("t", 0, codec, &records).await.unwrap();
+    }
+    let values = read_all(&mut client, "t", 0).await;
+    assert_eq!(values.len(), 250);
+    assert_eq!(values[249], "Zstd 49");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_poll_answers_as_soon_as_there_is_something() {
+    let mut broker = TestBroker::start(&[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let mut waiting = broker.client().await;
+    let poll = tokio::spawn(async move {
+        waiting
+            .fetch("t", 0, 0, 1000, Duration::from_secs(30))
+            .await
+    });
+    let started = tokio::time::Instant::now();
+    produce(&mut client, "t", 10, 50).await;
+    assert_eq!(poll.await.unwrap().unwrap().len(), 10);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    broker.stop().await;
+}

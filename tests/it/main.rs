@@ -1,0 +1,67 @@
+//! Brokers in process, real sockets and files, scenarios from a user's view.
+
+mod bad_input;
+mod clients;
+mod hot;
+mod object_store_faults;
+mod tiers;
+
+use bytes::Bytes;
+use strandline_client::Client;
+use strandline_wire::batch::RecordToWrite;
+use strandline_wire::compression::Compression;
+
+/// Produces `count` records of `size` bytes to partition 0, ten a batch; returns their values.
+async fn produce(client: &mut Client, topic: &str, count: usize, size: usize) -> Vec<Bytes> {
+    let mut values = Vec::with_capacity(count);
+    for batch in 0..count.div_ceil(10) {
+        let records: Vec<RecordToWrite> = (0..10)
+            .map(|i| {
+                let number = batch * 10 + i;
+                let mut value = format!("{number:08} ").into_bytes();
+                value.resize(size, b'a' + (number % 26) as u8);
+                RecordToWrite {
+                    timestamp: timestamp(number),
+                    value: Some(value.into()),
+                    ..RecordToWrite::default()
+                }
+            })
+            .collect();
+        client
+            .produce(topic, 0, Compression::None, &records)
+            .await
+            .unwrap();
+        values.extend(records.into_iter().filter_map(|r| r.value));
+    }
+    values
+}
+
+/// Timestamps a second apart, from an hour before the tests began.
+fn timestamp(number: usize) -> i64 {
+    static BASE: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |d| d.as_millis() as i64) - 3_600_000
+    });
+    *BASE + number as i64 * 1000
+}
+
+/// Reads partition 0 from `offset` to its end and checks that offsets have no gap.
+async fn read_all(client: &mut Client, topic: &str, mut offset: i64) -> Vec<Bytes> {
+    let end = client.list_offset(topic, 0, -1).await.unwrap();
+    let mut values = Vec::new();
+    while offset < end {
+        let wait = std::time::Duration::from_millis(500);
+        for record in client.fetch(topic, 0, offset, 100_000, wait).await.unwrap() {
+            assert_eq!(record.offset, offset, "no gap");
+            offset += 1;
+            values.push(record.value.unwrap());
+        }
+    }
+    values
+}
+
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;

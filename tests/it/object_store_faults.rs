@@ -1,0 +1,217 @@
+//! An S3 server that misbehaves: produces never fail for it, nothing is deleted that is not safely copied, and wrong
+//! bytes are an error, never data.
+
+use std::time::Duration;
+
+use strandline_client::{Client, ClientError};
+use strandline_tests::{Fault, S3Server, TestBroker, eventually};
+use strandline_wire::ErrorCode;
+
+use super::*;
+
+const TIERED: [(&str, &str); 3] = [
+    ("remote.storage.enable", "true"),
+    ("internal.segment.bytes", "20000"),
+    ("local.retention.bytes", "1"),
+];
+
+async fn start(s3: &S3Server) -> (TestBroker, Client) {
+    let broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &TIERED).await.unwrap();
+    (broker, client)
+}
+
+async fn offloaded(client: &mut Client) {
+    let client = tokio::sync::Mutex::new(client);
+    eventually(
+        "everything sealed is in the bucket and gone locally",
+        || async {
+            let mut client = client.lock().await;
+            let local = client.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap();
+            (local >= 900).then_some(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_survive_errors_and_lost_answers() {
+    let s3 = S3Server::start().await;
+    let (mut broker, mut client) = start(&s3).await;
+    s3.inject("PUT", "segments", 3, Fault::SlowDown);
+    s3.inject("PUT", ".side", 2, Fault::DropAfter);
+    s3.inject("PUT", ".log", 2, Fault::DropBefore);
+    let values = produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client).await;
+    assert_eq!(read_all(&mut client, "t", 0).await, values);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_fails_no_produce_and_deletes_nothing_and_is_visible() {
+    let s3 = S3Server::start().await;
+    let (mut broker, mut client) = start(&s3).await;
+    s3.inject("PUT", "segments", u32::MAX, Fault::SlowDown);
+    let values = produce(&mut client, "t", 1000, 200).await;
+    assert_eq!(
+        client.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap(),
+        0,
+        "nothing left the disk"
+    );
+    assert_eq!(read_all(&mut client, "t", 0).await, values);
+    let page = metrics(&broker).await;
+    assert!(
+        page.contains("strandline_remote_copy_lag_bytes{topic=\"t\"}"),
+        "{page}"
+    );
+    s3.heal();
+    offloaded(&mut client).await;
+    assert_eq!(read_all(&mut client, "t", 0).await, values);
+    broker.stop().await;
+}
+
+async fn metrics(broker: &TestBroker) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(broker.http_address())
+        .await
+        .unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    page
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_survive_truncated_and_slow_bodies() {
+    let s3 = S3Server::start().await;
+    let (mut broker, mut client) = start(&s3).await;
+    let values = produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client).await;
+    s3.inject("GET", ".log", 2, Fault::TruncateBody);
+    s3.inject(
+        "GET",
+        ".side",
+        1,
+        Fault::SlowFirstByte(Duration::from_millis(300)),
+    );
+    s3.inject("GET", ".log", 2, Fault::SlowDown);
+    let client = tokio::sync::Mutex::new(client);
+    // A retriable error is an answer too; the client comes again, as Kafka's clients do.
+    let read = eventually("the records can be read", || async {
+        let mut client = client.lock().await;
+        let first = client.fetch("t", 0, 0, 1000, Duration::from_secs(1)).await;
+        first.ok().filter(|records| !records.is_empty())
+    })
+    .await;
+    assert_eq!(read[0].value.as_ref(), Some(&values[0]));
+    let mut client = client.into_inner();
+    assert_eq!(read_all(&mut client, "t", 0).await, values);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_remote_byte_is_an_error_and_never_data() {
+    for suffix in [".log", ".side"] {
+        let s3 = S3Server::start().await;
+        let (mut broker, mut client) = start(&s3).await;
+        produce(&mut client, "t", 1000, 200).await;
+        offloaded(&mut client).await;
+        s3.corrupt(suffix);
+        let failed = client.fetch("t", 0, 0, 1000, Duration::from_secs(1)).await;
+        assert!(
+            matches!(
+                failed,
+                Err(ClientError::Broker {
+                    code: ErrorCode::CorruptMessage,
+                    ..
+                })
+            ),
+            "{suffix}: {failed:?}"
+        );
+        let end = client.list_offset("t", 0, LATEST).await.unwrap();
+        assert!(
+            client
+                .fetch("t", 0, end - 1, 1000, Duration::ZERO)
+                .await
+                .is_ok(),
+            "hot data is unharmed"
+        );
+        broker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_on_the_way_is_fetched_again() {
+    let s3 = S3Server::start().await;
+    let (mut broker, mut client) = start(&s3).await;
+    let values = produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client).await;
+    s3.inject("GET", ".log", 1, Fault::FlipBit);
+    let failed = client.fetch("t", 0, 0, 1000, Duration::from_secs(1)).await;
+    assert!(
+        matches!(
+            failed,
+            Err(ClientError::Broker {
+                code: ErrorCode::CorruptMessage,
+                ..
+            })
+        ),
+        "{failed:?}"
+    );
+    assert_eq!(
+        read_all(&mut client, "t", 0).await,
+        values,
+        "a failure is not kept"
+    );
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_chunk_is_fetched_once_by_a_sequential_reader() {
+    let s3 = S3Server::start().await;
+    let (mut broker, mut client) = start(&s3).await;
+    produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client).await;
+    let segments = s3.keys().iter().filter(|k| k.ends_with(".log")).count();
+    let before = s3.count("GET", ".log");
+    read_all(&mut client, "t", 0).await;
+    assert_eq!(
+        s3.count("GET", ".log") - before,
+        segments,
+        "a segment here is one chunk"
+    );
+    assert_eq!(s3.open_uploads(), 0);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_store_is_said_at_start() {
+    let s3 = S3Server::start().await;
+    let (mut broker, _) = start(&s3).await;
+    let mut settings = broker.settings();
+    broker.stop().await;
+    let remote = settings.remote.as_mut().unwrap();
+    remote.url = "s3://absent/x".into();
+    remote.create_bucket = false;
+    let error = strandline_broker::Broker::start(settings)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("put object") && error.contains("s3://absent/x"),
+        "{error}"
+    );
+    let mut settings = broker.settings();
+    settings.remote.as_mut().unwrap().endpoint = Some("http://127.0.0.1:1".into());
+    let error = strandline_broker::Broker::start(settings)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+}
