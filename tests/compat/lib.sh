@@ -32,7 +32,7 @@ install_minio() {
 
 # Runs one of Kafka's tools: class, then arguments.
 kafka() {
-    java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
+    timeout 120 java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
         -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$@"
 }
 

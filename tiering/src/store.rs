@@ -69,6 +69,8 @@ pub struct RemoteStore {
     pub keys: KeySpace,
     pub meter: Arc<Meter>,
     place: String,
+    /// Creates the bucket, where that is asked for.
+    creator: Option<Arc<AmazonS3>>,
 }
 
 struct Timeouts {
@@ -124,7 +126,7 @@ fn split_bucket(rest: &str) -> (&str, &str) {
 }
 
 impl RemoteStore {
-    /// Builds the clients; creates the bucket or directory where that is asked for. Talks to the store only then.
+    /// Builds the clients. The store is not asked for anything yet; see [`RemoteStore::prepare`].
     pub async fn connect(config: &RemoteStoreConfig) -> Result<Self, StoreError> {
         let (scheme, rest) = split_url(&config.url)?;
         let meter = Arc::new(Meter::default());
@@ -179,6 +181,7 @@ impl RemoteStore {
             keys: KeySpace::new(prefix),
             meter,
             place,
+            creator: None,
         }
     }
 
@@ -234,17 +237,10 @@ impl RemoteStore {
             Some(endpoint) => format!("{} ({endpoint})", config.url),
             None => config.url.clone(),
         };
-        if config.create_bucket {
-            create_bucket(&uploads, &place).await?;
-        }
+        let creator = config.create_bucket.then(|| Arc::new(uploads.clone()));
         let reads = client(&READS)?;
-        Ok(Self::over(
-            Arc::new(uploads),
-            Arc::new(reads),
-            prefix,
-            place,
-            meter,
-        ))
+        let store = Self::over(Arc::new(uploads), Arc::new(reads), prefix, place, meter);
+        Ok(Self { creator, ..store })
     }
 
     #[cfg(feature = "gcp")]
@@ -326,6 +322,14 @@ impl RemoteStore {
     /// URL and endpoint, for messages.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// Creates the bucket where that is asked for, and probes it.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        if let Some(creator) = &self.creator {
+            create_bucket(creator, &self.place).await?;
+        }
+        self.probe().await
     }
 
     /// Puts, reads, reads a range of, lists and deletes one small object; the error names the call that failed.

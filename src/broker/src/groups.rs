@@ -36,10 +36,13 @@ const LOAD_READ_BYTES: usize = 1 << 20;
 
 type Command = Box<dyn FnOnce(&mut GroupCoordinator, Token, i64) -> Outcome + Send>;
 type Query = Box<dyn FnOnce(&GroupCoordinator) + Send>;
+/// A change that nobody waits for.
+type Upkeep = Box<dyn FnOnce(&mut GroupCoordinator) -> Outcome + Send>;
 
 enum Message {
     Command(Command, oneshot::Sender<Reply>),
     Query(Query),
+    Upkeep(Upkeep),
 }
 
 /// All coordinators of this broker.
@@ -147,6 +150,19 @@ impl Groups {
         answer.await.map_err(|_| ErrorCode::NotCoordinator)
     }
 
+    /// Removes committed positions of a deleted topic from every group.
+    pub async fn forget_topic(&self, topic: &str) {
+        for partition in self.partitions() {
+            let Ok(sender) = self.sender(partition) else {
+                continue;
+            };
+            let topic = topic.to_owned();
+            let upkeep: Upkeep = Box::new(move |coordinator| coordinator.forget_topic(&topic));
+            // A coordinator that has stopped has no groups to keep in order.
+            let _ = sender.send(Message::Upkeep(upkeep)).await;
+        }
+    }
+
     /// Partitions whose coordinators run here.
     pub fn partitions(&self) -> Vec<i32> {
         self.coordinators
@@ -210,6 +226,9 @@ impl Task {
         while let Some(message) = next.take() {
             match message {
                 Message::Query(query) => query(&self.coordinator),
+                Message::Upkeep(upkeep) => {
+                    all.appends.extend(upkeep(&mut self.coordinator).appends)
+                }
                 Message::Command(command, reply) => {
                     self.next_token += 1;
                     self.waiting.insert(self.next_token, reply);

@@ -272,7 +272,7 @@ impl Broker {
         let quorum = Arc::new(Quorum::open(&settings.metadata_dir, node_id).await?);
         let advertised = advertised(&settings, &listeners);
         register(&settings, &quorum, &log_dirs, &advertised).await?;
-        let tier = open_tier(&settings, &file).await?;
+        let tier = open_tier(&settings, &file, &quorum.image()).await?;
         let shards = std::thread::available_parallelism()
             .map_or(2, usize::from)
             .clamp(1, 8);
@@ -483,15 +483,23 @@ fn new_cluster_id() -> String {
     strandline_log::base64_id(Uuid::new_v4())
 }
 
+/// Opens the cold tier. A store that does not answer is an error at first; once there is data in it, the broker starts
+/// all the same, because appends and hot reads do not need it.
 async fn open_tier(
     settings: &Settings,
     config: &BrokerConfig,
+    image: &ClusterImage,
 ) -> Result<Option<Arc<Tier>>, StartError> {
     let Some(remote) = &settings.remote else {
         return Ok(None);
     };
     let store = RemoteStore::connect(remote).await?;
-    store.probe().await?;
+    match store.prepare().await {
+        Err(error) if image.remote_logs().next().is_some() => {
+            tracing::error!(%error, "the object store does not answer; cold reads will fail until it does");
+        }
+        other => other?,
+    }
     Ok(Some(Arc::new(Tier::new(
         store,
         config,
@@ -534,9 +542,17 @@ async fn accept(
 /// Applies every image as it comes.
 async fn follow(context: Arc<BrokerContext>, stop: CancellationToken) {
     let mut images = context.quorum.subscribe();
+    let mut before = images.borrow().clone();
     loop {
         let image = images.borrow_and_update().clone();
-        follow_image(&context, image).await;
+        follow_image(&context, image.clone()).await;
+        for topic in before
+            .topics()
+            .filter(|t| image.topic_by_id(t.id).is_none())
+        {
+            context.groups.forget_topic(&topic.name).await;
+        }
+        before = image;
         tokio::select! {
             () = stop.cancelled() => return,
             changed = images.changed() => if changed.is_err() { return },

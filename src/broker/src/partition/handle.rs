@@ -1,7 +1,7 @@
 //! What the rest of the broker holds of a partition: its published view, and a way to ask its owner.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
 use strandline_log::{AppendError, AppendInfo, LogView};
@@ -76,8 +76,8 @@ pub struct Partition {
     leader_epoch: AtomicI32,
     offline: AtomicBool,
     owner: mpsc::Sender<ShardMessage>,
-    /// Fetches that wait for more records.
-    waiting: Mutex<Vec<Arc<Notify>>>,
+    /// Fetches that wait for more records. Those that have gone away are dropped when the next one comes.
+    waiting: Mutex<Vec<Weak<Notify>>>,
 }
 
 impl std::fmt::Debug for Partition {
@@ -162,15 +162,14 @@ impl Partition {
 
     /// Wakes `fetch` at the next change of the high watermark. Look at the view again after registering.
     pub fn wake_on_change(&self, fetch: &Arc<Notify>) {
-        self.waiting
-            .lock()
-            .expect("no holder panics")
-            .push(fetch.clone());
+        let mut waiting = self.waiting.lock().expect("no holder panics");
+        waiting.retain(|other| other.strong_count() > 0);
+        waiting.push(Arc::downgrade(fetch));
     }
 
     fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock().expect("no holder panics"));
-        for fetch in waiting {
+        for fetch in waiting.iter().filter_map(Weak::upgrade) {
             fetch.notify_one();
         }
     }

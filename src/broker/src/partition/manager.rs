@@ -68,6 +68,8 @@ pub struct PartitionManager {
     applied: watch::Sender<u64>,
     last: Mutex<Option<(Arc<ClusterImage>, BrokerConfig)>>,
     checkpoints: Vec<DirectoryCheckpoints>,
+    /// Recovery points, high watermarks and log starts as they were written last, by directory.
+    written: Mutex<Vec<[OffsetCheckpoint; 3]>>,
 }
 
 /// The checkpoints of one directory as they were at start.
@@ -130,6 +132,7 @@ impl PartitionManager {
             next_directory: AtomicUsize::new(0),
             applied: watch::Sender::new(0),
             last: Mutex::new(None),
+            written: Mutex::new(vec![<[OffsetCheckpoint; 3]>::default(); checkpoints.len()]),
             checkpoints,
         })
     }
@@ -439,9 +442,10 @@ impl PartitionManager {
         }
     }
 
-    /// Writes every directory's checkpoints. Blocks.
+    /// Writes the checkpoints of every directory in which they have changed. Blocks.
     pub fn write_checkpoints(&self) {
         let table = self.table.load();
+        let mut written = self.written.lock().expect("no holder panics");
         for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
             let (mut points, mut watermarks, mut starts) =
                 (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -451,8 +455,15 @@ impl PartitionManager {
                 watermarks.insert(tp.clone(), view.high_watermark);
                 starts.insert(tp, view.log_start_offset);
             }
-            if let Err(error) = dir.write_checkpoints(&points, &watermarks, &starts) {
-                tracing::error!(directory = %dir.path.display(), %error, "checkpoints were not written");
+            let now = [points, watermarks, starts];
+            if written[index] == now {
+                continue;
+            }
+            match dir.write_checkpoints(&now[0], &now[1], &now[2]) {
+                Ok(()) => written[index] = now,
+                Err(error) => {
+                    tracing::error!(directory = %dir.path.display(), %error, "checkpoints were not written");
+                }
             }
         }
     }

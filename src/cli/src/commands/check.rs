@@ -24,7 +24,7 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
             let store = RemoteStore::connect(remote)
                 .await
                 .map_err(|e| e.to_string())?;
-            store.probe().await.map_err(|e| e.to_string())?;
+            store.prepare().await.map_err(|e| e.to_string())?;
             println!(
                 "cold tier: {} answers put, get, ranged get, list and delete",
                 store.place()
