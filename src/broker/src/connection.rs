@@ -30,8 +30,18 @@ const INITIAL_READ_BYTES: usize = 64 << 10;
 const MIN_FRAME_BYTES_PER_SECOND: u64 = 16 << 10;
 const FRAME_GRACE: Duration = Duration::from_secs(10);
 
-/// The answer to come; `None` where the protocol sends none (`acks=0`).
-pub type PendingResponse = BoxFuture<'static, Option<ResponseFrame>>;
+/// What a request leads to.
+#[derive(Debug)]
+pub enum Answer {
+    Frame(ResponseFrame),
+    /// The protocol sends none (`acks=0`).
+    Nothing,
+    /// The connection ends: an `acks=0` produce failed, and its client can hear of it in no other way.
+    Close,
+}
+
+/// The answer to come.
+pub type PendingResponse = BoxFuture<'static, Answer>;
 
 /// What handlers know of the peer.
 #[derive(Clone, Debug)]
@@ -152,9 +162,13 @@ async fn write_answers(
     closed: CancellationToken,
 ) {
     while let Some(pending) = answers.recv().await {
-        let Some(frame) = pending.await else { continue };
-        if let Err(error) = write_frame(&mut writer, frame).await {
-            tracing::debug!(%error, "the client went away");
+        let written = match pending.await {
+            Answer::Nothing => continue,
+            Answer::Close => Err(io::Error::other("a produce without an answer failed")),
+            Answer::Frame(frame) => write_frame(&mut writer, frame).await,
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "connection ended");
             closed.cancel();
             return;
         }

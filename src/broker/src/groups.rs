@@ -227,7 +227,7 @@ impl Task {
             match message {
                 Message::Query(query) => query(&self.coordinator),
                 Message::Upkeep(upkeep) => {
-                    all.appends.extend(upkeep(&mut self.coordinator).appends)
+                    all.appends.extend(upkeep(&mut self.coordinator).appends);
                 }
                 Message::Command(command, reply) => {
                     self.next_token += 1;

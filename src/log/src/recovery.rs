@@ -54,7 +54,8 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
         segments.push(Arc::new(Segment::open(directory, *base)?));
     }
     let mut epochs = input.epochs;
-    let first_to_walk = first_segment_to_walk(&segments, input.recovery_point, input.clean);
+    let first_unchecked = first_unchecked_segment(&segments, input.recovery_point, input.clean);
+    let first_to_walk = first_segment_to_walk(&segments, first_unchecked, directory);
     let mut producers =
         read_snapshot(&file_name(directory, bases[first_to_walk], "snapshot")).unwrap_or_default();
     let mut log_end_offset = bases[first_to_walk];
@@ -75,7 +76,7 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
             segment,
             config: input.config,
             check_from: input.recovery_point,
-            clean: input.clean,
+            unchecked: at >= first_unchecked,
         };
         let end = walk.run(&mut producers, &mut epochs)?;
         log_end_offset = end.end_offset;
@@ -127,24 +128,45 @@ fn segment_bases(directory: &Path) -> Result<Vec<Offset>, LogError> {
     Ok(bases)
 }
 
-/// The active segment is always walked, for the producers' last batches. After an unclean stop, so is everything that
+/// Where the walk begins. The active segment is always walked, and the one before it where producers were active then,
+/// because a snapshot knows one batch of each and five must be recognised. After an unclean stop, so is everything that
 /// reaches above the recovery point.
-fn first_segment_to_walk(segments: &[Arc<Segment>], recovery_point: Offset, clean: bool) -> usize {
+fn first_segment_to_walk(
+    segments: &[Arc<Segment>],
+    first_unchecked: usize,
+    directory: &Path,
+) -> usize {
     let last = segments.len() - 1;
+    let snapshot = file_name(directory, segments[last].base_offset, "snapshot");
+    let had_producers = read_snapshot(&snapshot).is_none_or(|state| !state.is_empty());
+    let for_producers = if had_producers {
+        last.saturating_sub(1)
+    } else {
+        last
+    };
+    for_producers.min(first_unchecked)
+}
+
+/// The first segment that may hold bytes that were never flushed; one past the last after a clean stop.
+fn first_unchecked_segment(
+    segments: &[Arc<Segment>],
+    recovery_point: Offset,
+    clean: bool,
+) -> usize {
     if clean {
-        return last;
+        return segments.len();
     }
     segments
         .partition_point(|s| s.base_offset <= recovery_point)
         .saturating_sub(1)
-        .min(last)
 }
 
 struct Walk<'a> {
     segment: &'a Segment,
     config: &'a LogConfig,
     check_from: Offset,
-    clean: bool,
+    /// Bytes above `check_from` may be torn, and the indexes may not fit them.
+    unchecked: bool,
 }
 
 struct WalkEnd {
@@ -160,7 +182,7 @@ impl Walk<'_> {
         epochs: &mut LeaderEpochs,
     ) -> Result<WalkEnd, LogError> {
         let segment = self.segment;
-        let rebuild = !self.clean || self.indexes_look_damaged()?;
+        let rebuild = self.unchecked || self.indexes_look_damaged()?;
         if rebuild {
             segment
                 .offset_index
@@ -234,7 +256,7 @@ impl Walk<'_> {
                 header.base_offset
             ));
         }
-        if !self.clean && header.end_offset() > self.check_from {
+        if self.unchecked && header.end_offset() > self.check_from {
             let mut batch = vec![0; header.size()];
             self.segment
                 .read_at(&mut batch, position)

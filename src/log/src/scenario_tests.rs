@@ -182,6 +182,29 @@ fn a_clean_restart_keeps_everything_and_recognises_duplicates() {
 }
 
 #[test]
+fn the_last_five_batches_are_recognised_after_a_roll_and_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = filled(directory.path(), 1);
+    for i in 0..5 {
+        append(&mut log, producer_batch(2, 5000, 9, i * 2)).unwrap();
+    }
+    log.seal_active().unwrap();
+    append(&mut log, batch(1, 6000)).unwrap();
+    flush(&mut log);
+    log.prepare_to_close().unwrap();
+    for clean in [true, false] {
+        let mut log = open(directory.path(), log.flushed_offset(), clean).unwrap();
+        for i in 0..5 {
+            assert!(
+                append(&mut log, producer_batch(2, 5000, 9, i * 2))
+                    .unwrap()
+                    .duplicate
+            );
+        }
+    }
+}
+
+#[test]
 fn a_torn_tail_is_cut_at_the_first_bad_byte() {
     let directory = tempfile::tempdir().unwrap();
     let log = filled(directory.path(), 12);

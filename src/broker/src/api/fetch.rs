@@ -23,13 +23,13 @@ use tokio::time::Instant;
 use super::Call;
 use super::produce::find;
 use super::read::{read_slice, whole_batches};
-use crate::connection::PendingResponse;
+use crate::connection::{Answer, PendingResponse};
 use crate::fetch_session::FetchContext;
 use crate::partition::Partition;
 
 pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
     let request = FetchRequest::decode(call.version, body)?;
-    Ok(async move { Some(fetch(&call, request).await) }.boxed())
+    Ok(async move { Answer::Frame(fetch(&call, request).await) }.boxed())
 }
 
 async fn fetch(call: &Call, request: FetchRequest) -> ResponseFrame {

@@ -20,12 +20,12 @@ use futures::FutureExt;
 use kafka_protocol::messages as m;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use strandline_wire::api::{codec_version, supported};
-use strandline_wire::frame::{RequestFrame, ResponseFrame, finish_response, start_response};
+use strandline_wire::frame::{RequestFrame, finish_response, start_response};
 use strandline_wire::primitive::DecodeError;
 use strandline_wire::schema::check_request;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
-use crate::connection::{Peer, PendingResponse};
+use crate::connection::{Answer, Peer, PendingResponse};
 use crate::server::BrokerContext;
 
 /// A request with what its handler needs to answer it.
@@ -41,15 +41,15 @@ pub(crate) struct Call {
 
 impl Call {
     /// Encodes an answer made of `kafka-protocol`'s types.
-    fn respond(&self, response: &impl Encodable) -> Option<ResponseFrame> {
+    fn respond(&self, response: &impl Encodable) -> Answer {
         let mut writer = start_response(self.key, self.version, self.correlation_id);
         let version = codec_version(self.key, self.version);
         if let Err(error) = response.encode(&mut writer.buffer, version) {
             // A field that this version cannot express was set: a defect of the handler, not of the request.
             tracing::error!(api = ?self.key, version, %error, "a response cannot be encoded");
-            return None;
+            return Answer::Close;
         }
-        Some(finish_response(writer, Vec::new()))
+        Answer::Frame(finish_response(writer, Vec::new()))
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::Call;
 use crate::clock::now_ms;
-use crate::connection::PendingResponse;
+use crate::connection::{Answer, PendingResponse};
 use crate::partition::{Acks, AppendReply, Partition};
 
 /// What became of one partition of a request before its answer.
@@ -199,12 +199,7 @@ fn validate(
     Ok(batch)
 }
 
-async fn answer(
-    call: &Call,
-    topics: TopicOutcomes,
-    acks: i16,
-    deadline: Instant,
-) -> Option<strandline_wire::frame::ResponseFrame> {
+async fn answer(call: &Call, topics: TopicOutcomes, acks: i16, deadline: Instant) -> Answer {
     let mut response = ProduceResponse::default();
     let mut failed = false;
     for (topic, outcomes) in topics {
@@ -226,15 +221,15 @@ async fn answer(
         response.topics.push((topic, answers));
     }
     if acks == 0 {
-        // Nobody waits for an answer; a client that must hear of a failure hears it as a closed connection.
-        if failed {
-            tracing::debug!(peer = %call.peer.host, "a produce with acks=0 failed");
-        }
-        return None;
+        return if failed {
+            Answer::Close
+        } else {
+            Answer::Nothing
+        };
     }
     let mut writer = start_response(call.key, call.version, call.correlation_id);
     response.encode(call.version, &mut writer);
-    Some(finish_response(writer, Vec::new()))
+    Answer::Frame(finish_response(writer, Vec::new()))
 }
 
 async fn wait(
