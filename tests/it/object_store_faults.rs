@@ -61,11 +61,16 @@ async fn an_outage_fails_no_produce_and_deletes_nothing_and_is_visible() {
         "nothing left the disk"
     );
     assert_eq!(read_all(&mut client, "t", 0).await, values);
-    let page = metrics(&broker).await;
-    assert!(
-        page.contains("strandline_remote_copy_lag_bytes{topic=\"t\"}"),
-        "{page}"
-    );
+    eventually("the lag is visible", || async {
+        let page = metrics(&broker).await;
+        let lag = page.lines().find_map(|line| {
+            line.strip_prefix("strandline_remote_copy_lag_bytes{topic=\"t\"} ")?
+                .parse::<u64>()
+                .ok()
+        });
+        lag.filter(|bytes| *bytes > 100_000)
+    })
+    .await;
     s3.heal();
     offloaded(&mut client).await;
     assert_eq!(read_all(&mut client, "t", 0).await, values);

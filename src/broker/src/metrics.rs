@@ -1,4 +1,4 @@
-//! Prometheus metrics by the names of `docs/METRICS.md`. Hot paths touch counters; gauges are read when scraped.
+//! Prometheus metrics: Kafka's names where Kafka has the metric, `strandline_` for the cold tier. Hot paths touch counters; gauges are read when scraped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

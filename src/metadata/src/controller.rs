@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use strandline_types::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, RemoteLogSegmentMetadata,
-    RemoteLogSegmentState, TopicId, TopicIdPartition, validate_topic_name,
+    RemoteLogSegmentState, TopicId, validate_topic_name,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -516,7 +516,6 @@ pub fn update_remote_segment(
         check_copier(image, &segment)?;
     }
     if segment.state == DeleteSegmentFinished {
-        let TopicIdPartition { .. } = segment.partition;
         return Ok(vec![MetadataRecord::RemoveRemoteSegment {
             partition: segment.partition,
             id: segment.id,
@@ -560,8 +559,8 @@ pub fn topic_purged(id: TopicId) -> Vec<MetadataRecord> {
 
 #[cfg(test)]
 mod tests {
-    use strandline_types::RemoteLogSegmentId;
     use strandline_types::RemoteLogSegmentState::*;
+    use strandline_types::{RemoteLogSegmentId, TopicIdPartition};
 
     use super::*;
 

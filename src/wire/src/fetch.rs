@@ -1,7 +1,6 @@
 //! Fetch, versions 4 to 18, read and written by hand: records go out as slices, never copied into the response.
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::ErrorCode;
 use crate::primitive::{DecodeError, Reader, Writer};
@@ -308,13 +307,5 @@ fn encode_partition_tags(
         writer.i32(leader_id);
         writer.i32(leader_epoch);
         writer.empty_tagged_fields(true);
-    }
-}
-
-/// The id of a topic key, where it has one.
-pub fn topic_id(topic: &TopicKey) -> Option<Uuid> {
-    match topic {
-        TopicKey::Id(id) => Some(*id),
-        TopicKey::Name(_) => None,
     }
 }

@@ -121,15 +121,13 @@ async fn collect(
         let failed = readings.iter().any(|r| r.answer.error != ErrorCode::None);
         let enough = used >= request.min_bytes.max(0) as usize;
         let waits = !readings.is_empty() && !enough && !failed && Instant::now() < deadline;
-        if waits {
-            // Records that are there already but too few are read again after the wait.
-            let woken = tokio::time::timeout_at(deadline, changed.notified()).await;
-            if woken.is_ok() || used == 0 {
-                if woken.is_err() {
-                    return done(readings);
-                }
-                continue;
-            }
+        // Woken before the time is up: records that were too few are read again together with the new ones.
+        if waits
+            && tokio::time::timeout_at(deadline, changed.notified())
+                .await
+                .is_ok()
+        {
+            continue;
         }
         return done(readings);
     }

@@ -129,10 +129,9 @@ pub(super) fn find(
         TopicKey::Id(id) => (image.topic_by_id(TopicId(*id)), ErrorCode::UnknownTopicId),
     };
     let topic = topic.ok_or(unknown)?;
-    let partition = topic
-        .partitions
-        .get(&index)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if !topic.partitions.contains_key(&index) {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
     let here = call
         .context
         .partitions
@@ -141,10 +140,7 @@ pub(super) fn find(
     match here {
         Some(found) if found.is_offline() => Err(ErrorCode::KafkaStorageError),
         Some(found) => Ok(found),
-        None if partition.leader.map(|l| l.0) == Some(call.context.node_id()) => {
-            // Its log is being opened, or could not be.
-            Err(ErrorCode::NotLeaderOrFollower)
-        }
+        // Led elsewhere; or here, and its log is being opened or could not be.
         None => Err(ErrorCode::NotLeaderOrFollower),
     }
 }
