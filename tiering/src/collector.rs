@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use serde::{Deserialize, Serialize};
 use strandline_types::{RemoteLogSegmentId, TopicId};
 use thiserror::Error;
 
@@ -29,13 +30,30 @@ pub struct SweepRules {
     pub max_share: f64,
 }
 
+/// Orphans that a report names; of the others it has the number and the bytes.
+const NAMED_ORPHANS: usize = 1000;
+
+/// An object that nothing refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    pub key: String,
+    pub bytes: u64,
+    /// By the store's clock.
+    pub age_seconds: u64,
+}
+
 /// What a sweep found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepReport {
     pub objects: u64,
+    pub bytes: u64,
     pub orphans: u64,
     pub orphan_bytes: u64,
+    /// Unknown to the image, but younger than the grace: most likely uploads that are under way.
+    pub young: u64,
     pub deleted: u64,
+    /// The first of the orphans.
+    pub named: Vec<Orphan>,
 }
 
 #[derive(Debug, Error)]
@@ -62,19 +80,34 @@ pub async fn sweep(
     let mut listing = store.reads.list(Some(&store.keys.all_segments()));
     while let Some(object) = listing.try_next().await? {
         report.objects += 1;
+        report.bytes += object.size;
         let Some(key) = store.keys.parse(&object.location) else {
             continue;
         };
+        if known.contains(&key.id) {
+            continue;
+        }
         let age = now
             .duration_since(object.last_modified.into())
             .unwrap_or_default();
-        if !known.contains(&key.id) && age > rules.grace {
-            report.orphans += 1;
-            report.orphan_bytes += object.size;
+        if age <= rules.grace {
+            report.young += 1;
+            continue;
+        }
+        report.orphans += 1;
+        report.orphan_bytes += object.size;
+        if report.named.len() < NAMED_ORPHANS {
+            report.named.push(Orphan {
+                key: object.location.to_string(),
+                bytes: object.size,
+                age_seconds: age.as_secs(),
+            });
+        }
+        if rules.mode == SweepMode::Delete {
             orphans.push(object.location);
         }
     }
-    if rules.mode == SweepMode::DryRun || orphans.is_empty() {
+    if orphans.is_empty() {
         return Ok(report);
     }
     if report.orphans as f64 > report.objects as f64 * rules.max_share {
@@ -176,6 +209,7 @@ mod tests {
         };
         let report = swept(dry, later).await.unwrap();
         assert_eq!((report.objects, report.orphans, report.deleted), (20, 4, 0));
+        assert_eq!(report.named.len(), 4);
         let strict = SweepRules {
             max_share: 0.1,
             ..RULES

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::try_join_all;
 use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs};
 
 use crate::cache::{ChunkCache, FetchError};
@@ -208,21 +209,16 @@ impl Open<'_> {
             .await
     }
 
-    /// `[start, end)` as slices of chunks. All chunks are asked for before the first is waited for.
+    /// `[start, end)` as slices of chunks, which are loaded side by side.
     async fn slices(&self, start: u64, end: u64) -> Result<Vec<Bytes>, FetchError> {
         let chunk_bytes = self.side.chunk_bytes;
-        let chunks = start / chunk_bytes..=(end - 1) / chunk_bytes;
-        for chunk in chunks.clone() {
-            self.reader.cache.prefetch(self.segment, &self.side, chunk);
-        }
-        let mut slices = Vec::new();
-        for number in chunks {
+        let slices = (start / chunk_bytes..=(end - 1) / chunk_bytes).map(|number| async move {
             let chunk = self.chunk(number).await?;
             let base = number * chunk_bytes;
             let from = start.saturating_sub(base) as usize;
             let to = (end - base).min(chunk.len() as u64) as usize;
-            slices.push(chunk.slice(from..to));
-        }
-        Ok(slices)
+            Ok(chunk.slice(from..to))
+        });
+        try_join_all(slices).await
     }
 }

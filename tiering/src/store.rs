@@ -11,21 +11,12 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::signer::Signer;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use strandline_types::Secret;
 use thiserror::Error;
 
 use crate::credentials::CachedCredentials;
 use crate::keys::KeySpace;
 use crate::meter::{Meter, MeteredStore};
-
-/// A value that must not be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
 
 /// `strandline.remote.store.*`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +111,15 @@ fn split_url(url: &str) -> Result<(&str, &str), StoreError> {
     })
 }
 
+#[cfg(not(all(feature = "gcp", feature = "azure")))]
+fn unsupported(config: &RemoteStoreConfig, scheme: &str, feature: &'static str) -> StoreError {
+    StoreError::Unsupported {
+        url: config.url.clone(),
+        scheme: scheme.into(),
+        feature,
+    }
+}
+
 /// Bucket and prefix.
 fn split_bucket(rest: &str) -> (&str, &str) {
     rest.split_once('/').unwrap_or((rest, ""))
@@ -158,8 +158,14 @@ impl RemoteStore {
                     meter,
                 ))
             }
+            #[cfg(feature = "gcp")]
             "gs" => Self::connect_google(config, rest, meter),
+            #[cfg(not(feature = "gcp"))]
+            "gs" => Err(unsupported(config, "gs", "gcp")),
+            #[cfg(feature = "azure")]
             "az" => Self::connect_azure(config, rest, meter),
+            #[cfg(not(feature = "azure"))]
+            "az" => Err(unsupported(config, "az", "azure")),
             other => Err(StoreError::Url(format!(
                 "{}: unknown scheme {other}://",
                 config.url
@@ -224,7 +230,7 @@ impl RemoteStore {
             if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
                 builder = builder
                     .with_access_key_id(id)
-                    .with_secret_access_key(&secret.0);
+                    .with_secret_access_key(secret.expose());
             } else if let Some(credentials) = &credentials {
                 builder = builder.with_credentials(credentials.clone());
             }
@@ -243,20 +249,17 @@ impl RemoteStore {
         Ok(Self { creator, ..store })
     }
 
-    #[cfg(feature = "gcp")]
-    fn connect_google(
+    /// Two clients of one kind, made by `build` from a bucket and time-outs.
+    #[cfg(any(feature = "gcp", feature = "azure"))]
+    fn connect_with<S: ObjectStore>(
         config: &RemoteStoreConfig,
         rest: &str,
         meter: Arc<Meter>,
+        build: impl Fn(&str, &Timeouts) -> object_store::Result<S>,
     ) -> Result<Self, StoreError> {
         let (bucket, prefix) = split_bucket(rest);
         let client = |timeouts: &Timeouts| {
-            object_store::gcp::GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
-                .with_retry(timeouts.retry())
-                .with_client_options(timeouts.client(false))
-                .build()
-                .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+            build(bucket, timeouts).map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
         };
         let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
         Ok(Self::over(
@@ -268,16 +271,18 @@ impl RemoteStore {
         ))
     }
 
-    #[cfg(not(feature = "gcp"))]
+    #[cfg(feature = "gcp")]
     fn connect_google(
         config: &RemoteStoreConfig,
-        _: &str,
-        _: Arc<Meter>,
+        rest: &str,
+        meter: Arc<Meter>,
     ) -> Result<Self, StoreError> {
-        Err(StoreError::Unsupported {
-            url: config.url.clone(),
-            scheme: "gs".into(),
-            feature: "gcp",
+        Self::connect_with(config, rest, meter, |bucket, timeouts| {
+            object_store::gcp::GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(timeouts.retry())
+                .with_client_options(timeouts.client(false))
+                .build()
         })
     }
 
@@ -287,35 +292,12 @@ impl RemoteStore {
         rest: &str,
         meter: Arc<Meter>,
     ) -> Result<Self, StoreError> {
-        let (container, prefix) = split_bucket(rest);
-        let client = |timeouts: &Timeouts| {
+        Self::connect_with(config, rest, meter, |container, timeouts| {
             object_store::azure::MicrosoftAzureBuilder::from_env()
                 .with_container_name(container)
                 .with_retry(timeouts.retry())
                 .with_client_options(timeouts.client(false))
                 .build()
-                .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
-        };
-        let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
-        Ok(Self::over(
-            Arc::new(uploads),
-            Arc::new(reads),
-            prefix,
-            config.url.clone(),
-            meter,
-        ))
-    }
-
-    #[cfg(not(feature = "azure"))]
-    fn connect_azure(
-        config: &RemoteStoreConfig,
-        _: &str,
-        _: Arc<Meter>,
-    ) -> Result<Self, StoreError> {
-        Err(StoreError::Unsupported {
-            url: config.url.clone(),
-            scheme: "az".into(),
-            feature: "azure",
         })
     }
 
@@ -424,7 +406,7 @@ mod tests {
             endpoint: None,
             region: None,
             access_key_id: None,
-            secret_access_key: Some(Secret("do-not-print".into())),
+            secret_access_key: Some(Secret::new("do-not-print")),
             create_bucket: false,
         }
     }

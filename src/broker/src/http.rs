@@ -1,4 +1,4 @@
-//! The HTTP listener: `/metrics`, `/livez`, `/readyz`, `/tier/status`.
+//! The HTTP listener: `/metrics`, `/livez`, `/readyz`, `/tier/status`, `/tier/orphans`.
 
 use std::sync::Arc;
 
@@ -8,11 +8,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use serde_json::json;
+use strandline_tiering::collector::SweepMode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 use crate::server::BrokerContext;
+use crate::tier::look_for_orphans;
 use crate::tier::status::PartitionTierStatus;
 
 pub async fn serve(context: Arc<BrokerContext>, listener: TcpListener, stop: CancellationToken) {
@@ -21,6 +23,7 @@ pub async fn serve(context: Arc<BrokerContext>, listener: TcpListener, stop: Can
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
         .route("/readyz", get(ready))
         .route("/tier/status", get(tier_status))
+        .route("/tier/orphans", get(tier_orphans))
         .with_state(context);
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
@@ -57,4 +60,20 @@ async fn tier_status(State(context): State<Arc<BrokerContext>>) -> Json<Vec<Part
             .map(|tier| tier.status.all())
             .unwrap_or_default(),
     )
+}
+
+/// What the next sweep would remove. Lists the bucket; removes nothing.
+async fn tier_orphans(State(context): State<Arc<BrokerContext>>) -> axum::response::Response {
+    let Some(tier) = &context.tier else {
+        let reason = "this broker has no cold tier (remote.log.storage.system.enable)";
+        return (StatusCode::NOT_FOUND, Json(json!({"reason": reason}))).into_response();
+    };
+    match look_for_orphans(&context, tier, SweepMode::DryRun).await {
+        Ok(report) => Json(report).into_response(),
+        Err(error) => (
+            StatusCode::BAD_GATEWAY,
+            Json(json!({"reason": error.to_string()})),
+        )
+            .into_response(),
+    }
 }

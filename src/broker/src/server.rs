@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
-use crate::tier::{Tier, TierManager};
+use crate::tier::{ColdThreads, Tier, TierManager};
 
 /// How often checkpoints are written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -300,7 +300,7 @@ impl Broker {
         ];
         if let Some(tier) = &context.tier {
             let manager = Arc::new(TierManager::new(context.clone(), tier.clone()));
-            tasks.push(tokio::spawn(manager.run(stop_tasks.clone())));
+            tasks.push(tier.threads.handle().spawn(manager.run(stop_tasks.clone())));
         }
         let (stop_serving, serving) = (CancellationToken::new(), TaskTracker::new());
         let mut addresses = Vec::new();
@@ -493,8 +493,16 @@ async fn open_tier(
     let Some(remote) = &settings.remote else {
         return Ok(None);
     };
-    let store = RemoteStore::connect(remote).await?;
-    match store.prepare().await {
+    let threads = ColdThreads::start()?;
+    let remote = remote.clone();
+    // Connections to the store belong to the threads that opened them.
+    let opening = threads.handle().spawn(async move {
+        let store = RemoteStore::connect(&remote).await?;
+        let prepared = store.prepare().await;
+        Ok::<_, StoreError>((store, prepared))
+    });
+    let (store, prepared) = opening.await.expect("opening the store does not panic")?;
+    match prepared {
         Err(error) if image.remote_logs().next().is_some() => {
             tracing::error!(%error, "the object store does not answer; cold reads will fail until it does");
         }
@@ -504,6 +512,7 @@ async fn open_tier(
         store,
         config,
         &settings.cache_dir,
+        threads,
     )?)))
 }
 

@@ -329,7 +329,7 @@ fn remote_store(config: &BrokerConfig) -> Result<Option<RemoteStoreConfig>, Sett
         endpoint: text("strandline.remote.store.endpoint"),
         region: text("strandline.remote.store.region"),
         access_key_id: text("strandline.remote.store.access.key.id"),
-        secret_access_key: secret.map(|s| strandline_tiering::store::Secret(s.expose().to_owned())),
+        secret_access_key: secret,
         create_bucket: config.boolean("strandline.remote.store.create.bucket"),
     }))
 }

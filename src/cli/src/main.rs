@@ -83,6 +83,24 @@ enum TierCommand {
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
     },
+    /// Objects in the bucket that nothing refers to, which the broker's next sweep would remove. Removes nothing.
+    Orphans {
+        #[arg(long)]
+        json: bool,
+        #[arg(long, default_value = "127.0.0.1:9644")]
+        http: String,
+    },
+    /// How fast the bucket of a properties file gives: parallel ranged GETs of the segments that are in it.
+    Measure {
+        config: PathBuf,
+        #[arg(long = "override", value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+        /// GETs at the same time.
+        #[arg(long, default_value_t = 16)]
+        concurrency: usize,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -125,9 +143,22 @@ async fn run(command: Command) -> Result<(), String> {
             http,
             bytes,
         } => commands::demo::run(&bootstrap, &http, bytes).await,
-        Command::Tier {
-            command: TierCommand::Status { topic, json, http },
-        } => commands::tier_status::run(&http, topic.as_deref(), json).await,
+        Command::Tier { command } => tier(command).await,
         Command::Health { http } => commands::health::run(&http).await,
+    }
+}
+
+async fn tier(command: TierCommand) -> Result<(), String> {
+    match command {
+        TierCommand::Status { topic, json, http } => {
+            commands::tier_status::run(&http, topic.as_deref(), json).await
+        }
+        TierCommand::Orphans { json, http } => commands::tier_orphans::run(&http, json).await,
+        TierCommand::Measure {
+            config,
+            overrides,
+            concurrency,
+            json,
+        } => commands::tier_measure::run(&config, &overrides, concurrency, json).await,
     }
 }

@@ -5,12 +5,14 @@
 
 mod ids;
 mod remote;
+mod secret;
 mod topic_name;
 
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
 };
 pub use remote::{EpochStart, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState};
+pub use secret::Secret;
 pub use topic_name::{TopicNameError, validate_topic_name};
 
 /// A record's position in its partition.

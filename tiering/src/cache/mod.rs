@@ -1,23 +1,33 @@
 //! Chunks of remote segments: in memory, below it on disk, below that one shared ranged GET per chunk.
 //!
 //! A chunk is loaded once however many ask for it; who stops waiting does not stop the load. Failures are not kept.
-//! Memory admits by frequency (`moka`). The disk takes a chunk when it had to be fetched from the bucket a second
-//! time, so one long scan neither fills the disk nor wears it out.
+//! Memory keeps what was used last (`moka`, LRU: admission by frequency would turn away the chunks that were just
+//! fetched ahead). The disk takes a chunk when it had to be fetched from the bucket a second time, so one long scan
+//! neither fills the disk nor wears it out. Loading, checking and decoding run on the threads that the cache was given.
 
+mod ahead;
+mod buffers;
 mod disk;
 mod recent;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use moka::future::Cache;
-use object_store::ObjectStoreExt;
+use moka::policy::EvictionPolicy;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStoreExt};
 use strandline_types::{RemoteLogSegmentId, RemoteLogSegmentMetadata};
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use ahead::ReadAhead;
+use buffers::BufferPool;
 pub use disk::{DiskCache, DiskCacheError};
 use recent::RecentKeys;
 
@@ -67,8 +77,13 @@ pub struct CacheConfig {
 
 /// Share of the memory budget that parsed side objects may take.
 const SIDE_SHARE: u64 = 8;
+/// Share of the memory budget that chunks may take which were fetched ahead and not read yet. More readers than that
+/// fetch less far ahead, instead of driving out each other's chunks.
+const AHEAD_SHARE: u64 = 2;
 /// Loads from the bucket at the same time; together with the chunk size this bounds memory in flight.
 const CONCURRENT_LOADS: usize = 32;
+/// Buffers of evicted chunks that are kept for the next ones.
+const SPARE_BUFFERS: usize = 8;
 /// Keys remembered for admission to the disk.
 const RECENT_KEYS: usize = 1 << 16;
 
@@ -82,19 +97,24 @@ struct Inner {
     store: RemoteStore,
     chunks: Cache<ChunkKey, Bytes>,
     sides: Cache<RemoteLogSegmentId, Arc<SideObject>>,
+    ahead: Arc<ReadAhead>,
+    buffers: BufferPool,
     disk: Option<Arc<DiskCache>>,
     loads: Semaphore,
     throttle: Arc<Throttle>,
     fetched: RecentKeys,
     stats: Arc<CacheStats>,
     tasks: TaskTracker,
+    threads: Handle,
 }
 
 impl ChunkCache {
+    /// A cache whose loads run on `threads`.
     pub fn open(
         store: RemoteStore,
         config: CacheConfig,
         throttle: Arc<Throttle>,
+        threads: Handle,
     ) -> Result<Self, DiskCacheError> {
         let stats = Arc::new(CacheStats::default());
         let disk = config
@@ -102,13 +122,16 @@ impl ChunkCache {
             .map(|(path, bytes)| DiskCache::open(&path, bytes))
             .transpose()?;
         let side_bytes = config.memory_bytes / SIDE_SHARE;
-        let evicted = stats.clone();
+        let ahead = Arc::new(ReadAhead::new(config.memory_bytes / AHEAD_SHARE));
+        let (evicted, gone) = (stats.clone(), ahead.clone());
         let chunks = Cache::builder()
             .max_capacity(config.memory_bytes - side_bytes)
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, chunk: &Bytes| chunk.len() as u32 + 100)
-            .eviction_listener(move |_, _, cause| {
+            .eviction_listener(move |key: Arc<ChunkKey>, _, cause| {
                 if cause.was_evicted() {
                     evicted.evictions.fetch_add(1, Ordering::Relaxed);
+                    gone.end(&key);
                 }
             })
             .build();
@@ -121,12 +144,15 @@ impl ChunkCache {
                 store,
                 chunks,
                 sides,
+                ahead,
+                buffers: BufferPool::new(SPARE_BUFFERS),
                 disk: disk.map(Arc::new),
                 loads: Semaphore::new(CONCURRENT_LOADS),
                 throttle,
                 fetched: RecentKeys::new(RECENT_KEYS),
                 stats,
                 tasks: TaskTracker::new(),
+                threads,
             }),
         })
     }
@@ -145,11 +171,14 @@ impl ChunkCache {
         }
         let (inner, segment) = (self.inner.clone(), segment.clone());
         // In a task of its own: the load goes on and serves others though this caller may go away.
-        let load = self.inner.tasks.spawn(async move {
+        let load = async move {
             let load = inner.load_side(&segment);
             inner.sides.try_get_with(segment.id, load).await
-        });
-        load.await
+        };
+        self.inner
+            .tasks
+            .spawn_on(load, &self.inner.threads)
+            .await
             .expect("loading a side object does not panic")
             .map_err(|e| FetchError::clone(&e))
     }
@@ -162,6 +191,7 @@ impl ChunkCache {
         chunk: u64,
     ) -> Result<Bytes, FetchError> {
         let key = (segment.id, chunk);
+        self.inner.ahead.end(&key);
         if let Some(bytes) = self.inner.chunks.get(&key).await {
             self.inner.stats.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(bytes);
@@ -172,10 +202,14 @@ impl ChunkCache {
             .map_err(|e| FetchError::clone(&e))
     }
 
-    /// Begins to load a chunk that will be asked for soon. Returns at once.
+    /// Begins to load a chunk that will be asked for soon, if there is room for it. Returns at once.
     pub fn prefetch(&self, segment: &RemoteLogSegmentMetadata, side: &Arc<SideObject>, chunk: u64) {
+        let key = (segment.id, chunk);
         let within = chunk * side.chunk_bytes < segment.log_bytes;
-        if within && !self.inner.chunks.contains_key(&(segment.id, chunk)) {
+        if within
+            && !self.inner.chunks.contains_key(&key)
+            && self.inner.ahead.begin(key, side.chunk_bytes)
+        {
             drop(self.start_load(segment, side, chunk));
         }
     }
@@ -187,10 +221,15 @@ impl ChunkCache {
         chunk: u64,
     ) -> tokio::task::JoinHandle<Result<Bytes, Arc<FetchError>>> {
         let (inner, segment, side) = (self.inner.clone(), segment.clone(), side.clone());
-        self.inner.tasks.spawn(async move {
+        let load = async move {
             let load = inner.load_chunk(&segment, &side, chunk);
-            inner.chunks.try_get_with((segment.id, chunk), load).await
-        })
+            let loaded = inner.chunks.try_get_with((segment.id, chunk), load).await;
+            if loaded.is_err() {
+                inner.ahead.end(&(segment.id, chunk));
+            }
+            loaded
+        };
+        self.inner.tasks.spawn_on(load, &self.inner.threads)
     }
 
     /// Waits for loads that are under way.
@@ -254,16 +293,13 @@ impl Inner {
             .await
             .expect("the semaphore is never closed");
         self.throttle.acquire(end - start).await;
-        let bytes = self
-            .store
-            .reads
-            .get_range(&object, start..end)
-            .await
-            .map_err(|e| FetchError::Store {
-                key: object.to_string(),
-                reason: e.to_string(),
-            })?;
-        let found = crate::crc32c(&bytes);
+        let (bytes, found) =
+            self.get_range(&object, start..end)
+                .await
+                .map_err(|e| FetchError::Store {
+                    key: object.to_string(),
+                    reason: e.to_string(),
+                })?;
         if found != wanted {
             return Err(FetchError::Corrupt {
                 key: object.to_string(),
@@ -278,5 +314,31 @@ impl Inner {
             disk.put(key, wanted, bytes.clone());
         }
         Ok(bytes)
+    }
+
+    /// A range of an object and its CRC-32C.
+    async fn get_range(
+        &self,
+        object: &Path,
+        range: Range<u64>,
+    ) -> object_store::Result<(Bytes, u32)> {
+        let options = GetOptions {
+            range: Some(range.clone().into()),
+            ..GetOptions::default()
+        };
+        let mut body = self
+            .store
+            .reads
+            .get_opts(object, options)
+            .await?
+            .into_stream();
+        let mut buffer = self.buffers.take();
+        buffer.bytes.reserve((range.end - range.start) as usize);
+        let mut checksum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        while let Some(part) = body.try_next().await? {
+            checksum.update(&part);
+            buffer.bytes.extend_from_slice(&part);
+        }
+        Ok((buffer.freeze(), checksum.finalize() as u32))
     }
 }

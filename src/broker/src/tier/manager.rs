@@ -19,7 +19,9 @@ use std::time::{Duration, SystemTime};
 use rand::Rng;
 use strandline_metadata::controller::{Refusal, topic_purged, update_remote_segment};
 use strandline_quorum::DecideError;
-use strandline_tiering::collector::{SweepMode, SweepRules, purge_topic, sweep};
+use strandline_tiering::collector::{
+    SweepError, SweepMode, SweepReport, SweepRules, purge_topic, sweep,
+};
 use strandline_tiering::planner::{
     LocalSegment, TierRules, abandoned_copies, plan_copy, plan_local_retention,
     plan_total_retention,
@@ -531,22 +533,7 @@ impl TierManager {
     }
 
     async fn sweep_orphans(&self) {
-        let image = self.context.quorum.image();
-        let known = image
-            .remote_logs()
-            .flat_map(|(_, log)| log.segments().map(|s| s.id))
-            .collect();
-        let rules = SweepRules {
-            mode: SweepMode::Delete,
-            grace: Duration::from_millis(
-                self.context
-                    .config()
-                    .number("strandline.remote.orphan.grace.ms")
-                    .max(60_000) as u64,
-            ),
-            max_share: SWEEP_MAX_SHARE,
-        };
-        match sweep(&self.tier.store, &known, &rules, SystemTime::now()).await {
+        match look_for_orphans(&self.context, &self.tier, SweepMode::Delete).await {
             Ok(report) if report.deleted > 0 => {
                 tracing::info!(
                     deleted = report.deleted,
@@ -584,6 +571,29 @@ impl TierManager {
                 .map_or(0, |s| (now_ms() - s.newest_record_ms).max(0));
         });
     }
+}
+
+/// Objects in the bucket that the image does not know; removed, or only reported.
+pub async fn look_for_orphans(
+    context: &BrokerContext,
+    tier: &Tier,
+    mode: SweepMode,
+) -> Result<SweepReport, SweepError> {
+    let image = context.quorum.image();
+    let known = image
+        .remote_logs()
+        .flat_map(|(_, log)| log.segments().map(|s| s.id))
+        .collect();
+    let grace = context
+        .config()
+        .number("strandline.remote.orphan.grace.ms")
+        .max(60_000) as u64;
+    let rules = SweepRules {
+        mode,
+        grace: Duration::from_millis(grace),
+        max_share: SWEEP_MAX_SHARE,
+    };
+    sweep(&tier.store, &known, &rules, SystemTime::now()).await
 }
 
 /// Returns when nothing has moved for [`STALL_TIMEOUT`].

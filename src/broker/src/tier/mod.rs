@@ -3,6 +3,7 @@
 mod manager;
 mod segment_check;
 pub mod status;
+mod threads;
 
 use std::sync::Arc;
 
@@ -17,8 +18,9 @@ use strandline_tiering::upload::Uploader;
 use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs, TopicIdPartition};
 use strandline_wire::batch::BatchHeader;
 
-pub use manager::TierManager;
+pub use manager::{TierManager, look_for_orphans};
 use status::TierStatus;
+pub use threads::ColdThreads;
 
 /// The cold tier of this broker.
 pub struct Tier {
@@ -26,6 +28,7 @@ pub struct Tier {
     pub reader: RemoteReader,
     pub uploader: Uploader,
     pub status: TierStatus,
+    pub threads: ColdThreads,
 }
 
 fn outline(bytes: &[u8]) -> Option<BatchOutline> {
@@ -50,6 +53,7 @@ impl Tier {
         store: RemoteStore,
         config: &BrokerConfig,
         cache_dir: &std::path::Path,
+        threads: ColdThreads,
     ) -> Result<Self, strandline_tiering::cache::DiskCacheError> {
         let disk_bytes = config.number("strandline.remote.cache.bytes").max(0) as u64;
         let cache = CacheConfig {
@@ -64,7 +68,7 @@ impl Tier {
             config,
             "remote.log.manager.copy.max.bytes.per.second",
         )));
-        let cache = ChunkCache::open(store.clone(), cache, reads)?;
+        let cache = ChunkCache::open(store.clone(), cache, reads, threads.handle().clone())?;
         Ok(Self {
             reader: RemoteReader {
                 cache,
@@ -77,6 +81,7 @@ impl Tier {
             },
             store,
             status: TierStatus::default(),
+            threads,
         })
     }
 

@@ -5,6 +5,8 @@ pub mod demo;
 pub mod dev;
 pub mod health;
 pub mod server;
+pub mod tier_measure;
+pub mod tier_orphans;
 pub mod tier_status;
 
 use strandline_broker::Broker;

@@ -1,0 +1,207 @@
+"""The processes that the benchmark starts: brokers of both kinds, MinIO, load generators."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CACHE = ROOT / "tests/compat/.cache"
+JARS = CACHE / "kafka"
+LOAD = CACHE / "bin/load"
+STRANDLINE = ROOT / "target/release/strandline"
+TOOLS = "org.apache.kafka.tools."
+TICKS = os.sysconf("SC_CLK_TCK")
+NEVER = str(2**63 - 1)
+
+
+def install():
+    """Kafka's jars, MinIO and the load generator, where they are not there yet."""
+    if not STRANDLINE.exists():
+        raise SystemExit("no release build: cargo build --release")
+    if not JARS.exists():
+        subprocess.run(["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"], cwd=ROOT / "tests/compat", check=True)
+    if not (CACHE / "bin/minio").exists():
+        subprocess.run(["go", "install", "github.com/minio/minio@latest"], env=os.environ | {"GOBIN": str(CACHE / "bin")}, check=True)
+    subprocess.run(["go", "build", "-o", str(LOAD), "."], cwd=ROOT / "tests/bench/load", check=True)
+
+
+def java(*args, heap="512m"):
+    return ["java", f"-Xmx{heap}", f"-Xms{heap}", "-cp", f"{JARS}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", *args]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_until(what, condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {seconds} s in vain: {what}")
+        time.sleep(0.05)
+
+
+class Process:
+    """A child process with a directory of its own."""
+
+    def __init__(self, name):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
+        self.process = None
+
+    def spawn(self, command, environment=None):
+        log = open(self.directory / "out.log", "a")
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, env=os.environ | (environment or {}))
+
+    def cpu(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def resident(self):
+        pages = int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Minio(Process):
+    USER, PASSWORD = "strandline", "strandline-secret"
+
+    def __init__(self):
+        super().__init__("minio")
+        self.endpoint = f"http://127.0.0.1:{free_port()}"
+        address = self.endpoint.removeprefix("http://")
+        self.spawn(
+            [str(CACHE / "bin/minio"), "server", "--quiet", "--address", address, str(self.directory / "data")],
+            {"MINIO_ROOT_USER": self.USER, "MINIO_ROOT_PASSWORD": self.PASSWORD},
+        )
+        wait_until("MinIO starts", self.is_live)
+
+    def is_live(self):
+        try:
+            return urllib.request.urlopen(f"{self.endpoint}/minio/health/live", timeout=1).status == 200
+        except OSError:
+            return False
+
+
+class Broker(Process):
+    """One broker on an empty directory: kind is `kafka`, `strandline` (Kafka's flush setting) or `flushed` (our default).
+
+    With `minio` the cold tier is on: in that MinIO, for Kafka in its test store, a local directory.
+    """
+
+    def __init__(self, kind, minio=None, tiered=False, properties=()):
+        super().__init__(kind)
+        self.kind = kind
+        self.port = free_port()
+        self.http = f"127.0.0.1:{free_port()}"
+        self.config = self.directory / "server.properties"
+        controller = free_port()
+        lines = [
+            "process.roles=broker,controller", "node.id=1", f"controller.quorum.voters=1@127.0.0.1:{controller}",
+            "controller.listener.names=CONTROLLER",
+            f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            f"log.dirs={self.directory}/data", "num.partitions=6", "offsets.topic.replication.factor=1",
+            "transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1",
+            "group.initial.rebalance.delay.ms=0",
+            f"log.flush.interval.messages={'1' if kind == 'flushed' else NEVER}",
+        ]
+        if tiered:
+            lines += ["remote.log.storage.system.enable=true", "remote.log.manager.task.interval.ms=500", "log.retention.check.interval.ms=1000"]
+        if kind == "kafka" and tiered:
+            lines += [
+                "remote.log.storage.manager.class.name=org.apache.kafka.server.log.remote.storage.LocalTieredStorage",
+                "remote.log.storage.manager.impl.prefix=rsm.config.", f"rsm.config.dir={self.directory}/remote",
+                "remote.log.metadata.manager.listener.name=PLAINTEXT", "rlmm.config.remote.log.metadata.topic.replication.factor=1",
+            ]
+        if kind != "kafka":
+            lines.append(f"strandline.http.listener={self.http}")
+            if tiered:
+                lines += [
+                    "strandline.remote.store.url=s3://bench/prefix", f"strandline.remote.store.endpoint={minio.endpoint}",
+                    f"strandline.remote.store.access.key.id={minio.USER}", f"strandline.remote.store.secret.access.key={minio.PASSWORD}",
+                    "strandline.remote.store.create.bucket=true",
+                ]
+        self.config.write_text("\n".join([*lines, *properties]) + "\n")
+        if kind == "kafka":
+            subprocess.run(
+                java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self.config)),
+                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+        self.first_ack = self.start("probe")
+
+    def start(self, topic):
+        """Starts the process; returns the seconds to its first acknowledged record."""
+        command = java("kafka.Kafka", str(self.config), heap="1g") if self.kind == "kafka" else [str(STRANDLINE), "server", str(self.config)]
+        started = time.monotonic()
+        self.spawn(command)
+        while time.monotonic() - started < 60:
+            probe = subprocess.run(
+                ["kcat", "-b", self.bootstrap, "-P", "-t", topic, "-X", "acks=all", "-X", "message.timeout.ms=3000",
+                 "-X", "reconnect.backoff.max.ms=20", "-X", "reconnect.backoff.ms=5", "-X", "topic.metadata.refresh.fast.interval.ms=10"],
+                input=b"x\n", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+            if probe.returncode == 0:
+                return time.monotonic() - started
+        raise SystemExit(f"{self.kind} did not start; see {self.directory}/out.log")
+
+    @property
+    def bootstrap(self):
+        return f"127.0.0.1:{self.port}"
+
+    def create_topic(self, topic, partitions, **configs):
+        options = [f for key, value in configs.items() for f in ("--config", f"{key.replace('_', '.')}={value}")]
+        subprocess.run(
+            java(TOOLS + "TopicCommand", "--bootstrap-server", self.bootstrap, "--create", "--topic", topic, "--partitions", str(partitions), *options),
+            check=True, stdout=subprocess.DEVNULL,
+        )
+
+    def offsets(self, topic, time_spec):
+        """Partition → offset."""
+        out = subprocess.run(
+            java(TOOLS + "GetOffsetShell", "--bootstrap-server", self.bootstrap, "--topic", topic, "--time", str(time_spec)),
+            check=True, capture_output=True, text=True,
+        ).stdout
+        return {int(line.split(":")[1]): int(line.split(":")[2]) for line in out.splitlines() if line.count(":") == 2}
+
+    def metrics(self, name):
+        """Label text → value of one metric of ours."""
+        page = urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10).read().decode()
+        return {m[1]: float(m[2]) for m in re.finditer(rf"^{name}(?:{{(.*)}})? (\S+)$", page, re.M)}
+
+    def perf_produce(self, topic, records):
+        """Kafka's own producer; MB/s (2^20) as it reports them."""
+        out = subprocess.run(
+            java(TOOLS + "ProducerPerformance", "--topic", topic, "--num-records", str(records), "--record-size", "1024", "--throughput", "-1",
+                 "--producer-props", f"bootstrap.servers={self.bootstrap}", "acks=all", "batch.size=131072", "linger.ms=5"),
+            check=True, capture_output=True, text=True,
+        ).stdout.strip().splitlines()[-1]
+        return float(re.search(r"\(([\d.]+) MB/sec\)", out).group(1))
+
+    def perf_consume(self, topic, records):
+        subprocess.run(
+            java(TOOLS + "ConsumerPerformance", "--bootstrap-server", self.bootstrap, "--topic", topic, "--num-records", str(records), "--timeout", "60000"),
+            check=True, capture_output=True, text=True,
+        )
+
+    def load(self, mode, topic, *flags):
+        return json.loads(subprocess.run(self.load_command(mode, topic, *flags), check=True, capture_output=True, text=True).stdout)
+
+    def load_command(self, mode, topic, *flags):
+        return [str(LOAD), mode, self.bootstrap, topic, *map(str, flags)]
