@@ -6,6 +6,8 @@ use strandline_broker::Broker;
 use strandline_broker::settings::{Properties, PropertySource, Settings};
 use strandline_client::Client;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A running broker; its data outlives a restart.
 pub struct TestBroker {
@@ -105,6 +107,26 @@ impl TestBroker {
             .http_address()
             .expect("HTTP is on")
             .to_string()
+    }
+
+    /// The body that the HTTP listener answers with.
+    pub async fn http_get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http_address())
+            .await
+            .expect("HTTP accepts");
+        // HTTP/1.0: the body is not chunked and ends with the connection.
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("HTTP reads");
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .expect("HTTP answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+        body.to_owned()
     }
 
     pub fn path(&self) -> &Path {

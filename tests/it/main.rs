@@ -2,12 +2,14 @@
 
 mod bad_input;
 mod clients;
+mod containers;
 mod hot;
 mod object_store_faults;
 mod tiers;
 
 use bytes::Bytes;
 use strandline_client::Client;
+use strandline_tests::eventually;
 use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
 
@@ -65,3 +67,23 @@ const LATEST: i64 = -1;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// A topic of small segments of which nothing stays local but the active one. A thousand records of 200 bytes, ten a
+/// batch, fill eleven segments of 90 records; ten stay in the active one.
+const TIERED: [(&str, &str); 3] = [
+    ("remote.storage.enable", "true"),
+    ("internal.segment.bytes", "20000"),
+    ("local.retention.bytes", "1"),
+];
+
+/// Waits until everything that is sealed is in the cold tier only; returns the first local offset.
+async fn offloaded(client: &mut Client, topic: &str) -> i64 {
+    let client = tokio::sync::Mutex::new(client);
+    eventually("segments leave the local disk", || async {
+        let mut client = client.lock().await;
+        let local = client.list_offset(topic, 0, EARLIEST_LOCAL).await.unwrap();
+        let tiered = client.list_offset(topic, 0, LATEST_TIERED).await.unwrap();
+        (local == 990 && tiered == 989).then_some(local)
+    })
+    .await
+}

@@ -9,31 +9,11 @@ use strandline_wire::ErrorCode;
 
 use super::*;
 
-/// A thousand records of 200 bytes, ten a batch, fill eleven segments of 90 records; ten stay in the active one.
-const TIERED: [(&str, &str); 3] = [
-    ("remote.storage.enable", "true"),
-    ("internal.segment.bytes", "20000"),
-    ("local.retention.bytes", "1"),
-];
-
 async fn start(s3: &S3Server) -> (TestBroker, Client) {
     let broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
     let mut client = broker.client().await;
     client.create_topic("t", 1, &TIERED).await.unwrap();
     (broker, client)
-}
-
-async fn offloaded(client: &mut Client) {
-    let client = tokio::sync::Mutex::new(client);
-    eventually(
-        "everything sealed is in the bucket and gone locally",
-        || async {
-            let mut client = client.lock().await;
-            let local = client.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap();
-            (local == 990).then_some(())
-        },
-    )
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +24,7 @@ async fn uploads_survive_errors_and_lost_answers() {
     s3.inject("PUT", ".side", 2, Fault::DropAfter);
     s3.inject("PUT", ".log", 2, Fault::DropBefore);
     let values = produce(&mut client, "t", 1000, 200).await;
-    offloaded(&mut client).await;
+    offloaded(&mut client, "t").await;
     assert_eq!(read_all(&mut client, "t", 0).await, values);
     broker.stop().await;
 }
@@ -62,7 +42,7 @@ async fn an_outage_fails_no_produce_and_deletes_nothing_and_is_visible() {
     );
     assert_eq!(read_all(&mut client, "t", 0).await, values);
     eventually("the lag is visible", || async {
-        let page = metrics(&broker).await;
+        let page = broker.http_get("/metrics").await;
         let lag = page.lines().find_map(|line| {
             line.strip_prefix("strandline_remote_copy_lag_bytes{topic=\"t\"} ")?
                 .parse::<u64>()
@@ -72,23 +52,9 @@ async fn an_outage_fails_no_produce_and_deletes_nothing_and_is_visible() {
     })
     .await;
     s3.heal();
-    offloaded(&mut client).await;
+    offloaded(&mut client, "t").await;
     assert_eq!(read_all(&mut client, "t", 0).await, values);
     broker.stop().await;
-}
-
-async fn metrics(broker: &TestBroker) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(broker.http_address())
-        .await
-        .unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await
-        .unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await.unwrap();
-    page
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +62,7 @@ async fn reads_survive_truncated_and_slow_bodies() {
     let s3 = S3Server::start().await;
     let (mut broker, mut client) = start(&s3).await;
     let values = produce(&mut client, "t", 1000, 200).await;
-    offloaded(&mut client).await;
+    offloaded(&mut client, "t").await;
     s3.inject("GET", ".log", 2, Fault::TruncateBody);
     s3.inject(
         "GET",
@@ -125,7 +91,7 @@ async fn a_corrupt_remote_byte_is_an_error_and_never_data() {
         let s3 = S3Server::start().await;
         let (mut broker, mut client) = start(&s3).await;
         produce(&mut client, "t", 1000, 200).await;
-        offloaded(&mut client).await;
+        offloaded(&mut client, "t").await;
         s3.corrupt(suffix);
         let failed = client.fetch("t", 0, 0, 1000, Duration::from_secs(1)).await;
         assert!(
@@ -155,7 +121,7 @@ async fn a_flipped_bit_on_the_way_is_fetched_again() {
     let s3 = S3Server::start().await;
     let (mut broker, mut client) = start(&s3).await;
     let values = produce(&mut client, "t", 1000, 200).await;
-    offloaded(&mut client).await;
+    offloaded(&mut client, "t").await;
     s3.inject("GET", ".log", 1, Fault::FlipBit);
     let failed = client.fetch("t", 0, 0, 1000, Duration::from_secs(1)).await;
     assert!(
@@ -181,7 +147,7 @@ async fn each_chunk_is_fetched_once_by_a_sequential_reader() {
     let s3 = S3Server::start().await;
     let (mut broker, mut client) = start(&s3).await;
     produce(&mut client, "t", 1000, 200).await;
-    offloaded(&mut client).await;
+    offloaded(&mut client, "t").await;
     let segments = s3.keys().iter().filter(|k| k.ends_with(".log")).count();
     let before = s3.count("GET", ".log");
     read_all(&mut client, "t", 0).await;

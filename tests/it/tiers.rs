@@ -1,29 +1,10 @@
 //! Sealed segments leave the local disk and come back through the same offsets.
 
-use strandline_client::{Client, ClientError};
+use strandline_client::ClientError;
 use strandline_tests::{TestBroker, eventually};
 use strandline_wire::ErrorCode;
 
 use super::*;
-
-/// Small segments, nothing kept locally but the active one.
-/// A thousand records of 200 bytes, ten a batch, fill eleven segments of 90 records; ten stay in the active one.
-const TIERED: [(&str, &str); 3] = [
-    ("remote.storage.enable", "true"),
-    ("internal.segment.bytes", "20000"),
-    ("local.retention.bytes", "1"),
-];
-
-async fn offloaded(client: &mut Client, topic: &str) -> i64 {
-    let client = tokio::sync::Mutex::new(client);
-    eventually("segments leave the local disk", || async {
-        let mut client = client.lock().await;
-        let local = client.list_offset(topic, 0, EARLIEST_LOCAL).await.unwrap();
-        let tiered = client.list_offset(topic, 0, LATEST_TIERED).await.unwrap();
-        (local == 990 && tiered == 989).then_some(local)
-    })
-    .await
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn produced_offloaded_restarted_and_read_back_byte_for_byte() {
@@ -186,5 +167,35 @@ async fn a_lost_log_start_checkpoint_does_not_hide_cold_data() {
     let mut client = broker.client().await;
     assert_eq!(client.list_offset("t", 0, EARLIEST).await.unwrap(), 0);
     assert_eq!(read_all(&mut client, "t", 0).await, values);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_in_the_bucket_is_named_and_nothing_else() {
+    let mut broker = TestBroker::start_tiered(&[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &TIERED).await.unwrap();
+    produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client, "t").await;
+    let segments = files(&broker.path().join("remote/segments"));
+    let orphan = broker.path().join(
+        "remote/segments/00000000-0000-4000-8000-000000000001/0/00000000000000000000-0-000000000000400080000000000000ff.log",
+    );
+    std::fs::create_dir_all(orphan.parent().unwrap()).unwrap();
+    std::fs::write(&orphan, b"left by a crash").unwrap();
+    let report = async || -> serde_json::Value {
+        serde_json::from_str(&broker.http_get("/tier/orphans").await).unwrap()
+    };
+    assert_eq!(report().await["young"], 1, "an upload may be under way");
+    let days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 86_400);
+    let file = std::fs::File::options().write(true).open(&orphan).unwrap();
+    file.set_modified(days_ago).unwrap();
+    let found = report().await;
+    assert_eq!(found["objects"], segments + 1);
+    assert_eq!(found["orphans"], 1);
+    assert_eq!(found["orphan_bytes"], 15);
+    let key = found["named"][0]["key"].as_str().unwrap();
+    assert!(orphan.ends_with(key), "{key}");
+    assert!(orphan.exists(), "a dry run removes nothing");
     broker.stop().await;
 }

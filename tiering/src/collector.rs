@@ -52,6 +52,8 @@ pub struct SweepReport {
     /// Unknown to the image, but younger than the grace: most likely uploads that are under way.
     pub young: u64,
     pub deleted: u64,
+    /// More orphans than the allowed share: a sweep that deletes would refuse to.
+    pub too_many: bool,
     /// The first of the orphans.
     pub named: Vec<Orphan>,
 }
@@ -107,10 +109,11 @@ pub async fn sweep(
             orphans.push(object.location);
         }
     }
+    report.too_many = report.orphans as f64 > report.objects as f64 * rules.max_share;
     if orphans.is_empty() {
         return Ok(report);
     }
-    if report.orphans as f64 > report.objects as f64 * rules.max_share {
+    if report.too_many {
         return Err(SweepError::TooMany {
             orphans: report.orphans,
             objects: report.objects,

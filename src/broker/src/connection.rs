@@ -5,6 +5,7 @@
 //! other request runs only when its turn to be answered comes. The queue between the two is short: a client that does
 //! not read its answers is not read from either.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,12 +29,16 @@ const PIPELINE: usize = 16;
 const INITIAL_READ_BYTES: usize = 64 << 10;
 /// A frame that has begun must arrive at this rate on average, after [`FRAME_GRACE`].
 const MIN_FRAME_BYTES_PER_SECOND: u64 = 16 << 10;
+/// Bytes that one write hands to the socket before other connections of the thread get their turn.
+const WRITE_BYTES: usize = 256 << 10;
 const FRAME_GRACE: Duration = Duration::from_secs(10);
 
 /// What a request leads to.
 #[derive(Debug)]
 pub enum Answer {
     Frame(ResponseFrame),
+    /// Megabytes from the cold tier: the threads of that tier write them.
+    ColdFrame(ResponseFrame),
     /// The protocol sends none (`acks=0`).
     Nothing,
     /// The connection ends: an `acks=0` produce failed, and its client can hear of it in no other way.
@@ -68,7 +73,7 @@ pub async fn serve(
     let (reader, writer) = stream.into_split();
     let (queue, answers) = mpsc::channel::<PendingResponse>(PIPELINE);
     let closed = stop.child_token();
-    let writing = write_answers(writer, answers, closed.clone());
+    let writing = write_answers(&context, writer, answers, closed.clone());
     let reading = async {
         let reading = read_requests(&context, &peer, reader, queue);
         let result = tokio::select! {
@@ -157,6 +162,7 @@ async fn read_body(
 }
 
 async fn write_answers(
+    context: &BrokerContext,
     mut writer: OwnedWriteHalf,
     mut answers: mpsc::Receiver<PendingResponse>,
     closed: CancellationToken,
@@ -166,6 +172,22 @@ async fn write_answers(
             Answer::Nothing => continue,
             Answer::Close => Err(io::Error::other("a produce without an answer failed")),
             Answer::Frame(frame) => write_frame(&mut writer, frame).await,
+            Answer::ColdFrame(frame) => {
+                let tier = context
+                    .tier
+                    .as_ref()
+                    .expect("cold records come from a tier");
+                let writing = async move {
+                    let written = write_frame(&mut writer, frame).await;
+                    (writer, written)
+                };
+                let ended = tier.threads.handle().spawn(writing).await;
+                let Ok((back, written)) = ended else {
+                    return closed.cancel();
+                };
+                writer = back;
+                written
+            }
         };
         if let Err(error) = written {
             tracing::debug!(%error, "connection ended");
@@ -175,28 +197,42 @@ async fn write_answers(
     }
 }
 
-/// Writes all parts with vectored writes.
+/// Writes all parts with vectored writes, in turns of [`WRITE_BYTES`].
 async fn write_frame(writer: &mut OwnedWriteHalf, frame: ResponseFrame) -> io::Result<()> {
     const MAX_BUFFERS: usize = 64;
-    let mut parts = frame.parts;
-    let mut first = 0;
-    while first < parts.len() {
-        let slices: Vec<IoSlice<'_>> = parts[first..]
+    let mut parts = VecDeque::from(frame.parts);
+    loop {
+        while parts.front().is_some_and(Bytes::is_empty) {
+            parts.pop_front();
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let mut room = WRITE_BYTES;
+        let slices: Vec<IoSlice<'_>> = parts
             .iter()
             .take(MAX_BUFFERS)
-            .map(|part| IoSlice::new(part))
+            .map_while(|part| {
+                let taken = part.len().min(room);
+                room -= taken;
+                (taken > 0).then(|| IoSlice::new(&part[..taken]))
+            })
             .collect();
         let mut written = writer.write_vectored(&slices).await?;
-        if written == 0 && slices.iter().any(|s| !s.is_empty()) {
+        if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        while first < parts.len() && written >= parts[first].len() {
-            written -= parts[first].len();
-            first += 1;
+        while let Some(part) = parts.front_mut() {
+            let taken = written.min(part.len());
+            part.advance(taken);
+            written -= taken;
+            if !part.is_empty() || written == 0 {
+                break;
+            }
+            parts.pop_front();
         }
-        if written > 0 {
-            parts[first].advance(written);
+        if room == 0 {
+            tokio::task::yield_now().await;
         }
     }
-    Ok(())
 }

@@ -29,20 +29,22 @@ use crate::partition::Partition;
 
 pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
     let request = FetchRequest::decode(call.version, body)?;
-    Ok(async move { Answer::Frame(fetch(&call, request).await) }.boxed())
+    Ok(async move { fetch(&call, request).await }.boxed())
 }
 
-async fn fetch(call: &Call, request: FetchRequest) -> ResponseFrame {
+async fn fetch(call: &Call, request: FetchRequest) -> Answer {
     let uses_topic_ids = call.version >= 13;
     if request.replica_id >= 0 {
         // Followers come with replication; nobody else may claim to be one.
-        return encode(call, FetchResponse::error(ErrorCode::InvalidRequest));
+        return refuse(call, ErrorCode::InvalidRequest);
     }
     let context = match call.context.fetch_sessions.begin(&request, uses_topic_ids) {
         Ok(context) => context,
-        Err(error) => return encode(call, FetchResponse::error(error)),
+        Err(error) => return refuse(call, error),
     };
-    let answers = collect(call, &request, &context).await;
+    let readings = collect(call, &request, &context).await;
+    let cold = readings.iter().any(|r| r.remote);
+    let answers = readings.into_iter().map(|r| (r.topic, r.answer)).collect();
     let (session_id, answers) = context.finish(answers);
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
     for (topic, answer) in answers {
@@ -56,15 +58,22 @@ async fn fetch(call: &Call, request: FetchRequest) -> ResponseFrame {
             _ => topics.push((topic, vec![answer])),
         }
     }
-    encode(
-        call,
-        FetchResponse {
-            throttle_time_ms: 0,
-            error: ErrorCode::None,
-            session_id,
-            topics,
-        },
-    )
+    let response = FetchResponse {
+        throttle_time_ms: 0,
+        error: ErrorCode::None,
+        session_id,
+        topics,
+    };
+    let frame = encode(call, response);
+    if cold {
+        Answer::ColdFrame(frame)
+    } else {
+        Answer::Frame(frame)
+    }
+}
+
+fn refuse(call: &Call, error: ErrorCode) -> Answer {
+    Answer::Frame(encode(call, FetchResponse::error(error)))
 }
 
 fn encode(call: &Call, response: FetchResponse) -> ResponseFrame {
@@ -84,11 +93,7 @@ struct Reading {
 }
 
 /// Reads until there is enough, something failed, or the time is up.
-async fn collect(
-    call: &Call,
-    request: &FetchRequest,
-    context: &FetchContext,
-) -> Vec<(TopicKey, FetchPartitionResponse)> {
+async fn collect(call: &Call, request: &FetchRequest, context: &FetchContext) -> Vec<Reading> {
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let changed = Arc::new(Notify::new());
     loop {
@@ -129,12 +134,8 @@ async fn collect(
         {
             continue;
         }
-        return done(readings);
+        return readings;
     }
-}
-
-fn done(readings: Vec<Reading>) -> Vec<(TopicKey, FetchPartitionResponse)> {
-    readings.into_iter().map(|r| (r.topic, r.answer)).collect()
 }
 
 /// Offset up to which this reader may see records.

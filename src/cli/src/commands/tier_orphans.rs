@@ -24,5 +24,10 @@ pub async fn run(http: &str, json: bool) -> Result<(), String> {
         "{} objects with {} bytes; {} orphans with {} bytes would go; {} unknown ones are too young to tell",
         report.objects, report.bytes, report.orphans, report.orphan_bytes, report.young
     );
+    if report.too_many {
+        println!(
+            "that is too large a share of the bucket: the sweep will refuse, see the broker's log"
+        );
+    }
     Ok(())
 }
