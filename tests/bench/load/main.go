@@ -12,7 +12,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -21,7 +23,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 func main() {
@@ -194,19 +195,20 @@ func consume(bootstrap, topic string, arguments []string) (map[string]float64, e
 // fetch asks for all partitions at once, a MiB each, one request after the other, and looks at batch headers only.
 func fetch(bootstrap, topic string, arguments []string) (map[string]float64, error) {
 	const baseOffset, batchLength, lastOffsetDelta, recordCount, headerBytes = 0, 8, 23, 57, 61
+	const responseHeaderBytes = 4 + 1
 	flags := flag.NewFlagSet("fetch", flag.ExitOnError)
 	records := flags.Int("records", 0, "records to read")
 	partitions := flags.Int("partitions", 1, "partitions of the topic")
 	flags.Parse(arguments)
 
 	begin := time.Now()
-	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.BrokerMaxReadBytes(256<<20), kgo.MaxVersions(fetchByName()))
+	connection, err := net.Dial("tcp", bootstrap)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
+	defer connection.Close()
+	formatter := kmsg.NewRequestFormatter(kmsg.FormatterClientID("load"))
+	var frame []byte
 	offsets := make([]int64, *partitions)
 	read, bytes := 0, 0
 	for read < *records {
@@ -221,11 +223,19 @@ func fetch(bootstrap, topic string, arguments []string) (map[string]float64, err
 			asked.Partitions = append(asked.Partitions, one)
 		}
 		request.Topics = append(request.Topics, asked)
-		answer, err := client.Request(ctx, &request)
-		if err != nil {
+		request.Version = 12 // the last that names topics by name
+		connection.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := connection.Write(formatter.AppendRequest(nil, &request, 0)); err != nil {
 			return nil, err
 		}
-		for _, answered := range answer.(*kmsg.FetchResponse).Topics {
+		if frame, err = readFrame(connection, frame); err != nil {
+			return nil, err
+		}
+		answer := kmsg.FetchResponse{Version: request.Version}
+		if err := answer.ReadFrom(frame[responseHeaderBytes:]); err != nil {
+			return nil, err
+		}
+		for _, answered := range answer.Topics {
 			for _, partition := range answered.Partitions {
 				if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
 					return nil, err
@@ -253,9 +263,14 @@ func fetch(bootstrap, topic string, arguments []string) (map[string]float64, err
 	}, nil
 }
 
-// fetchByName keeps Fetch below version 13, which names topics by id.
-func fetchByName() *kversion.Versions {
-	versions := kversion.Stable()
-	versions.SetMaxKeyVersion(1, 12)
-	return versions
+// readFrame reads a response into buffer, which grows as needed and is used again.
+func readFrame(from io.Reader, buffer []byte) ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(from, size[:]); err != nil {
+		return nil, err
+	}
+	length := int(binary.BigEndian.Uint32(size[:]))
+	buffer = slices.Grow(buffer[:0], length)[:length]
+	_, err := io.ReadFull(from, buffer)
+	return buffer, err
 }
