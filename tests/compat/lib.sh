@@ -9,10 +9,12 @@ PASSED=0
 FAILED=0
 BROKER_PID=""
 MINIO_PID=""
+DOCKER_PID=""
 
 cleanup() {
     [ -n "$BROKER_PID" ] && kill "$BROKER_PID" 2>/dev/null
     [ -n "$MINIO_PID" ] && kill "$MINIO_PID" 2>/dev/null
+    [ -n "$DOCKER_PID" ] && kill "$DOCKER_PID" 2>/dev/null
     wait 2>/dev/null
     rm -rf "$WORK"
 }
@@ -32,7 +34,7 @@ install_minio() {
 
 # Runs one of Kafka's tools: class, then arguments.
 kafka() {
-    timeout 120 java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
+    timeout "${KAFKA_TOOL_SECONDS:-120}" java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
         -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$@"
 }
 
@@ -55,6 +57,15 @@ start_minio() {
         "$CACHE/bin/minio" server --quiet --address "127.0.0.1:$MINIO_PORT" "$WORK/minio" >"$WORK/minio.log" 2>&1 &
     MINIO_PID=$!
     wait_for curl -sf "http://127.0.0.1:$MINIO_PORT/minio/health/live"
+}
+
+# A Docker daemon: the one that runs, or one of our own for this run.
+start_docker() {
+    docker info >/dev/null 2>&1 && return
+    [ "$(id -u)" = 0 ] && command -v dockerd >/dev/null || return 1
+    dockerd >"$WORK/dockerd.log" 2>&1 &
+    DOCKER_PID=$!
+    wait_for docker info
 }
 
 # Starts a broker on $WORK/data with MinIO as its cold tier; further arguments are properties.

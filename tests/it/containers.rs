@@ -9,13 +9,15 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use super::*;
 
 const MINIO_PORT: u16 = 9000;
+const USER: &str = "strandline";
+const PASSWORD: &str = "strandline-secret";
 
 async fn start_minio() -> ContainerAsync<GenericImage> {
     GenericImage::new("strandline-minio", "test")
         .with_exposed_port(MINIO_PORT.tcp())
         .with_wait_for(WaitFor::message_on_either_std("API: "))
-        .with_env_var("MINIO_ROOT_USER", "id")
-        .with_env_var("MINIO_ROOT_PASSWORD", "secret-of-eight")
+        .with_env_var("MINIO_ROOT_USER", USER)
+        .with_env_var("MINIO_ROOT_PASSWORD", PASSWORD)
         .with_cmd(["server", "/data"])
         .start()
         .await
@@ -28,10 +30,10 @@ async fn segments_go_to_minio_in_a_container_and_come_back_after_its_outage() {
     let minio = start_minio().await;
     let port = minio.get_host_port_ipv4(MINIO_PORT).await.unwrap();
     let endpoint = format!("http://127.0.0.1:{port}");
-    let credentials = [(
-        "strandline.remote.store.secret.access.key",
-        "secret-of-eight",
-    )];
+    let credentials = [
+        ("strandline.remote.store.access.key.id", USER),
+        ("strandline.remote.store.secret.access.key", PASSWORD),
+    ];
     let mut broker = TestBroker::start_on_s3(&endpoint, &credentials).await;
     let mut client = broker.client().await;
     client.create_topic("t", 1, &TIERED).await.unwrap();
