@@ -34,7 +34,7 @@ install_minio() {
 
 # Runs one of Kafka's tools: class, then arguments.
 kafka() {
-    timeout "${KAFKA_TOOL_SECONDS:-120}" java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
+    timeout "${TOOL_SECONDS:-120}" java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
         -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$@"
 }
 

@@ -60,6 +60,20 @@ impl Outcome {
     fn reply(&mut self, token: Token, reply: Reply) {
         self.replies.push((token, reply));
     }
+
+    /// Replies once `records` are in the log; at once if there are none.
+    fn append_offsets(&mut self, records: Vec<CoordinatorRecord>, token: Token, reply: Reply) {
+        if records.is_empty() {
+            self.reply(token, reply);
+        } else {
+            self.appends.push(PendingAppend {
+                records,
+                effect: Effect::Offsets {
+                    reply: Some((token, reply)),
+                },
+            });
+        }
+    }
 }
 
 /// Groups by id.
@@ -359,16 +373,7 @@ impl GroupCoordinator {
             });
         }
         let reply = Reply::OffsetCommit(results);
-        if records.is_empty() {
-            out.reply(token, reply);
-        } else {
-            out.appends.push(PendingAppend {
-                records,
-                effect: Effect::Offsets {
-                    reply: Some((token, reply)),
-                },
-            });
-        }
+        out.append_offsets(records, token, reply);
         out
     }
 
@@ -464,16 +469,7 @@ impl GroupCoordinator {
             }
         }
         let reply = Reply::OffsetDelete(ErrorCode::None, results);
-        if records.is_empty() {
-            out.reply(token, reply);
-        } else {
-            out.appends.push(PendingAppend {
-                records,
-                effect: Effect::Offsets {
-                    reply: Some((token, reply)),
-                },
-            });
-        }
+        out.append_offsets(records, token, reply);
         out
     }
 
@@ -510,11 +506,7 @@ impl GroupCoordinator {
             return out;
         }
         let records = group_tombstones(&self.groups[group_id]);
-        let reply = Some((token, Reply::Delete(ErrorCode::None)));
-        out.appends.push(PendingAppend {
-            records,
-            effect: Effect::Offsets { reply },
-        });
+        out.append_offsets(records, token, Reply::Delete(ErrorCode::None));
         out
     }
 

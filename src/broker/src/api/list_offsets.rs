@@ -9,7 +9,8 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
-use strandline_types::LeaderEpoch;
+use strandline_log::{FoundTimestamp, LogError, LogView};
+use strandline_types::{LeaderEpoch, RemoteLogSegmentMetadata};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchHeader, Records};
 use strandline_wire::produce::TopicKey;
@@ -18,6 +19,7 @@ use super::Call;
 use super::fetch::{check_epoch, remote_error};
 use super::produce::find;
 use crate::partition::Partition;
+use crate::tier::Tier;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -140,31 +142,46 @@ async fn find_timestamp(
             if segment.max_timestamp_ms < at || segment.base_offset >= view.local_log_start_offset {
                 continue;
             }
-            let batch = tier
-                .find_timestamp(&segment, at, view.log_start_offset)
-                .await
-                .map_err(|e| remote_error(&e))?;
-            if let Some(batch) = batch
-                && let Some(found) = first_at_or_after(&batch, at, view.log_start_offset)?
-            {
+            if let Some(found) = find_remote(tier, &segment, at, view.log_start_offset).await? {
                 return Ok(found);
             }
         }
     }
     let searching = view.clone();
     let start = view.local_log_start_offset;
-    let found =
-        tokio::task::spawn_blocking(move || searching.find_timestamp(at, start, limit)).await;
-    let found = found
+    let found = off_reactor(move || searching.find_timestamp(at, start, limit)).await?;
+    Ok(found_locally(&view, found))
+}
+
+/// Runs a search that reads files.
+async fn off_reactor<T: Send + 'static>(
+    search: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, ErrorCode> {
+    tokio::task::spawn_blocking(search)
+        .await
         .map_err(|_| ErrorCode::UnknownServerError)?
-        .map_err(|_| ErrorCode::KafkaStorageError)?;
-    Ok(found.map_or(NOTHING, |f| {
-        (
-            f.offset,
-            f.timestamp_ms,
-            view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0),
-        )
-    }))
+        .map_err(|_| ErrorCode::KafkaStorageError)
+}
+
+fn found_locally(view: &LogView, found: Option<FoundTimestamp>) -> Found {
+    found.map_or(NOTHING, |f| {
+        let epoch = view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0);
+        (f.offset, f.timestamp_ms, epoch)
+    })
+}
+
+/// The first record of a remote segment at or after a timestamp and not below `from`.
+async fn find_remote(
+    tier: &Tier,
+    segment: &RemoteLogSegmentMetadata,
+    at: i64,
+    from: i64,
+) -> Result<Option<Found>, ErrorCode> {
+    let batch = tier.find_timestamp(segment, at, from).await;
+    match batch.map_err(|e| remote_error(&e))? {
+        Some(batch) => first_at_or_after(&batch, at, from),
+        None => Ok(None),
+    }
 }
 
 fn first_at_or_after(batch: &[u8], at: i64, from: i64) -> Result<Option<Found>, ErrorCode> {
@@ -193,10 +210,7 @@ async fn find_max_timestamp(
 ) -> Result<Found, ErrorCode> {
     let view = partition.view();
     let searching = view.clone();
-    let local = tokio::task::spawn_blocking(move || searching.find_max_timestamp(limit)).await;
-    let local = local
-        .map_err(|_| ErrorCode::UnknownServerError)?
-        .map_err(|_| ErrorCode::KafkaStorageError)?;
+    let local = off_reactor(move || searching.find_max_timestamp(limit)).await?;
     let image = call.context.quorum.image();
     let remote = image.remote_log(partition.id()).and_then(|log| {
         let below = log
@@ -209,23 +223,11 @@ async fn find_max_timestamp(
         && segment.max_timestamp_ms > local_timestamp
     {
         let at = segment.max_timestamp_ms;
-        let batch = tier
-            .find_timestamp(&segment, at, view.log_start_offset)
-            .await
-            .map_err(|e| remote_error(&e))?;
-        if let Some(batch) = batch
-            && let Some(found) = first_at_or_after(&batch, at, view.log_start_offset)?
-        {
+        if let Some(found) = find_remote(tier, &segment, at, view.log_start_offset).await? {
             return Ok(found);
         }
     }
-    Ok(local.map_or(NOTHING, |f| {
-        (
-            f.offset,
-            f.timestamp_ms,
-            view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0),
-        )
-    }))
+    Ok(found_locally(&view, local))
 }
 
 pub async fn offset_for_leader_epoch(
