@@ -148,3 +148,60 @@ async fn a_long_poll_answers_as_soon_as_there_is_something() {
     assert!(started.elapsed() < Duration::from_secs(10));
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_on_the_disk_is_an_error_and_never_data() {
+    let mut broker = TestBroker::start(&[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let values = produce(&mut client, "t", 100, 200).await;
+    let path = broker.path().join("log/t-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 + 100;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mut read = Vec::new();
+    let failed = loop {
+        let offset = read.len() as i64;
+        match client.fetch("t", 0, offset, 100_000, Duration::ZERO).await {
+            Ok(records) => read.extend(records.into_iter().filter_map(|r| r.value)),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(
+            failed,
+            ClientError::Broker {
+                code: ErrorCode::CorruptMessage,
+                ..
+            }
+        ),
+        "{failed:?}"
+    );
+    assert_eq!(read, values[..50], "what comes before it is served");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_spread_over_the_log_directories_and_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directories: Vec<_> = ["a", "b"].map(|n| directory.path().join(n)).into();
+    let log_dirs = format!("{},{}", directories[0].display(), directories[1].display());
+    let mut broker = TestBroker::start(&[("log.dirs", &log_dirs)]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 4, &[]).await.unwrap();
+    let values = produce(&mut client, "t", 100, 200).await;
+    let partitions = |directory: &std::path::PathBuf| {
+        let entries = std::fs::read_dir(directory).unwrap().flatten();
+        let names = entries.map(|e| e.file_name().into_string().unwrap());
+        names.filter(|n| n.starts_with("t-")).count()
+    };
+    assert_eq!(
+        directories.iter().map(partitions).collect::<Vec<_>>(),
+        [2, 2]
+    );
+    broker.stop().await;
+    broker.resume().await;
+    assert_eq!(read_all(&mut broker.client().await, "t", 0).await, values);
+    broker.stop().await;
+}

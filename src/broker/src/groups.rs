@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use strandline_coordinator::{
     CoordinatorRecord, GroupConfig, GroupCoordinator, Outcome, PendingAppend, Reply, Token,
 };
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::read::read_slice;
+use crate::api::read::read_batches;
 use crate::clock::now_ms;
 use crate::partition::{Acks, Partition};
 
@@ -313,7 +312,7 @@ impl Task {
                 .slice(offset, LOAD_READ_BYTES, view.high_watermark)
                 .map_err(|e| e.to_string())?;
             let Some(slice) = slice else { break };
-            let bytes: Bytes = read_slice(slice).await.map_err(|e| e.to_string())?;
+            let bytes = read_batches(slice).await.map_err(|e| e.to_string())?;
             for found in split_batches(&bytes) {
                 let (at, header) = found.map_err(|e| e.to_string())?;
                 self.load_batch(header, &bytes[at..at + header.size()])?;

@@ -1,13 +1,15 @@
 //! The vocabulary that every crate shares: identifiers, epochs, offsets and the description of a segment in the
-//! cold tier. No I/O, no clock, no behaviour beyond conversions and checks of form.
+//! cold tier; a secret, a pool of buffers. No I/O, no clock, no behaviour beyond conversions and checks of form.
 //!
 //! Conventions: `end_offset` is exclusive, `last_offset` inclusive; units come last in a name (`retention_ms`).
 
+mod buffers;
 mod ids;
 mod remote;
 mod secret;
 mod topic_name;
 
+pub use buffers::{BufferPool, PooledBuffer};
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
 };

@@ -6,7 +6,6 @@
 //! neither fills the disk nor wears it out. Loading, checking and decoding run on the threads that the cache was given.
 
 mod ahead;
-mod buffers;
 mod disk;
 mod recent;
 
@@ -20,14 +19,13 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStoreExt};
-use strandline_types::{RemoteLogSegmentId, RemoteLogSegmentMetadata};
+use strandline_types::{BufferPool, RemoteLogSegmentId, RemoteLogSegmentMetadata};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use ahead::ReadAhead;
-use buffers::BufferPool;
 pub use disk::{DiskCache, DiskCacheError};
 use recent::RecentKeys;
 
@@ -35,6 +33,7 @@ use crate::keys::ObjectKind;
 use crate::side::{SideError, SideObject};
 use crate::store::RemoteStore;
 use crate::throttle::Throttle;
+use crate::upload::PART_BYTES;
 
 /// One chunk of one attempt's log object. Attempts are never written twice, so a key never changes its bytes.
 pub type ChunkKey = (RemoteLogSegmentId, u64);
@@ -145,7 +144,7 @@ impl ChunkCache {
                 chunks,
                 sides,
                 ahead,
-                buffers: BufferPool::new(SPARE_BUFFERS),
+                buffers: BufferPool::new(SPARE_BUFFERS, PART_BYTES),
                 disk: disk.map(Arc::new),
                 loads: Semaphore::new(CONCURRENT_LOADS),
                 throttle,
@@ -332,13 +331,17 @@ impl Inner {
             .get_opts(object, options)
             .await?
             .into_stream();
-        let mut buffer = self.buffers.take();
-        buffer.bytes.reserve((range.end - range.start) as usize);
+        let mut buffer = self.buffers.take((range.end - range.start) as usize);
+        let mut filled = 0;
         let mut checksum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
         while let Some(part) = body.try_next().await? {
             checksum.update(&part);
-            buffer.bytes.extend_from_slice(&part);
+            // Bytes beyond the range that was asked for are not kept; their checksum will not fit.
+            if let Some(room) = buffer.as_mut().get_mut(filled..filled + part.len()) {
+                room.copy_from_slice(&part);
+                filled += part.len();
+            }
         }
-        Ok((buffer.freeze(), checksum.finalize() as u32))
+        Ok((buffer.freeze(filled), checksum.finalize() as u32))
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::Call;
 use super::produce::find;
-use super::read::{read_slice, whole_batches};
+use super::read::read_batches;
 use crate::connection::{Answer, PendingResponse};
 use crate::fetch_session::FetchContext;
 use crate::partition::Partition;
@@ -263,11 +263,7 @@ async fn read_one(
     let Some(slice) = view.slice(offset, max_bytes, limit)? else {
         return Ok(Bytes::new());
     };
-    let path = slice.segment.log_path.clone();
-    let bytes = read_slice(slice)
-        .await
-        .map_err(|source| strandline_log::LogError::Io { path, source })?;
-    Ok(whole_batches(bytes))
+    Ok(read_batches(slice).await?)
 }
 
 /// Reads cold records, all partitions at once, each with an equal share of what is left.
