@@ -29,7 +29,7 @@ def install():
     if not JARS.exists():
         subprocess.run(["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"], cwd=ROOT / "tests/compat", check=True)
     if not (CACHE / "bin/minio").exists():
-        subprocess.run(["go", "install", "github.com/minio/minio@latest"], env=os.environ | {"GOBIN": str(CACHE / "bin")}, check=True)
+        subprocess.run(["go", "install", "github.com/minio/minio@latest"], env=os.environ | {"GOBIN": str(CACHE / "bin"), "CGO_ENABLED": "0"}, check=True)
     subprocess.run(["go", "build", "-o", str(LOAD), "."], cwd=ROOT / "tests/bench/load", check=True)
 
 

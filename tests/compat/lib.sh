@@ -27,9 +27,9 @@ install_kafka() {
     mv "$CACHE/kafka.part" "$CACHE/kafka"
 }
 
-# MinIO's server, built from its Go module.
+# MinIO's server, built from its Go module; static, so that it runs in an empty container too.
 install_minio() {
-    [ -x "$CACHE/bin/minio" ] || GOBIN="$CACHE/bin" go install github.com/minio/minio@latest
+    [ -x "$CACHE/bin/minio" ] || CGO_ENABLED=0 GOBIN="$CACHE/bin" go install github.com/minio/minio@latest
 }
 
 # Runs one of Kafka's tools: class, then arguments.

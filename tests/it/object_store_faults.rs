@@ -187,3 +187,33 @@ async fn what_is_wrong_with_the_store_is_said_at_start() {
         .to_string();
     assert!(error.contains("127.0.0.1:1"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_multipart_upload_that_fails_is_aborted_and_done_again() {
+    let s3 = S3Server::start().await;
+    let mut broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
+    let mut client = broker.client().await;
+    let mut configs = TIERED.to_vec();
+    configs[1] = ("internal.segment.bytes", "28000000");
+    client.create_topic("t", 1, &configs).await.unwrap();
+    // Parts are PUTs, and fail; creating and aborting an upload are not.
+    s3.inject("PUT", ".log", u32::MAX, Fault::SlowDown);
+    let values = produce(&mut client, "t", 300, 100_000).await;
+    eventually("the upload is aborted", || async {
+        let aborted = s3.count("DELETE", ".log") > 0 && s3.open_uploads() == 0;
+        aborted.then_some(())
+    })
+    .await;
+    assert_eq!(client.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap(), 0);
+    s3.heal();
+    let client = tokio::sync::Mutex::new(client);
+    eventually("the segment leaves the local disk", || async {
+        let mut client = client.lock().await;
+        let local = client.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap();
+        (local > 200).then_some(())
+    })
+    .await;
+    assert_eq!(s3.open_uploads(), 0);
+    assert_eq!(read_all(&mut client.into_inner(), "t", 0).await, values);
+    broker.stop().await;
+}

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
@@ -27,6 +27,9 @@ use crate::throttle::Throttle;
 /// Size of a part: above S3's minimum of 5 MiB, a multiple of every chunk size up to itself, and large enough that a
 /// GiB costs 43 requests (41 parts, create, complete) and one for the side object.
 pub const PART_BYTES: usize = 24 << 20;
+
+/// A call to the store carries at most [`PART_BYTES`]; one that takes longer than this is not slow but stuck.
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The files of a sealed segment.
 #[derive(Clone, Debug)]
@@ -64,6 +67,9 @@ pub enum UploadError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// A copy that does not move is given up and begun anew.
+    #[error("{call} {key}: nothing has moved for {} s", STALL_TIMEOUT.as_secs())]
+    Stalled { call: &'static str, key: String },
     /// The local copy is damaged; it is not copied and must not be deleted elsewhere on its account.
     #[error("{}: {reason} at byte {position}", path.display())]
     Corrupt {
@@ -82,12 +88,6 @@ pub trait SegmentCheck: Send {
     fn finish(&mut self) -> Result<(), (u64, String)>;
 }
 
-/// Progress of one copy, for status and for the watchdog.
-#[derive(Debug, Default)]
-pub struct UploadProgress {
-    pub bytes_done: AtomicU64,
-}
-
 /// Copies segments.
 #[derive(Clone, Debug)]
 pub struct Uploader {
@@ -103,9 +103,8 @@ impl Uploader {
         segment: &RemoteLogSegmentMetadata,
         files: &SegmentFiles,
         check: Box<dyn SegmentCheck>,
-        progress: &UploadProgress,
     ) -> Result<Uploaded, UploadError> {
-        let result = self.upload_both(segment, files, check, progress).await;
+        let result = self.upload_both(segment, files, check).await;
         if result.is_err() {
             self.remove(segment).await;
         }
@@ -117,23 +116,15 @@ impl Uploader {
         segment: &RemoteLogSegmentMetadata,
         files: &SegmentFiles,
         check: Box<dyn SegmentCheck>,
-        progress: &UploadProgress,
     ) -> Result<Uploaded, UploadError> {
         let source = LogSource::open(&files.log, self.chunk_bytes, check)?;
-        let log = self.upload_log(segment, source, progress).await?;
+        let log = self.upload_log(segment, source).await?;
         let side = build_side(files, self.chunk_bytes, &log.chunk_checksums)?;
         let key = self.store.keys.object(segment, ObjectKind::Side);
         let (side_bytes, side_crc32c) = (side.len() as u64, crate::crc32c(&side));
         self.throttle.acquire(side_bytes).await;
-        self.store
-            .uploads
-            .put(&key, side.into())
-            .await
-            .map_err(|source| UploadError::Store {
-                call: "put object",
-                key: key.to_string(),
-                source,
-            })?;
+        let put = self.store.uploads.put(&key, side.into());
+        moving("put object", &key, put).await?;
         Ok(Uploaded {
             log_bytes: log.bytes,
             log_crc32c: log.crc32c,
@@ -145,45 +136,27 @@ impl Uploader {
     async fn upload_log(
         &self,
         segment: &RemoteLogSegmentMetadata,
-        mut source: LogSource,
-        progress: &UploadProgress,
+        source: LogSource,
     ) -> Result<LogDone, UploadError> {
         let key = self.store.keys.object(segment, ObjectKind::Log);
-        let failed = |call: &'static str| {
-            let key = key.to_string();
-            move |source| UploadError::Store { call, key, source }
-        };
+        let uploads = &self.store.uploads;
         if source.length <= PART_BYTES as u64 {
             self.throttle.acquire(source.length).await;
-            let (after, part) = source.next_part().await?;
-            source = after;
-            let bytes = part.len() as u64;
-            self.store
-                .uploads
-                .put(&key, part.into())
-                .await
-                .map_err(failed("put object"))?;
-            progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+            let (source, part) = source.next_part().await?;
+            moving("put object", &key, uploads.put(&key, part.into())).await?;
             return source.finish();
         }
-        let mut upload = self
-            .store
-            .uploads
-            .put_multipart(&key)
-            .await
-            .map_err(failed("create multipart upload"))?;
-        let parts = self.upload_parts(&mut upload, source, progress, &key).await;
-        let result = match parts {
-            Ok(done) => upload
-                .complete()
+        let create = uploads.put_multipart(&key);
+        let mut upload = moving("create multipart upload", &key, create).await?;
+        let result = match self.upload_parts(&mut upload, source, &key).await {
+            Ok(done) => moving("complete multipart upload", &key, upload.complete())
                 .await
-                .map(|_| done)
-                .map_err(failed("complete multipart upload")),
+                .map(|_| done),
             Err(error) => Err(error),
         };
         if result.is_err() {
             // What cannot be aborted now is left to the bucket's lifecycle rule.
-            let _ = upload.abort().await;
+            let _ = moving("abort multipart upload", &key, upload.abort()).await;
         }
         result
     }
@@ -193,26 +166,25 @@ impl Uploader {
         &self,
         upload: &mut Box<dyn MultipartUpload>,
         mut source: LogSource,
-        progress: &UploadProgress,
         key: &object_store::path::Path,
     ) -> Result<LogDone, UploadError> {
-        let mut in_flight: Option<(object_store::UploadPart, u64)> = None;
+        let mut in_flight: Option<object_store::UploadPart> = None;
         while !source.is_done() {
-            let length = source.next_part_bytes();
-            self.throttle.acquire(length).await;
+            self.throttle.acquire(source.next_part_bytes()).await;
             let (after, part) = match in_flight.take() {
                 None => source.next_part().await?,
-                Some((previous, bytes)) => {
-                    let (read, sent) = tokio::join!(source.next_part(), previous);
-                    part_sent(sent, bytes, progress, key)?;
+                Some(previous) => {
+                    let sending = moving("upload part", key, previous);
+                    let (read, sent) = tokio::join!(source.next_part(), sending);
+                    sent?;
                     read?
                 }
             };
             source = after;
-            in_flight = Some((upload.put_part(PutPayload::from_bytes(part)), length));
+            in_flight = Some(upload.put_part(PutPayload::from_bytes(part)));
         }
-        if let Some((last, bytes)) = in_flight {
-            part_sent(last.await, bytes, progress, key)?;
+        if let Some(last) = in_flight {
+            moving("upload part", key, last).await?;
         }
         source.finish()
     }
@@ -234,19 +206,21 @@ impl Uploader {
     }
 }
 
-fn part_sent(
-    sent: object_store::Result<()>,
-    bytes: u64,
-    progress: &UploadProgress,
+/// Awaits a call to the store, but not one that is stuck.
+async fn moving<T>(
+    call: &'static str,
     key: &object_store::path::Path,
-) -> Result<(), UploadError> {
-    sent.map_err(|source| UploadError::Store {
-        call: "upload part",
-        key: key.to_string(),
-        source,
-    })?;
-    progress.bytes_done.fetch_add(bytes, Ordering::Relaxed);
-    Ok(())
+    done: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, UploadError> {
+    let key = || key.to_string();
+    match tokio::time::timeout(STALL_TIMEOUT, done).await {
+        Ok(result) => result.map_err(|source| UploadError::Store {
+            call,
+            key: key(),
+            source,
+        }),
+        Err(_) => Err(UploadError::Stalled { call, key: key() }),
+    }
 }
 
 struct LogDone {
@@ -380,4 +354,24 @@ fn build_side(
         )
         .section(SectionKind::ChunkChecksums, chunks)
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_comes_back_is_given_up() {
+        let key = object_store::path::Path::from("segments/x.log");
+        let stuck = moving(
+            "upload part",
+            &key,
+            std::future::pending::<object_store::Result<()>>(),
+        );
+        let said = stuck.await.unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "upload part segments/x.log: nothing has moved for 300 s"
+        );
+    }
 }

@@ -26,7 +26,7 @@ use strandline_tiering::planner::{
     LocalSegment, TierRules, abandoned_copies, plan_copy, plan_local_retention,
     plan_total_retention,
 };
-use strandline_tiering::upload::{SegmentFiles, UploadProgress};
+use strandline_tiering::upload::SegmentFiles;
 use strandline_types::{
     BrokerId, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState,
     TopicPartition,
@@ -42,8 +42,6 @@ use crate::clock::now_ms;
 use crate::partition::Partition;
 use crate::server::BrokerContext;
 
-/// A copy of which not a byte moves for so long is given up and begun anew.
-const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often orphans are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 const SWEEP_MAX_SHARE: f64 = 0.5;
@@ -359,15 +357,9 @@ impl TierManager {
             producer_snapshot: sealed.producer_snapshot_path.clone(),
             leader_epochs: epochs,
         };
-        let progress = UploadProgress::default();
         let check = Box::new(BatchCheck::new(started.base_offset));
-        let upload = self.tier.uploader.upload(started, &files, check, &progress);
-        let uploaded = tokio::select! {
-            uploaded = upload => uploaded.map_err(|e| e.to_string())?,
-            () = watch(&progress) => {
-                return Err(format!("no byte of segment {} has moved for {STALL_TIMEOUT:?}", started.base_offset));
-            }
-        };
+        let upload = self.tier.uploader.upload(started, &files, check);
+        let uploaded = upload.await.map_err(|e| e.to_string())?;
         let finished = RemoteLogSegmentMetadata {
             event_timestamp_ms: now_ms(),
             log_bytes: uploaded.log_bytes,
@@ -594,18 +586,4 @@ pub async fn look_for_orphans(
         max_share: SWEEP_MAX_SHARE,
     };
     sweep(&tier.store, &known, &rules, SystemTime::now()).await
-}
-
-/// Returns when nothing has moved for [`STALL_TIMEOUT`].
-async fn watch(progress: &UploadProgress) {
-    use std::sync::atomic::Ordering;
-    let mut last = progress.bytes_done.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(STALL_TIMEOUT).await;
-        let now = progress.bytes_done.load(Ordering::Relaxed);
-        if now == last {
-            return;
-        }
-        last = now;
-    }
 }
