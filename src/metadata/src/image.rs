@@ -20,22 +20,60 @@ pub struct BrokerImage {
     pub rack: Option<String>,
     pub listeners: Vec<Listener>,
     pub log_dirs: Vec<Uuid>,
+    /// Leads nothing and is shown to no client: not heard of for too long, or not yet caught up with the metadata.
+    pub fenced: bool,
+    /// On its way out: it gets no leaderships and no place in an ISR any more.
+    pub in_controlled_shutdown: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl BrokerImage {
+    /// Whether it may lead and join in-sync sets.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
+}
+
+/// Who has a partition, and who of them may lead it (KIP-966 names the two sets behind the ISR).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionImage {
+    /// In order of preference.
     pub replicas: Vec<BrokerId>,
     pub isr: Vec<BrokerId>,
     pub leader: Option<BrokerId>,
     pub leader_epoch: LeaderEpoch,
+    /// Counts every change.
     pub partition_epoch: i32,
+    /// Of a reassignment under way: replicas that come and replicas that go; both are in `replicas`.
+    pub adding_replicas: Vec<BrokerId>,
+    pub removing_replicas: Vec<BrokerId>,
+    /// Left the ISR while it was below `min.insync.replicas`: they have every committed record and may lead.
+    pub eligible_leader_replicas: Vec<BrokerId>,
+    /// Led last when neither set had anybody left.
+    pub last_known_leader: Option<BrokerId>,
+    /// The leader was elected uncleanly and has not said yet that it has recovered.
+    pub leader_recovering: bool,
+    /// Replicas whose log directory has failed, until their broker starts again.
+    pub offline_replicas: Vec<BrokerId>,
+}
+
+impl PartitionImage {
+    /// Whether replicas are being added or removed.
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding_replicas.is_empty() || !self.removing_replicas.is_empty()
+    }
+
+    /// The replicas that a reassignment under way ends with.
+    pub fn target_replicas(&self) -> Vec<BrokerId> {
+        let stays = |r: &&BrokerId| !self.removing_replicas.contains(r);
+        self.replicas.iter().filter(stays).copied().collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicImage {
     pub id: TopicId,
     pub name: Arc<str>,
-    pub partitions: BTreeMap<PartitionId, PartitionImage>,
+    pub partitions: BTreeMap<PartitionId, Arc<PartitionImage>>,
 }
 
 /// The remote segments of one partition, in every state, by base offset and attempt.
@@ -124,6 +162,19 @@ impl ClusterImage {
         self.topic(self.topic_names.get(&id)?)
     }
 
+    pub fn partition(&self, tp: TopicIdPartition) -> Option<&Arc<PartitionImage>> {
+        self.topic_by_id(tp.topic_id)?.partitions.get(&tp.partition)
+    }
+
+    /// Brokers that clients may be sent to.
+    pub fn live_brokers(&self) -> impl Iterator<Item = &BrokerImage> {
+        self.brokers.values().filter(|b| !b.fenced)
+    }
+
+    pub fn is_active(&self, id: BrokerId) -> bool {
+        self.brokers.get(&id).is_some_and(BrokerImage::is_active)
+    }
+
     pub fn configs(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
         self.configs.get(resource).unwrap_or(&NO_CONFIGS)
     }
@@ -157,23 +208,11 @@ impl ClusterImage {
     pub fn apply(&mut self, record: MetadataRecord) {
         match record {
             MetadataRecord::ClusterId(id) => self.cluster_id = Some(id),
-            MetadataRecord::RegisterBroker {
-                id,
-                incarnation,
-                epoch,
-                rack,
-                listeners,
-                log_dirs,
-            } => {
-                let broker = BrokerImage {
-                    id,
-                    incarnation,
-                    epoch,
-                    rack,
-                    listeners,
-                    log_dirs,
-                };
-                self.brokers.insert(id, broker);
+            MetadataRecord::Broker(broker) => {
+                self.brokers.insert(broker.id, broker);
+            }
+            MetadataRecord::UnregisterBroker(id) => {
+                self.brokers.remove(&id);
             }
             MetadataRecord::Topic { id, name } => {
                 let name: Arc<str> = name.into();
@@ -188,23 +227,13 @@ impl ClusterImage {
             MetadataRecord::Partition {
                 topic_id,
                 partition,
-                replicas,
-                isr,
-                leader,
-                leader_epoch,
-                partition_epoch,
+                state,
             } => {
-                let image = PartitionImage {
-                    replicas,
-                    isr,
-                    leader,
-                    leader_epoch,
-                    partition_epoch,
-                };
                 if let Some(name) = self.topic_names.get(&topic_id)
                     && let Some(topic) = Arc::make_mut(&mut self.topics).get_mut(name)
                 {
-                    Arc::make_mut(topic).partitions.insert(partition, image);
+                    let partitions = &mut Arc::make_mut(topic).partitions;
+                    partitions.insert(partition, Arc::new(state));
                 }
             }
             MetadataRecord::RemoveTopic { id } => self.remove_topic(id),

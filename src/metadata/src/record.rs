@@ -2,24 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 use strandline_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, RemoteLogSegmentId, RemoteLogSegmentMetadata,
-    TopicId, TopicIdPartition,
+    BrokerId, PartitionId, RemoteLogSegmentId, RemoteLogSegmentMetadata, TopicId, TopicIdPartition,
 };
 use thiserror::Error;
-use uuid::Uuid;
+
+use crate::image::{BrokerImage, PartitionImage};
 
 /// A change of the cluster's metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetadataRecord {
     ClusterId(String),
-    RegisterBroker {
-        id: BrokerId,
-        incarnation: Uuid,
-        epoch: BrokerEpoch,
-        rack: Option<String>,
-        listeners: Vec<Listener>,
-        log_dirs: Vec<Uuid>,
-    },
+    /// A new incarnation of a broker, or a change of its standing (fenced, shutting down).
+    Broker(BrokerImage),
+    /// The broker is gone for good.
+    UnregisterBroker(BrokerId),
     Topic {
         id: TopicId,
         name: String,
@@ -27,11 +23,7 @@ pub enum MetadataRecord {
     Partition {
         topic_id: TopicId,
         partition: PartitionId,
-        replicas: Vec<BrokerId>,
-        isr: Vec<BrokerId>,
-        leader: Option<BrokerId>,
-        leader_epoch: LeaderEpoch,
-        partition_epoch: i32,
+        state: PartitionImage,
     },
     /// The topic is gone for clients; its remote data waits to be purged.
     RemoveTopic {

@@ -1,15 +1,24 @@
 //! The metadata quorum: `openraft` behind an API of our own. No openraft type leaves this crate.
 //!
-//! [`Quorum::decide`] runs a decision against the applied image, makes its records durable on a majority and returns
-//! the image they led to. [`Quorum::image`] is what has been applied; brokers act on nothing else.
+//! [`Quorum::submit`] brings a command to whoever leads, which decides about it against the applied image and makes the
+//! records durable on a majority; [`Quorum::image`] is what has been applied here, and brokers act on nothing else.
 //!
-//! Today the only voter is this process. The transport that lets others vote comes with replication.
+//! Voters are the processes named by `controller.quorum.voters`; every other broker follows as a learner. `link` carries
+//! what they say to each other, `peers` knows who is there, `node` forms the quorum, joins it and answers.
 
+mod link;
 mod log_store;
 mod network;
+mod node;
+mod peers;
 mod quorum;
+mod rpc;
 mod state_machine;
 mod storage_file;
+#[cfg(test)]
+mod tests;
 mod types;
 
-pub use quorum::{DecideError, Quorum, QuorumError};
+pub use peers::Presence;
+pub use quorum::{Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError};
+pub use rpc::{MemberProgress, QuorumDescription};

@@ -1,7 +1,9 @@
 //! The raft log and vote on disk.
 //!
 //! `log`: a first frame with the id up to which entries were purged, then one frame an entry. `vote`: one frame. All
-//! entries since the last purge are also in memory; snapshots bound them.
+//! entries since the last purge are also in memory; snapshots bound them. A thread of its own writes, in the order in
+//! which it is asked, so that a slow disk delays what waits for it and not the heartbeats; appends that gather meanwhile
+//! share a flush.
 //!
 //! Crash consistency: an append is acknowledged after `fdatasync`; a torn tail is an entry that nobody was told about
 //! and is cut at the next start. A vote is durable before it is answered. Truncation is durable before anything is
@@ -14,10 +16,11 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
+use tokio::sync::oneshot;
 
 use crate::storage_file::{frame, frames, read, replace};
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
@@ -26,19 +29,37 @@ use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 #[derive(Clone, Debug)]
 pub(crate) struct LogStore {
     inner: Arc<Mutex<Inner>>,
+    writer: mpsc::Sender<WriteRequest>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    log_path: PathBuf,
     vote_path: PathBuf,
-    file: File,
     /// Entry and where its frame ends in the file.
     entries: BTreeMap<u64, (Entry, u64)>,
     purged: Option<LogId>,
     /// End of the frame that holds `purged`.
     header_end: u64,
     vote: Option<Vote>,
+}
+
+type Done = oneshot::Sender<io::Result<()>>;
+
+/// What the writing thread is asked for.
+enum WriteRequest {
+    Append {
+        at: u64,
+        bytes: Vec<u8>,
+        flushed: LogFlushed<TypeConfig>,
+    },
+    Truncate {
+        at: u64,
+        done: Done,
+    },
+    Replace {
+        bytes: Vec<u8>,
+        done: Done,
+    },
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> io::Result<Vec<u8>> {
@@ -89,23 +110,94 @@ impl LogStore {
             file.set_len(end)?;
             file.sync_all()?;
         }
-        let header_end = header_end as u64;
         let inner = Inner {
-            log_path,
             vote_path,
-            file,
             entries,
             purged,
-            header_end,
+            header_end: header_end as u64,
             vote,
         };
+        let (writer, requests) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("quorum-log".into())
+            .spawn(move || write_all(file, &log_path, &requests))?;
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
+            writer,
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder of the log panics")
+    }
+
+    fn send(&self, request: WriteRequest) -> io::Result<()> {
+        let gone = |_| io::Error::other("the thread that writes the log has ended");
+        self.writer.send(request).map_err(gone)
+    }
+
+    async fn send_and_wait(&self, request: impl FnOnce(Done) -> WriteRequest) -> io::Result<()> {
+        let (done, written) = oneshot::channel();
+        self.send(request(done))?;
+        written.await.map_err(io::Error::other)?
+    }
+}
+
+/// The writing thread; ends with the last handle. After a failed write nothing is written any more: what is on disk then
+/// is not known, and the next start finds out.
+fn write_all(mut file: File, path: &Path, requests: &mpsc::Receiver<WriteRequest>) {
+    let mut failed: Option<String> = None;
+    let mut next = None;
+    while let Some(request) = next.take().or_else(|| requests.recv().ok()) {
+        let mut waiting = Vec::new();
+        let mut result = match &failed {
+            Some(reason) => Err(io::Error::other(reason.clone())),
+            None => Ok(()),
+        };
+        match request {
+            WriteRequest::Append { at, bytes, flushed } => {
+                result = result.and_then(|()| file.write_all_at(&bytes, at));
+                waiting.push(flushed);
+                while let Ok(more) = requests.try_recv() {
+                    let WriteRequest::Append { at, bytes, flushed } = more else {
+                        next = Some(more);
+                        break;
+                    };
+                    result = result.and_then(|()| file.write_all_at(&bytes, at));
+                    waiting.push(flushed);
+                }
+                result = result.and_then(|()| file.sync_data());
+            }
+            WriteRequest::Truncate { at, done } => {
+                result = result
+                    .and_then(|()| file.set_len(at))
+                    .and_then(|()| file.sync_all());
+                let _ = done.send(copy(&result));
+            }
+            WriteRequest::Replace { bytes, done } => {
+                result = result.and_then(|()| replace(path, &bytes)).and_then(|()| {
+                    file = OpenOptions::new().read(true).write(true).open(path)?;
+                    Ok(())
+                });
+                let _ = done.send(copy(&result));
+            }
+        }
+        if let Err(error) = &result
+            && failed.is_none()
+        {
+            tracing::error!(path = %path.display(), %error, "the quorum's log cannot be written");
+            failed = Some(error.to_string());
+        }
+        for flushed in waiting {
+            flushed.log_io_completed(copy(&result));
+        }
+    }
+}
+
+fn copy(result: &io::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
     }
 }
 
@@ -116,25 +208,20 @@ impl Inner {
             .map_or(self.header_end, |(_, (_, end))| *end)
     }
 
-    fn append(&mut self, entries: impl Iterator<Item = Entry>) -> io::Result<()> {
-        let start = self.end();
+    /// Adds entries to memory; gives where their bytes go.
+    fn append(&mut self, entries: impl Iterator<Item = Entry>) -> io::Result<(u64, Vec<u8>)> {
+        let at = self.end();
         let mut bytes = Vec::new();
         for entry in entries {
             bytes.extend(frame(&encode(&entry)?));
-            let end = start + bytes.len() as u64;
+            let end = at + bytes.len() as u64;
             self.entries.insert(entry.log_id.index, (entry, end));
         }
-        self.file.write_all_at(&bytes, start)?;
-        self.file.sync_data()
+        Ok((at, bytes))
     }
 
-    fn truncate(&mut self, from: u64) -> io::Result<()> {
-        self.entries.split_off(&from);
-        self.file.set_len(self.end())?;
-        self.file.sync_all()
-    }
-
-    fn purge(&mut self, upto: LogId) -> io::Result<()> {
+    /// Drops entries up to `upto` from memory; gives the file as it is to be.
+    fn purge(&mut self, upto: LogId) -> io::Result<Vec<u8>> {
         let kept = self.entries.split_off(&(upto.index + 1));
         let mut bytes = frame(&encode(&Some(upto))?);
         let header_end = bytes.len() as u64;
@@ -143,13 +230,8 @@ impl Inner {
             bytes.extend(frame(&encode(&entry)?));
             entries.insert(index, (entry, bytes.len() as u64));
         }
-        replace(&self.log_path, &bytes)?;
-        self.file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&self.log_path)?;
         (self.entries, self.purged, self.header_end) = (entries, Some(upto), header_end);
-        Ok(())
+        Ok(bytes)
     }
 }
 
@@ -206,23 +288,40 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let written = self.lock().append(entries.into_iter());
-        match written {
-            Ok(()) => {
-                callback.log_io_completed(Ok(()));
-                Ok(())
-            }
-            Err(error) => Err(StorageIOError::write_logs(AnyError::new(&error)).into()),
-        }
+        let failed = |e: io::Error| StorageIOError::write_logs(AnyError::new(&e));
+        // Sent under the lock, so that the file grows in the order of the positions.
+        let mut inner = self.lock();
+        let (at, bytes) = inner.append(entries.into_iter()).map_err(failed)?;
+        let request = WriteRequest::Append {
+            at,
+            bytes,
+            flushed: callback,
+        };
+        self.send(request).map_err(failed)?;
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let result = self.lock().truncate(log_id.index);
+        let at = {
+            let mut inner = self.lock();
+            inner.entries.split_off(&log_id.index);
+            inner.end()
+        };
+        let result = self
+            .send_and_wait(|done| WriteRequest::Truncate { at, done })
+            .await;
         result.map_err(|e| StorageIOError::write_logs(AnyError::new(&e)).into())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let result = self.lock().purge(log_id);
+        let bytes = self.lock().purge(log_id);
+        let result = match bytes {
+            Ok(bytes) => {
+                self.send_and_wait(|done| WriteRequest::Replace { bytes, done })
+                    .await
+            }
+            Err(e) => Err(e),
+        };
         result.map_err(|e| StorageIOError::write_logs(AnyError::new(&e)).into())
     }
 }

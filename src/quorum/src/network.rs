@@ -1,58 +1,100 @@
-//! The transport between voters. A quorum of one has nobody to talk to: every call fails as unreachable.
+//! openraft's transport over links.
 
 use std::io;
+use std::sync::Arc;
 
-use openraft::BasicNode;
-use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
+use openraft::error::{
+    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
 
-use crate::types::{NodeId, TypeConfig};
+use crate::peers::Peers;
+use crate::rpc::{Request, Response};
+use crate::types::{Member, NodeId, TypeConfig};
 
-pub(crate) struct SingleVoter;
-pub(crate) struct NoPeer;
+pub(crate) struct LinkNetwork(pub Arc<Peers>);
 
-impl RaftNetworkFactory<TypeConfig> for SingleVoter {
-    type Network = NoPeer;
+/// The way to one member.
+pub(crate) struct ToMember {
+    peers: Arc<Peers>,
+    target: NodeId,
+}
 
-    async fn new_client(&mut self, _target: NodeId, _node: &BasicNode) -> NoPeer {
-        NoPeer
+impl RaftNetworkFactory<TypeConfig> for LinkNetwork {
+    type Network = ToMember;
+
+    async fn new_client(&mut self, target: NodeId, _node: &Member) -> ToMember {
+        ToMember {
+            peers: self.0.clone(),
+            target,
+        }
     }
 }
 
-type Error<E> = RPCError<NodeId, BasicNode, E>;
+type Error<E> = RPCError<NodeId, Member, E>;
 
-fn unreachable<E: std::error::Error>() -> Error<E> {
-    let reason = io::Error::new(io::ErrorKind::NotConnected, "the quorum has one voter");
-    RPCError::Unreachable(Unreachable::new(&reason))
+impl ToMember {
+    async fn call<E: std::error::Error>(
+        &self,
+        request: Request,
+        option: &RPCOption,
+    ) -> Result<Response, Error<E>> {
+        let Some(link) = self.peers.link_to(self.target) else {
+            let reason = io::Error::new(io::ErrorKind::NotConnected, "the member is not connected");
+            return Err(RPCError::Unreachable(Unreachable::new(&reason)));
+        };
+        link.call(request, option.hard_ttl()).await.map_err(|_| {
+            let reason = io::Error::new(io::ErrorKind::TimedOut, "the member did not answer");
+            RPCError::Network(NetworkError::new(&reason))
+        })
+    }
+
+    fn remote<T, E: std::error::Error>(&self, result: Result<T, E>) -> Result<T, Error<E>> {
+        result.map_err(|e| RPCError::RemoteError(RemoteError::new(self.target, e)))
+    }
 }
 
-impl RaftNetwork<TypeConfig> for NoPeer {
+fn unexpected<E: std::error::Error>() -> Error<E> {
+    let reason = io::Error::new(io::ErrorKind::InvalidData, "the answer is of another kind");
+    RPCError::Network(NetworkError::new(&reason))
+}
+
+impl RaftNetwork<TypeConfig> for ToMember {
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Error<RaftError<NodeId>>> {
-        Err(unreachable())
+        match self.call(Request::Append(rpc), &option).await? {
+            Response::Append(result) => self.remote(result),
+            _ => Err(unexpected()),
+        }
     }
 
     async fn install_snapshot(
         &mut self,
-        _rpc: InstallSnapshotRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: InstallSnapshotRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Error<RaftError<NodeId, InstallSnapshotError>>>
     {
-        Err(unreachable())
+        match self.call(Request::Snapshot(rpc), &option).await? {
+            Response::Snapshot(result) => self.remote(result),
+            _ => Err(unexpected()),
+        }
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<NodeId>,
-        _option: RPCOption,
+        rpc: VoteRequest<NodeId>,
+        option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, Error<RaftError<NodeId>>> {
-        Err(unreachable())
+        match self.call(Request::Vote(rpc), &option).await? {
+            Response::Vote(result) => self.remote(result),
+            _ => Err(unexpected()),
+        }
     }
 }

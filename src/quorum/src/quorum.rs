@@ -1,104 +1,152 @@
-//! The handle that the rest of the broker holds.
+//! The handle that the rest of the process holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex as StdMutex};
+use std::time::{Duration, Instant};
 
-use openraft::{BasicNode, Config, SnapshotPolicy};
-use strandline_metadata::{ClusterImage, MetadataRecord, encode_records};
+use arc_swap::ArcSwap;
+use openraft::{Config, SnapshotPolicy};
+use strandline_metadata::ClusterImage;
+use strandline_metadata::controller::{Answer, Command, ControllerContext, Refusal};
 use strandline_types::BrokerId;
 use thiserror::Error;
-use tokio::sync::{Mutex, watch};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use crate::link::CallError;
 use crate::log_store::LogStore;
-use crate::network::SingleVoter;
+use crate::network::LinkNetwork;
+use crate::node::Node;
+use crate::peers::{Peers, Presence};
+use crate::rpc::{QuorumDescription, Request, Response, SubmitFailure};
 use crate::state_machine::StateMachine;
-use crate::types::{NodeId, Proposal, Raft};
+use crate::storage_file::{read, replace};
+use crate::types::{Member, NodeId, Raft};
 
 /// Entries between snapshots.
 const SNAPSHOT_EVERY: u64 = 5000;
-/// How long a start may take to lead and apply its log before it counts as failed.
+/// Milliseconds. A leader that is gone is followed within about a second: its lease of the longest election time-out has
+/// to end first.
+const HEARTBEAT_MS: u64 = 60;
+const ELECTION_MS: std::ops::Range<u64> = 250..450;
+/// How long a command may wait for somebody who leads, and its effect for being applied here.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a quorum of one may take to lead and apply its log.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Error)]
 pub enum QuorumError {
     #[error("metadata log: {}: {source}", path.display())]
-    Io {
-        path: std::path::PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     #[error("metadata quorum: {0}")]
     Raft(String),
 }
 
-/// Why a decision was not committed.
+/// Why a command was not committed.
 #[derive(Debug, Error)]
-pub enum DecideError<E> {
+pub enum SubmitError {
     /// The decision itself refused; nothing was proposed.
     #[error("{0}")]
-    Refused(E),
+    Refused(Refusal),
     /// Whether the records were committed is not known.
     #[error("metadata quorum: {0}")]
     Unavailable(String),
 }
 
-/// This process's member of the quorum.
+/// A committed command: the image that shows it, and the answer.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub image: Arc<ClusterImage>,
+    pub answer: Answer,
+}
+
+/// Where a controller hears the other members.
+#[derive(Debug)]
+pub struct ControllerListener {
+    pub listener: std::net::TcpListener,
+    /// `host:port` for the others.
+    pub address: String,
+}
+
+/// What this process is to the quorum.
+#[derive(Debug)]
+pub struct QuorumOptions {
+    pub directory: PathBuf,
+    pub node_id: BrokerId,
+    /// Of this process.
+    pub incarnation: Uuid,
+    /// `None` for a broker that only follows.
+    pub controller: Option<ControllerListener>,
+    /// `controller.quorum.voters`: address by `node.id`. Empty: this process alone.
+    pub voters: BTreeMap<i32, String>,
+    /// Further addresses of controllers (`controller.quorum.bootstrap.servers`).
+    pub contacts: Vec<String>,
+    /// `broker.heartbeat.interval.ms`
+    pub heartbeat_interval: Duration,
+}
+
+/// This process's member of the quorum. Raft, its disk and its links have threads of their own, so that load on the
+/// listeners for clients delays no heartbeat.
 pub struct Quorum {
-    raft: Raft,
-    node_id: NodeId,
-    image: watch::Receiver<Arc<ClusterImage>>,
-    /// Decisions are made one after the other, each against the image that the one before led to.
-    deciding: Mutex<()>,
+    node: Arc<Node>,
+    threads: StdMutex<Option<Runtime>>,
+}
+
+impl Drop for Quorum {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.lock().expect("no holder panics").take() {
+            threads.shutdown_background();
+        }
+    }
 }
 
 impl Quorum {
-    /// Opens the metadata log in `directory`, replays it, and leads.
-    pub async fn open(directory: &Path, node_id: BrokerId) -> Result<Self, QuorumError> {
-        let io = |source| QuorumError::Io {
-            path: directory.to_path_buf(),
+    /// Opens the metadata log, replays it, and begins to find the other members. A quorum of one leads when this returns.
+    pub async fn open(options: QuorumOptions) -> Result<Self, QuorumError> {
+        let directory = options.directory.clone();
+        let io = move |source| QuorumError::Io {
+            path: directory.clone(),
             source,
         };
-        let raft_error = |e: &dyn std::fmt::Display| QuorumError::Raft(e.to_string());
-        std::fs::create_dir_all(directory).map_err(io)?;
-        let config = Config {
-            cluster_name: "strandline".into(),
-            heartbeat_interval: 50,
-            election_timeout_min: 150,
-            election_timeout_max: 300,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-            max_in_snapshot_log_to_keep: 500,
-            ..Config::default()
+        std::fs::create_dir_all(&options.directory).map_err(&io)?;
+        let threads = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("quorum")
+            .enable_all()
+            .build()
+            .map_err(&io)?;
+        let alone = options.voters.len() <= 1 && options.controller.is_some();
+        let opening = threads.spawn(start(options));
+        let node = match opening.await.expect("opening the quorum does not panic") {
+            Ok(node) => node,
+            Err(error) => {
+                threads.shutdown_background();
+                return Err(error);
+            }
         };
-        let config = Arc::new(config.validate().map_err(|e| raft_error(&e))?);
-        let (published, image) = watch::channel(Arc::new(ClusterImage::default()));
-        let log = LogStore::open(directory).map_err(io)?;
-        let machine = StateMachine::open(directory, published).map_err(io)?;
-        let id = node_id.0 as NodeId;
-        let raft = Raft::new(id, config, SingleVoter, log, machine)
-            .await
-            .map_err(|e| raft_error(&e))?;
-        if !raft.is_initialized().await.map_err(|e| raft_error(&e))? {
-            let members = BTreeMap::from([(id, BasicNode::default())]);
-            raft.initialize(members).await.map_err(|e| raft_error(&e))?;
-        }
         let quorum = Self {
-            raft,
-            node_id: id,
-            image,
-            deciding: Mutex::new(()),
+            node,
+            threads: StdMutex::new(Some(threads)),
         };
-        quorum.wait_until_leading().await?;
+        if alone {
+            quorum.wait_until_leading().await?;
+        }
         Ok(quorum)
     }
 
     /// Waits until this node leads and everything in its log is applied.
     async fn wait_until_leading(&self) -> Result<(), QuorumError> {
-        let wait = self.raft.wait(Some(START_TIMEOUT));
+        let wait = self.node.raft.wait(Some(START_TIMEOUT));
+        let id = self.node.id;
         let leads = wait.metrics(
             |m| {
-                m.current_leader == Some(self.node_id)
+                m.current_leader == Some(id)
                     && m.last_log_index.is_some()
                     && m.last_applied.map(|l| l.index) == m.last_log_index
             },
@@ -112,135 +160,243 @@ impl Quorum {
 
     /// What has been applied.
     pub fn image(&self) -> Arc<ClusterImage> {
-        self.image.borrow().clone()
+        self.node.image.borrow().clone()
     }
 
     /// Follows the image: every change is seen, possibly several at once.
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterImage>> {
-        self.image.clone()
+        self.node.image.clone()
     }
 
-    /// Runs `decision` against the applied image, commits its records as one entry, and returns the image after.
-    /// No records is a decision too: nothing is written.
+    /// What decisions made here look at beside the image.
+    pub fn set_context(&self, context: ControllerContext) {
+        self.node.context.store(Arc::new(context));
+    }
+
+    /// Brings a command to the leader, wherever it is, and waits until its effect is applied here.
     ///
-    /// Not cancel safe in effect: a caller that goes away may still have its records committed.
-    pub async fn decide<E>(
-        &self,
-        decision: impl FnOnce(&ClusterImage) -> Result<Vec<MetadataRecord>, E>,
-    ) -> Result<Arc<ClusterImage>, DecideError<E>> {
-        let _turn = self.deciding.lock().await;
-        let records = decision(&self.image()).map_err(DecideError::Refused)?;
-        if !records.is_empty() {
-            let proposal = Proposal(encode_records(&records));
-            let written = self.raft.client_write(proposal).await;
-            written.map_err(|e| DecideError::Unavailable(e.to_string()))?;
+    /// Not cancel safe in effect: a caller that goes away may still have its command committed.
+    pub async fn submit(&self, command: Command) -> Result<Change, SubmitError> {
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        loop {
+            match self.submit_once(&command).await {
+                Ok(committed) => return self.applied(committed, deadline).await,
+                Err(SubmitFailure::Refused(refusal)) => return Err(SubmitError::Refused(refusal)),
+                Err(SubmitFailure::Unknown(reason)) => {
+                    return Err(SubmitError::Unavailable(reason));
+                }
+                Err(SubmitFailure::NotLeader) if Instant::now() >= deadline => {
+                    let reason = "no controller leads the quorum".to_owned();
+                    return Err(SubmitError::Unavailable(reason));
+                }
+                Err(SubmitFailure::NotLeader) => tokio::time::sleep(RETRY).await,
+            }
         }
-        Ok(self.image())
     }
 
-    /// (leader, epoch, high watermark) as `DescribeQuorum` reports them.
-    pub fn status(&self) -> (i32, i32, i64) {
-        let metrics = self.raft.metrics().borrow().clone();
-        let leader = metrics.current_leader.map_or(-1, |id| id as i32);
-        let applied = metrics.last_applied.map_or(0, |l| l.index as i64);
-        (leader, metrics.current_term as i32, applied)
+    async fn submit_once(&self, command: &Command) -> Result<crate::rpc::Committed, SubmitFailure> {
+        let leader = self.node.raft.metrics().borrow().current_leader;
+        let leader = leader.ok_or(SubmitFailure::NotLeader)?;
+        if leader == self.node.id {
+            return self.node.decide(command.clone()).await;
+        }
+        let link = self.node.peers.link_to(leader);
+        let link = link.ok_or(SubmitFailure::NotLeader)?;
+        let request = Request::Submit(Box::new(command.clone()));
+        match link.call(request, SUBMIT_TIMEOUT).await {
+            Ok(Response::Submit(result)) => result,
+            Ok(_) => Err(SubmitFailure::Unknown("an answer of another kind".into())),
+            Err(CallError::NotSent) => Err(SubmitFailure::NotLeader),
+            Err(CallError::NoAnswer) => {
+                Err(SubmitFailure::Unknown("the controller did not answer".into()))
+            }
+        }
+    }
+
+    async fn applied(
+        &self,
+        committed: crate::rpc::Committed,
+        deadline: Instant,
+    ) -> Result<Change, SubmitError> {
+        let mut images = self.subscribe();
+        let applied = images.wait_for(|image| image.applied_index >= committed.index);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, applied).await {
+            Ok(Ok(image)) => Ok(Change {
+                image: image.clone(),
+                answer: committed.answer,
+            }),
+            _ => Err(SubmitError::Unavailable(
+                "committed, but not applied here yet".into(),
+            )),
+        }
+    }
+
+    /// `node.id` of the leader and its term; −1 while nobody leads.
+    pub fn leader(&self) -> (i32, i32) {
+        let metrics = self.node.raft.metrics().borrow().clone();
+        let leader = metrics.current_leader.and_then(|id| {
+            let node = metrics.membership_config.membership().get_node(&id)?;
+            Some(node.node_id)
+        });
+        (leader.unwrap_or(-1), metrics.current_term as i32)
+    }
+
+    /// Whether this process is the active controller.
+    pub fn is_active_controller(&self) -> bool {
+        self.node.leads()
+    }
+
+    /// Where all members stand, asked of the leader.
+    pub async fn describe(&self) -> Option<QuorumDescription> {
+        if let Some(own) = self.node.describe() {
+            return Some(own);
+        }
+        let leader = self.node.raft.metrics().borrow().current_leader?;
+        let link = self.node.peers.link_to(leader)?;
+        match link.call(Request::Describe, Duration::from_secs(5)).await {
+            Ok(Response::Describe(description)) => description,
+            _ => None,
+        }
+    }
+
+    /// Processes that this controller has heard of, by `node.id`, itself included.
+    pub fn presences(&self) -> HashMap<i32, Presence> {
+        let mut presences = self.node.peers.presences();
+        let own = Presence {
+            incarnation: self.node.incarnation,
+            applied_index: self.image().applied_index,
+            last_heard: Instant::now(),
+            gone_since: None,
+        };
+        presences.insert(self.node.member.node_id, own);
+        presences
+    }
+
+    /// Somebody came, went, or told how far it is.
+    pub async fn presences_changed(&self) {
+        self.node.peers.changed.notified().await;
+    }
+
+    /// Tells the controllers now that this process lives and how far it is.
+    pub fn announce(&self) {
+        self.node.announce.notify_one();
+        self.node.peers.changed.notify_waiters();
+    }
+
+    /// How long ago an active controller answered this process.
+    pub fn controller_silence(&self) -> Duration {
+        if self.node.leads_with_majority() {
+            return Duration::ZERO;
+        }
+        self.node
+            .last_contact
+            .lock()
+            .expect("no holder panics")
+            .elapsed()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.node.raft
     }
 
     pub async fn shutdown(&self) {
-        if let Err(error) = self.raft.shutdown().await {
+        self.node.stop.cancel();
+        if let Err(error) = self.node.raft.shutdown().await {
             tracing::warn!(%error, "the quorum did not stop cleanly");
         }
+        self.node.peers.close();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use strandline_metadata::{ConfigResource, MetadataRecord};
-
-    use super::*;
-
-    fn set(key: &str, value: &str) -> Vec<MetadataRecord> {
-        vec![MetadataRecord::Config {
-            resource: ConfigResource::Broker(None),
-            key: key.into(),
-            value: Some(value.into()),
-        }]
+/// Runs on the quorum's threads.
+async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
+    let io = |source| QuorumError::Io {
+        path: options.directory.clone(),
+        source,
+    };
+    let raft_error = |e: &dyn std::fmt::Display| QuorumError::Raft(e.to_string());
+    let config = Config {
+        cluster_name: "strandline".into(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS.start,
+        election_timeout_max: ELECTION_MS.end,
+        install_snapshot_timeout: 5000,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        max_in_snapshot_log_to_keep: 500,
+        ..Config::default()
+    };
+    let config = Arc::new(config.validate().map_err(|e| raft_error(&e))?);
+    let id = member_id(&options.directory).map_err(io)?;
+    let (published, image) = watch::channel(Arc::new(ClusterImage::default()));
+    let log = LogStore::open(&options.directory).map_err(io)?;
+    let machine = StateMachine::open(&options.directory, published).map_err(io)?;
+    let peers = Arc::new(Peers::default());
+    let network = LinkNetwork(peers.clone());
+    let raft = Raft::new(id, config, network, log, machine)
+        .await
+        .map_err(|e| raft_error(&e))?;
+    let (listener, address) = match options.controller {
+        Some(controller) => (Some(controller.listener), controller.address),
+        None => (None, String::new()),
+    };
+    let member = Member {
+        node_id: options.node_id.0,
+        address,
+    };
+    let node = Arc::new(Node {
+        raft,
+        id,
+        member,
+        incarnation: options.incarnation,
+        voters: options.voters.clone(),
+        peers,
+        image,
+        context: ArcSwap::default(),
+        announce: Notify::new(),
+        deciding: Mutex::new(()),
+        joining: Mutex::new(()),
+        last_contact: StdMutex::new(Instant::now()),
+        stop: CancellationToken::new(),
+    });
+    let votes = listener.is_some();
+    if let Some(listener) = listener {
+        listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
+            .map(|listener| tokio::spawn(node.clone().accept(listener)))
+            .map_err(io)?;
     }
-
-    async fn write(quorum: &Quorum, key: &str, value: &str) {
-        quorum
-            .decide(|_| Ok::<_, ()>(set(key, value)))
-            .await
-            .unwrap();
+    let own = options.node_id.0;
+    let voters = options.voters.iter().filter(|(id, _)| **id != own);
+    let mut contacts: Vec<String> = voters.map(|(_, address)| address.clone()).collect();
+    if options.voters.is_empty() && !votes {
+        contacts.extend(options.contacts);
     }
-
-    #[tokio::test]
-    async fn what_was_decided_is_there_after_a_restart_and_after_a_torn_write() {
-        let directory = tempfile::tempdir().unwrap();
-        let quorum = Quorum::open(directory.path(), BrokerId(1)).await.unwrap();
-        for i in 0..20 {
-            write(&quorum, &format!("k{i}"), "v").await;
-        }
-        let refused = quorum.decide(|_| Err::<Vec<_>, _>("no")).await;
-        assert!(matches!(refused, Err(DecideError::Refused("no"))));
-        let before = quorum.image();
-        quorum.shutdown().await;
-        drop(quorum);
-
-        let quorum = Quorum::open(directory.path(), BrokerId(1)).await.unwrap();
-        let broker = ConfigResource::Broker(None);
-        assert_eq!(quorum.image().configs(&broker), before.configs(&broker));
-        write(&quorum, "k20", "v").await;
-        quorum.shutdown().await;
-        drop(quorum);
-
-        let log = directory.path().join("log");
-        let mut bytes = std::fs::read(&log).unwrap();
-        bytes.extend_from_slice(&[9; 30]);
-        std::fs::write(&log, bytes).unwrap();
-        let quorum = Quorum::open(directory.path(), BrokerId(1)).await.unwrap();
-        assert_eq!(quorum.image().configs(&broker).len(), 21);
-        write(&quorum, "k21", "v").await;
-        quorum.shutdown().await;
+    for address in contacts {
+        tokio::spawn(node.clone().dial(address));
     }
-
-    #[tokio::test]
-    async fn a_snapshot_takes_the_place_of_the_log_behind_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let quorum = Quorum::open(directory.path(), BrokerId(1)).await.unwrap();
-        for i in 0..30 {
-            write(&quorum, &format!("k{i}"), "v").await;
-        }
-        quorum.raft.trigger().snapshot().await.unwrap();
-        let upto = quorum.image().applied_index;
-        let made = quorum.raft.wait(Some(START_TIMEOUT));
-        made.metrics(|m| m.snapshot.is_some_and(|s| s.index >= upto), "snapshot")
-            .await
-            .unwrap();
-        quorum.raft.trigger().purge_log(upto).await.unwrap();
-        let purged = quorum.raft.wait(Some(START_TIMEOUT));
-        purged
-            .metrics(|m| m.purged.is_some_and(|p| p.index >= upto), "purge")
-            .await
-            .unwrap();
-        write(&quorum, "last", "v").await;
-        quorum.shutdown().await;
-        drop(quorum);
-        let quorum = Quorum::open(directory.path(), BrokerId(1)).await.unwrap();
-        assert_eq!(
-            quorum.image().configs(&ConfigResource::Broker(None)).len(),
-            31
-        );
-        quorum.shutdown().await;
-        drop(quorum);
-        let snapshot = directory.path().join("snapshot");
-        let mut bytes = std::fs::read(&snapshot).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&snapshot, bytes).unwrap();
-        assert!(
-            Quorum::open(directory.path(), BrokerId(1)).await.is_err(),
-            "never an empty image"
-        );
+    if votes {
+        tokio::spawn(node.clone().form());
     }
+    tokio::spawn(node.clone().join());
+    tokio::spawn(node.clone().keep_alive(options.heartbeat_interval));
+    Ok(node)
+}
+
+/// This directory's id in the quorum, made at random when it is used first.
+fn member_id(directory: &Path) -> io::Result<NodeId> {
+    let path = directory.join("member-id");
+    let bytes = read(&path)?;
+    if bytes.is_empty() {
+        let id = rand::random_range(1..NodeId::MAX);
+        replace(&path, id.to_string().as_bytes())?;
+        return Ok(id);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim().parse().map_err(|_| {
+        let text = format!("{} is damaged", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
 }

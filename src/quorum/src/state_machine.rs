@@ -15,7 +15,9 @@ use strandline_metadata::{ClusterImage, decode_records};
 use tokio::sync::watch;
 
 use crate::storage_file::{frame, frames, read, replace};
-use crate::types::{Entry, LogId, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+use crate::types::{
+    Applied, Entry, LogId, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
+};
 
 #[derive(Debug)]
 pub(crate) struct StateMachine {
@@ -78,11 +80,15 @@ impl StateMachine {
         self.published.send_replace(Arc::new(self.image.clone()));
     }
 
-    fn apply_entry(&mut self, entry: Entry) -> io::Result<()> {
+    fn apply_entry(&mut self, entry: Entry) -> io::Result<Applied> {
+        let mut applied = Applied::Done;
         match entry.payload {
             EntryPayload::Blank => {}
+            EntryPayload::Normal(proposal) if proposal.term != entry.log_id.leader_id.term => {
+                applied = Applied::Stale;
+            }
             EntryPayload::Normal(proposal) => {
-                for record in decode_records(&proposal.0).map_err(invalid)? {
+                for record in decode_records(&proposal.records).map_err(invalid)? {
                     self.image.apply(record);
                 }
             }
@@ -92,7 +98,7 @@ impl StateMachine {
         }
         self.last_applied = Some(entry.log_id);
         self.image.applied_index = entry.log_id.index;
-        Ok(())
+        Ok(applied)
     }
 }
 
@@ -103,7 +109,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((self.last_applied, self.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<()>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Applied>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -111,9 +117,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut replies = Vec::new();
         for entry in entries {
             let id = entry.log_id;
-            self.apply_entry(entry)
-                .map_err(|e| StorageIOError::apply(id, AnyError::new(&e)))?;
-            replies.push(());
+            let applied = self.apply_entry(entry);
+            replies.push(applied.map_err(|e| StorageIOError::apply(id, AnyError::new(&e)))?);
         }
         self.publish();
         Ok(replies)

@@ -4,18 +4,42 @@ use std::io::Cursor;
 
 use serde::{Deserialize, Serialize};
 
+/// Names a member by its metadata directory, not by `node.id`: a node whose disk was replaced is another member, which
+/// cannot vote with what the old one promised and it has forgotten.
 pub(crate) type NodeId = u64;
+
+/// A member as the others see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// `node.id`
+    pub node_id: i32,
+    /// `host:port` of its controller listener; empty for a broker that does not vote.
+    pub address: String,
+}
 
 /// One entry's payload: encoded metadata records, all applied or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Proposal(pub Vec<u8>);
+pub struct Proposal {
+    /// The term in which the decision was made. An entry that was appended in another one might contradict what came in
+    /// between, so it changes nothing.
+    pub term: u64,
+    pub records: Vec<u8>,
+}
+
+/// What became of an entry when it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    Done,
+    /// Decided in another term.
+    Stale,
+}
 
 openraft::declare_raft_types!(
     pub TypeConfig:
         D = Proposal,
-        R = (),
+        R = Applied,
         NodeId = NodeId,
-        Node = openraft::BasicNode,
+        Node = Member,
         SnapshotData = Cursor<Vec<u8>>,
 );
 
@@ -24,5 +48,5 @@ pub(crate) type Entry = openraft::Entry<TypeConfig>;
 pub(crate) type LogId = openraft::LogId<NodeId>;
 pub(crate) type Vote = openraft::Vote<NodeId>;
 pub(crate) type StorageError = openraft::StorageError<NodeId>;
-pub(crate) type StoredMembership = openraft::StoredMembership<NodeId, openraft::BasicNode>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, openraft::BasicNode>;
+pub(crate) type StoredMembership = openraft::StoredMembership<NodeId, Member>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Member>;

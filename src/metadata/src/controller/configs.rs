@@ -1,0 +1,166 @@
+//! Configurations of topics and brokers at run time.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ControllerContext, Refusal};
+use crate::config::{ConfigType, broker_def, topic_def, validate_topic_configs};
+use crate::image::ClusterImage;
+use crate::record::{ConfigResource, MetadataRecord};
+
+/// What happens to one configuration key (`IncrementalAlterConfigs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigOperation {
+    Set,
+    Delete,
+    Append,
+    Subtract,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConfigChange {
+    pub key: String,
+    pub operation: ConfigOperation,
+    pub value: Option<String>,
+}
+
+/// Changes some keys of one resource (`IncrementalAlterConfigs`).
+pub(super) fn alter_configs(
+    image: &ClusterImage,
+    context: &ControllerContext,
+    resource: &ConfigResource,
+    changes: &[ConfigChange],
+) -> Result<Vec<MetadataRecord>, Refusal> {
+    let before = image.configs(resource);
+    let mut after = before.clone();
+    for change in changes {
+        apply_change(&mut after, resource, change)?;
+    }
+    commit_configs(image, context, resource, before, &after)
+}
+
+/// Replaces all keys of one resource (the old `AlterConfigs`).
+pub(super) fn replace_configs(
+    image: &ClusterImage,
+    context: &ControllerContext,
+    resource: &ConfigResource,
+    after: &BTreeMap<String, String>,
+) -> Result<Vec<MetadataRecord>, Refusal> {
+    commit_configs(image, context, resource, image.configs(resource), after)
+}
+
+fn apply_change(
+    values: &mut BTreeMap<String, String>,
+    resource: &ConfigResource,
+    change: &ConfigChange,
+) -> Result<(), Refusal> {
+    let def = match resource {
+        ConfigResource::Topic(_) => topic_def(&change.key),
+        ConfigResource::Broker(_) => broker_def(&change.key),
+        _ => None,
+    };
+    let needs_value = || {
+        change.value.clone().ok_or_else(|| {
+            Refusal::InvalidConfig(format!("Null value not supported for : {}", change.key))
+        })
+    };
+    match change.operation {
+        ConfigOperation::Set => {
+            values.insert(change.key.clone(), needs_value()?);
+        }
+        ConfigOperation::Delete => {
+            values.remove(&change.key);
+        }
+        ConfigOperation::Append | ConfigOperation::Subtract => {
+            if def.is_none_or(|d| d.type_ != ConfigType::List) {
+                return Err(Refusal::InvalidConfig(format!(
+                    "Can't {} to key {} because its type is not LIST.",
+                    if change.operation == ConfigOperation::Append {
+                        "append"
+                    } else {
+                        "subtract"
+                    },
+                    change.key
+                )));
+            }
+            let current = values
+                .get(&change.key)
+                .cloned()
+                .or_else(|| def.and_then(|d| d.default.clone()));
+            let mut list: Vec<String> = split_list(current.as_deref().unwrap_or_default());
+            for item in split_list(&needs_value()?) {
+                if change.operation == ConfigOperation::Subtract {
+                    list.retain(|have| *have != item);
+                } else if !list.contains(&item) {
+                    list.push(item);
+                }
+            }
+            values.insert(change.key.clone(), list.join(","));
+        }
+    }
+    Ok(())
+}
+
+fn split_list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn commit_configs(
+    image: &ClusterImage,
+    context: &ControllerContext,
+    resource: &ConfigResource,
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Result<Vec<MetadataRecord>, Refusal> {
+    match resource {
+        ConfigResource::Topic(name) => {
+            image.topic(name).ok_or(Refusal::UnknownTopic)?;
+            validate_topic_configs(after, Some(before), &context.broker, context.remote_enabled)
+                .map_err(Refusal::InvalidConfig)?;
+        }
+        ConfigResource::Broker(_) => validate_broker_configs(before, after)?,
+        ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => {
+            return Err(Refusal::InvalidRequest(
+                "This resource type cannot be configured yet.".into(),
+            ));
+        }
+    }
+    let record = |key: &String, value: Option<&String>| MetadataRecord::Config {
+        resource: resource.clone(),
+        key: key.clone(),
+        value: value.cloned(),
+    };
+    let removed = before
+        .keys()
+        .filter(|k| !after.contains_key(*k))
+        .map(|k| record(k, None));
+    let set = after
+        .iter()
+        .filter(|(k, v)| before.get(*k) != Some(v))
+        .map(|(k, v)| record(k, Some(v)));
+    Ok(removed.chain(set).collect())
+}
+
+fn validate_broker_configs(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let changed = after.iter().filter(|(k, v)| before.get(*k) != Some(v));
+    for (key, value) in changed {
+        // Kafka lets any name stand in a broker's dynamic configuration; a known one must be dynamic and valid.
+        let Some(def) = broker_def(key) else { continue };
+        if !def.dynamic {
+            return Err(Refusal::InvalidRequest(format!(
+                "Cannot update these configs dynamically: [{key}]"
+            )));
+        }
+        def.validate(value).map_err(Refusal::InvalidRequest)?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,60 @@
+//! The life of remote segments: who may move them to which state.
+
+use strandline_types::{RemoteLogSegmentMetadata, RemoteLogSegmentState};
+
+use super::Refusal;
+use crate::image::ClusterImage;
+use crate::record::MetadataRecord;
+
+/// Moves a remote segment to its next state, for the leader that asks.
+///
+/// `CopySegmentStarted` must come from the partition's current leader epoch and continue where the readable copies end:
+/// a stale leader, or one that has not yet seen the last copy, is refused.
+pub(super) fn update_remote_segment(
+    image: &ClusterImage,
+    segment: RemoteLogSegmentMetadata,
+) -> Result<Vec<MetadataRecord>, Refusal> {
+    use RemoteLogSegmentState::{CopySegmentFinished, CopySegmentStarted, DeleteSegmentFinished};
+    image
+        .check_remote_segment(&segment)
+        .map_err(Refusal::Fenced)?;
+    let deleting = !matches!(segment.state, CopySegmentStarted | CopySegmentFinished);
+    if !deleting {
+        check_copier(image, &segment)?;
+    }
+    if segment.state == DeleteSegmentFinished {
+        return Ok(vec![MetadataRecord::RemoveRemoteSegment {
+            partition: segment.partition,
+            id: segment.id,
+        }]);
+    }
+    Ok(vec![MetadataRecord::RemoteSegment(segment)])
+}
+
+fn check_copier(image: &ClusterImage, segment: &RemoteLogSegmentMetadata) -> Result<(), Refusal> {
+    let fenced = |text: String| Err(Refusal::Fenced(text));
+    let tp = segment.partition;
+    let Some(partition) = image
+        .topic_by_id(tp.topic_id)
+        .and_then(|t| t.partitions.get(&tp.partition))
+    else {
+        return fenced(format!("partition {tp} does not exist"));
+    };
+    if partition.leader != Some(segment.broker_id) || partition.leader_epoch != segment.leader_epoch
+    {
+        return fenced(format!(
+            "broker {} in epoch {} does not lead {tp} (leader {:?}, epoch {})",
+            segment.broker_id, segment.leader_epoch, partition.leader, partition.leader_epoch
+        ));
+    }
+    let highest = image
+        .remote_log(tp)
+        .map_or(-1, |log| log.highest_remote_offset());
+    if segment.base_offset <= highest {
+        return fenced(format!(
+            "offsets from {} of {tp} are in the cold tier already (up to {highest})",
+            segment.base_offset
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,416 @@
+//! This process as a member: it dials the controllers, forms the quorum with them or joins it, says that it lives, and
+//! answers what others ask.
+//!
+//! *Forming.* A configured voter whose directory is empty asks all the others who they are. Only when every one of them
+//! has answered and none has a history does it begin one, with all their ids; all begin the same. *Joining.* Whoever is
+//! no member asks the leader; one that the leader's configuration names as a voter becomes one once it has caught up,
+//! in the place of the member that had its `node.id` before. A voter with an empty disk is a new member, so its
+//! forgotten promises bind nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as StdMutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use openraft::{ChangeMembers, ServerState};
+use strandline_metadata::controller::{Command, ControllerContext, decide};
+use strandline_metadata::{ClusterImage, encode_records};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::link::{Handler, Link};
+use crate::peers::Peers;
+use crate::rpc::{
+    Alive, Committed, Hello, MemberProgress, QuorumDescription, Request, Response, SubmitFailure,
+};
+use crate::types::{Applied, Member, NodeId, Proposal, Raft};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between attempts to reach a controller.
+const REDIAL: Duration = Duration::from_millis(100);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a joining member may take to catch up before the attempt is given up and made again.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+const JOIN_RETRY: Duration = Duration::from_millis(200);
+/// A leader whose majority has been silent for longer speaks for nobody.
+const QUORUM_SILENCE: Duration = Duration::from_millis(1500);
+/// How long a new leader may take to apply what earlier ones committed.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
+pub(crate) struct Node {
+    pub raft: Raft,
+    pub id: NodeId,
+    pub member: Member,
+    pub incarnation: Uuid,
+    /// `controller.quorum.voters`: address by `node.id`.
+    pub voters: BTreeMap<i32, String>,
+    pub peers: Arc<Peers>,
+    pub image: watch::Receiver<Arc<ClusterImage>>,
+    pub context: ArcSwap<ControllerContext>,
+    /// Say at once how far this process has applied.
+    pub announce: Notify,
+    /// Decisions are made one after the other, each against the image that the one before led to.
+    pub deciding: Mutex<()>,
+    pub joining: Mutex<()>,
+    /// When an active controller answered last.
+    pub last_contact: StdMutex<Instant>,
+    pub stop: CancellationToken,
+}
+
+impl Node {
+    fn handler(self: &Arc<Self>) -> Handler {
+        let node = self.clone();
+        let accepted: Arc<StdMutex<Option<(Hello, u64)>>> = Arc::default();
+        Arc::new(move |link: &Link, request: Request| {
+            let (node, link, accepted) = (node.clone(), link.clone(), accepted.clone());
+            Box::pin(async move {
+                match request {
+                    Request::Hello(hello) => {
+                        let number = node.peers.accepted(&hello, link.clone());
+                        let again = accepted
+                            .lock()
+                            .expect("no holder panics")
+                            .replace((hello.clone(), number));
+                        if again.is_none() {
+                            let node = node.clone();
+                            tokio::spawn(async move {
+                                link.closed().await;
+                                node.peers.ended(&hello, number);
+                            });
+                        }
+                        Response::Hello(node.hello().await)
+                    }
+                    other => node.answer(other).await,
+                }
+            })
+        })
+    }
+
+    async fn hello(&self) -> Hello {
+        Hello {
+            id: self.id,
+            member: self.member.clone(),
+            incarnation: self.incarnation,
+            initialized: self.raft.is_initialized().await.unwrap_or(true),
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Hello(_) => Response::Refused("introduced already".into()),
+            Request::Alive(alive) => {
+                self.peers.heard(&alive);
+                Response::Alive {
+                    leads: self.leads_with_majority(),
+                }
+            }
+            Request::Append(rpc) => Response::Append(self.raft.append_entries(rpc).await),
+            Request::Vote(rpc) => Response::Vote(self.raft.vote(rpc).await),
+            Request::Snapshot(rpc) => Response::Snapshot(self.raft.install_snapshot(rpc).await),
+            Request::Join(id, member) => Response::Join(self.admit(id, member).await),
+            Request::Submit(command) => Response::Submit(self.decide(*command).await),
+            Request::Describe => Response::Describe(self.describe()),
+        }
+    }
+
+    pub fn leads(&self) -> bool {
+        self.raft.metrics().borrow().state == ServerState::Leader
+    }
+
+    pub fn leads_with_majority(&self) -> bool {
+        let metrics = self.raft.metrics().borrow().clone();
+        metrics.state == ServerState::Leader
+            && metrics
+                .millis_since_quorum_ack
+                .is_some_and(|ms| ms <= QUORUM_SILENCE.as_millis() as u64)
+    }
+
+    /// Decides about a command and commits its records, if this process leads.
+    ///
+    /// Not cancel safe in effect: a caller that goes away may still have its records committed.
+    pub async fn decide(&self, command: Command) -> Result<Committed, SubmitFailure> {
+        let _turn = self.deciding.lock().await;
+        let term = self.take_over().await?;
+        let image = self.image.borrow().clone();
+        let context = self.context.load_full();
+        let decision =
+            decide(&image, &context, command).map_err(SubmitFailure::Refused)?;
+        let mut index = image.applied_index;
+        if !decision.records.is_empty() {
+            let proposal = Proposal {
+                term,
+                records: encode_records(&decision.records),
+            };
+            let written = self.raft.client_write(proposal).await;
+            let written = written.map_err(|e| SubmitFailure::Unknown(e.to_string()))?;
+            if written.data == Applied::Stale {
+                return Err(SubmitFailure::NotLeader);
+            }
+            index = written.log_id.index;
+        }
+        Ok(Committed {
+            index,
+            answer: decision.answer,
+        })
+    }
+
+    /// Waits until what earlier leaders committed is applied; gives the term that this process leads in.
+    async fn take_over(&self) -> Result<u64, SubmitFailure> {
+        let mut metrics = self.raft.metrics();
+        let ready = metrics.wait_for(|m| {
+            let applied = m.last_applied.map(|l| l.leader_id.term);
+            m.state != ServerState::Leader || applied == Some(m.current_term)
+        });
+        match tokio::time::timeout(TAKE_OVER, ready).await {
+            Ok(Ok(m)) if m.state == ServerState::Leader => Ok(m.current_term),
+            _ => Err(SubmitFailure::NotLeader),
+        }
+    }
+
+    /// Makes a process a member, as the leader.
+    async fn admit(&self, id: NodeId, member: Member) -> Result<(), String> {
+        if !self.leads_with_majority() {
+            return Err("not the leader".into());
+        }
+        let _turn = self.joining.lock().await;
+        let membership = self.raft.metrics().borrow().membership_config.clone();
+        let membership = membership.membership();
+        let votes = self.voters.contains_key(&member.node_id) && !member.address.is_empty();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let known = membership.get_node(&id).is_some();
+        if known && (voters.contains(&id) || !votes) {
+            return Ok(());
+        }
+        let former: BTreeSet<NodeId> = membership
+            .nodes()
+            .filter(|(other, node)| **other != id && node.node_id == member.node_id)
+            .map(|(other, _)| *other)
+            .collect();
+        if former.iter().any(|f| self.peers.link_to(*f).is_some()) {
+            return Err(format!("node.id {} is taken by a running process", member.node_id));
+        }
+        let failed = |e: &dyn std::fmt::Display| e.to_string();
+        let node_id = member.node_id;
+        let adding = self.raft.add_learner(id, member, votes);
+        tokio::time::timeout(JOIN_TIMEOUT, adding)
+            .await
+            .map_err(|e| failed(&e))?
+            .map_err(|e| failed(&e))?;
+        if votes {
+            let mut next: BTreeSet<NodeId> = voters.difference(&former).copied().collect();
+            next.insert(id);
+            self.raft
+                .change_membership(next, false)
+                .await
+                .map_err(|e| failed(&e))?;
+            tracing::info!(node_id, replaced = ?former, "a voter has joined the quorum");
+        }
+        let left: BTreeSet<NodeId> = former.difference(&voters).copied().collect();
+        if !left.is_empty() {
+            self.raft
+                .change_membership(ChangeMembers::RemoveNodes(left), false)
+                .await
+                .map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    pub fn describe(&self) -> Option<QuorumDescription> {
+        let metrics = self.raft.metrics().borrow().clone();
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let presences = self.peers.presences();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let matched = metrics.replication.unwrap_or_default();
+        let progress = |id: NodeId, member: &Member| {
+            let index = if id == self.id {
+                metrics.last_log_index
+            } else {
+                matched.get(&id).copied().flatten().map(|l| l.index)
+            };
+            let heard = presences.get(&member.node_id).map(|p| p.last_heard.elapsed());
+            MemberProgress {
+                node_id: member.node_id,
+                directory_id: Uuid::from_u64_pair(0, id),
+                log_end_offset: index.map_or(0, |i| i as i64 + 1),
+                silent_ms: if id == self.id {
+                    Some(0)
+                } else {
+                    heard.map(|h| h.as_millis() as i64)
+                },
+            }
+        };
+        let (mut leading, mut following) = (Vec::new(), Vec::new());
+        for (id, member) in membership.nodes() {
+            let to = if voters.contains(id) {
+                &mut leading
+            } else {
+                &mut following
+            };
+            to.push(progress(*id, member));
+        }
+        Some(QuorumDescription {
+            leader: self.member.node_id,
+            epoch: metrics.current_term as i32,
+            high_watermark: metrics.last_applied.map_or(0, |l| l.index as i64 + 1),
+            voters: leading,
+            observers: following,
+        })
+    }
+
+    /// Takes links of other members until the process stops.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    Link::start(stream, self.handler());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a link of the quorum was not accepted");
+                    tokio::time::sleep(REDIAL).await;
+                }
+            }
+        }
+    }
+
+    /// Keeps a link to one controller.
+    pub async fn dial(self: Arc<Self>, address: String) {
+        loop {
+            if let Some(link) = self.connect(&address).await {
+                if link.is_closed() {
+                    return;
+                }
+                self.say_alive(&link).await;
+                tokio::select! {
+                    () = self.stop.cancelled() => return link.close(),
+                    () = link.closed() => {}
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(REDIAL) => {}
+            }
+        }
+    }
+
+    /// A link that is closed at once leads to this process itself.
+    async fn connect(self: &Arc<Self>, address: &str) -> Option<Link> {
+        let connecting = TcpStream::connect(address);
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .ok()?
+            .ok()?;
+        let link = Link::start(stream, self.handler());
+        let hello = Request::Hello(self.hello().await);
+        match link.call(hello, HELLO_TIMEOUT).await {
+            Ok(Response::Hello(other)) if other.id == self.id => link.close(),
+            Ok(Response::Hello(other)) => self.peers.dialled(address, other, link.clone()),
+            _ => {
+                link.close();
+                return None;
+            }
+        }
+        Some(link)
+    }
+
+    async fn say_alive(&self, link: &Link) {
+        let alive = Alive {
+            node_id: self.member.node_id,
+            incarnation: self.incarnation,
+            applied_index: self.image.borrow().applied_index,
+        };
+        let answer = link.call(Request::Alive(alive), HELLO_TIMEOUT).await;
+        if matches!(answer, Ok(Response::Alive { leads: true })) {
+            *self.last_contact.lock().expect("no holder panics") = Instant::now();
+        }
+    }
+
+    /// Tells every controller that this process lives, at intervals and whenever there is news.
+    pub async fn keep_alive(self: Arc<Self>, interval: Duration) {
+        loop {
+            for link in self.peers.links() {
+                let node = self.clone();
+                tokio::spawn(async move { node.say_alive(&link).await });
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+                () = self.announce.notified() => {}
+            }
+        }
+    }
+
+    /// Begins the quorum's history together with the other voters, if there is none yet.
+    pub async fn form(self: Arc<Self>) {
+        loop {
+            if self.raft.is_initialized().await.unwrap_or(true) {
+                return;
+            }
+            let changed = self.peers.changed.notified();
+            if let Some(members) = self.all_voters() {
+                match self.raft.initialize(members).await {
+                    Ok(()) => tracing::info!("the metadata quorum is formed"),
+                    Err(error) => tracing::debug!(%error, "another voter was faster"),
+                }
+                return;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = changed => {}
+                () = tokio::time::sleep(JOIN_RETRY) => {}
+            }
+        }
+    }
+
+    /// Every configured voter, if all are known and none has a history.
+    fn all_voters(&self) -> Option<BTreeMap<NodeId, Member>> {
+        let mut members = BTreeMap::from([(self.id, self.member.clone())]);
+        for (node_id, address) in &self.voters {
+            if *node_id == self.member.node_id {
+                continue;
+            }
+            let hello = self.peers.introduced(address)?;
+            if hello.initialized || hello.member.node_id != *node_id {
+                return None;
+            }
+            members.insert(hello.id, hello.member);
+        }
+        Some(members)
+    }
+
+    /// Asks to become a member for as long as this process is none, or not a voter though it should be.
+    pub async fn join(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(JOIN_RETRY) => {}
+            }
+            let membership = self.raft.metrics().borrow().membership_config.clone();
+            let membership = membership.membership();
+            let should_vote =
+                self.voters.contains_key(&self.member.node_id) && !self.member.address.is_empty();
+            let is_member = membership.get_node(&self.id).is_some();
+            if is_member && (!should_vote || membership.voter_ids().any(|v| v == self.id)) {
+                continue;
+            }
+            for link in self.peers.links() {
+                let request = Request::Join(self.id, self.member.clone());
+                match link.call(request, JOIN_TIMEOUT).await {
+                    Ok(Response::Join(Ok(()))) => break,
+                    Ok(Response::Join(Err(reason))) => {
+                        tracing::debug!(%reason, "not admitted to the quorum yet");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What members ask each other.
+
+use openraft::error::{InstallSnapshotError, RaftError};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+use strandline_metadata::controller::{Answer, Command, Refusal};
+use uuid::Uuid;
+
+use crate::types::{Member, NodeId, TypeConfig};
+
+/// A process that introduces itself. The first request on every link.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub id: NodeId,
+    pub member: Member,
+    /// Of this process.
+    pub incarnation: Uuid,
+    /// It has a part in some quorum's history already.
+    pub initialized: bool,
+}
+
+/// A process says that it lives, and how far it has applied the metadata.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Alive {
+    pub node_id: i32,
+    pub incarnation: Uuid,
+    pub applied_index: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Request {
+    Hello(Hello),
+    Alive(Alive),
+    Append(AppendEntriesRequest<TypeConfig>),
+    Vote(VoteRequest<NodeId>),
+    Snapshot(InstallSnapshotRequest<TypeConfig>),
+    /// To the leader: make this member part of the quorum, as a voter if the leader's configuration names it.
+    Join(NodeId, Member),
+    /// To the leader: decide and commit.
+    Submit(Box<Command>),
+    /// To the leader: where everybody stands.
+    Describe,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Response {
+    Hello(Hello),
+    /// Whether the one who answers leads, with a majority behind it.
+    Alive {
+        leads: bool,
+    },
+    Append(Result<AppendEntriesResponse<NodeId>, RaftError<NodeId>>),
+    Vote(Result<VoteResponse<NodeId>, RaftError<NodeId>>),
+    Snapshot(Result<InstallSnapshotResponse<NodeId>, RaftError<NodeId, InstallSnapshotError>>),
+    Join(Result<(), String>),
+    Submit(Result<Committed, SubmitFailure>),
+    Describe(Option<QuorumDescription>),
+    /// The request makes no sense here, or now.
+    Refused(String),
+}
+
+/// What a committed command led to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Committed {
+    /// Applying the metadata up to here shows it.
+    pub index: u64,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum SubmitFailure {
+    Refused(Refusal),
+    /// Nothing was proposed; somebody else leads, or nobody.
+    NotLeader,
+    /// Whether the records were committed is not known.
+    Unknown(String),
+}
+
+/// Where the members of the quorum stand, as its leader sees it (`DescribeQuorum`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct QuorumDescription {
+    /// `node.id` of the leader.
+    pub leader: i32,
+    pub epoch: i32,
+    /// Exclusive end of what is committed.
+    pub high_watermark: i64,
+    pub voters: Vec<MemberProgress>,
+    pub observers: Vec<MemberProgress>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberProgress {
+    pub node_id: i32,
+    pub directory_id: Uuid,
+    /// Exclusive.
+    pub log_end_offset: i64,
+    /// Milliseconds since the leader last heard of it; `None`: not in this leader's time.
+    pub silent_ms: Option<i64>,
+}

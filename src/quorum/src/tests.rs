@@ -1,0 +1,295 @@
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use strandline_metadata::ConfigResource;
+use strandline_metadata::controller::{ConfigChange, ConfigOperation};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use strandline_metadata::controller::Command;
+use strandline_types::BrokerId;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn options(directory: &Path, node_id: i32) -> QuorumOptions {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    QuorumOptions {
+        directory: directory.to_path_buf(),
+        node_id: BrokerId(node_id),
+        incarnation: Uuid::new_v4(),
+        controller: Some(ControllerListener { listener, address }),
+        voters: BTreeMap::new(),
+        contacts: Vec::new(),
+        heartbeat_interval: Duration::from_millis(100),
+    }
+}
+
+async fn open(directory: &Path) -> Result<Quorum, QuorumError> {
+    Quorum::open(options(directory, 1)).await
+}
+
+fn set(key: &str, value: &str) -> Command {
+    Command::AlterConfigs {
+        resource: ConfigResource::Broker(None),
+        changes: vec![ConfigChange {
+            key: key.into(),
+            operation: ConfigOperation::Set,
+            value: Some(value.into()),
+        }],
+    }
+}
+
+async fn write(quorum: &Quorum, key: &str) {
+    quorum.submit(set(key, "v")).await.unwrap();
+}
+
+fn configs(quorum: &Quorum) -> usize {
+    quorum.image().configs(&ConfigResource::Broker(None)).len()
+}
+
+#[tokio::test]
+async fn what_was_decided_is_there_after_a_restart_and_after_a_torn_write() {
+    let directory = TempDir::new().unwrap();
+    let quorum = open(directory.path()).await.unwrap();
+    for i in 0..20 {
+        write(&quorum, &format!("k{i}")).await;
+    }
+    let refused = quorum.submit(set("log.dirs", "/x")).await;
+    assert!(matches!(refused, Err(SubmitError::Refused(_))));
+    quorum.shutdown().await;
+    drop(quorum);
+
+    let quorum = open(directory.path()).await.unwrap();
+    assert_eq!(configs(&quorum), 20);
+    write(&quorum, "k20").await;
+    quorum.shutdown().await;
+    drop(quorum);
+
+    let log = directory.path().join("log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes.extend_from_slice(&[9; 30]);
+    std::fs::write(&log, bytes).unwrap();
+    let quorum = open(directory.path()).await.unwrap();
+    assert_eq!(configs(&quorum), 21);
+    write(&quorum, "k21").await;
+    quorum.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_the_place_of_the_log_behind_it() {
+    let directory = TempDir::new().unwrap();
+    let quorum = open(directory.path()).await.unwrap();
+    for i in 0..30 {
+        write(&quorum, &format!("k{i}")).await;
+    }
+    let raft = quorum.raft();
+    raft.trigger().snapshot().await.unwrap();
+    let upto = quorum.image().applied_index;
+    raft.wait(Some(PATIENCE))
+        .metrics(|m| m.snapshot.is_some_and(|s| s.index >= upto), "snapshot")
+        .await
+        .unwrap();
+    raft.trigger().purge_log(upto).await.unwrap();
+    raft.wait(Some(PATIENCE))
+        .metrics(|m| m.purged.is_some_and(|p| p.index >= upto), "purge")
+        .await
+        .unwrap();
+    write(&quorum, "last").await;
+    quorum.shutdown().await;
+    drop(quorum);
+    let quorum = open(directory.path()).await.unwrap();
+    assert_eq!(configs(&quorum), 31);
+    quorum.shutdown().await;
+    drop(quorum);
+    let snapshot = directory.path().join("snapshot");
+    let mut bytes = std::fs::read(&snapshot).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&snapshot, bytes).unwrap();
+    assert!(
+        open(directory.path()).await.is_err(),
+        "never an empty image"
+    );
+}
+
+/// Three voters on loopback, each with a directory.
+struct Cluster {
+    directories: BTreeMap<i32, TempDir>,
+    addresses: BTreeMap<i32, String>,
+    running: BTreeMap<i32, Arc<Quorum>>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let mut cluster = Self {
+            directories: (1..=3).map(|id| (id, TempDir::new().unwrap())).collect(),
+            addresses: BTreeMap::new(),
+            running: BTreeMap::new(),
+        };
+        let mut all: BTreeMap<i32, QuorumOptions> = cluster
+            .directories
+            .iter()
+            .map(|(id, d)| (*id, options(d.path(), *id)))
+            .collect();
+        let address = |o: &QuorumOptions| o.controller.as_ref().unwrap().address.clone();
+        cluster.addresses = all.iter().map(|(id, o)| (*id, address(o))).collect();
+        for (id, mut options) in std::mem::take(&mut all) {
+            options.voters = cluster.addresses.clone();
+            let quorum = Quorum::open(options).await.unwrap();
+            cluster.running.insert(id, Arc::new(quorum));
+        }
+        cluster
+    }
+
+    async fn restart(&mut self, id: i32) {
+        let directory = self.directories[&id].path();
+        let listener = TcpListener::bind(&self.addresses[&id]).unwrap();
+        let controller = ControllerListener {
+            listener,
+            address: self.addresses[&id].clone(),
+        };
+        let options = QuorumOptions {
+            controller: Some(controller),
+            voters: self.addresses.clone(),
+            ..options(directory, id)
+        };
+        let quorum = Quorum::open(options).await.unwrap();
+        self.running.insert(id, Arc::new(quorum));
+    }
+
+    async fn stop(&mut self, id: i32) {
+        let quorum = self.running.remove(&id).unwrap();
+        quorum.shutdown().await;
+    }
+
+    /// The leader that a majority agrees on.
+    async fn leader(&self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let named: Vec<i32> = self.running.values().map(|q| q.leader().0).collect();
+            let leads = |id: &i32| {
+                self.running.contains_key(id)
+                    && named.iter().filter(|n| *n == id).count() * 2 > self.addresses.len()
+            };
+            if let Some(leader) = named.iter().copied().find(leads) {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "no leader: {named:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn wait_for(&self, id: i32, what: &str, holds: impl Fn(&Quorum) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(&self.running[&id]) {
+            assert!(Instant::now() < deadline, "{what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_member_takes_a_command_and_a_dead_leader_is_followed_within_a_second_or_two() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    for (id, quorum) in &cluster.running {
+        write(quorum, &format!("by{id}")).await;
+    }
+    cluster.stop(leader).await;
+    let began = Instant::now();
+    let next = cluster.leader().await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_ne!(next, leader);
+    for (id, quorum) in &cluster.running {
+        write(quorum, &format!("again{id}")).await;
+    }
+    cluster.restart(leader).await;
+    cluster
+        .wait_for(leader, "the old leader catches up", |q| configs(q) == 5)
+        .await;
+    let presences = cluster.running[&next].presences();
+    assert!(presences[&leader].gone_since.is_none());
+}
+
+#[tokio::test]
+async fn a_member_that_is_gone_is_missed_at_once_by_every_controller() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    for id in (1..=3).filter(|id| *id != other) {
+        cluster
+            .wait_for(id, "everybody is heard of", |q| {
+                q.presences().get(&other).is_some_and(|p| p.gone_since.is_none())
+            })
+            .await;
+    }
+    cluster.stop(other).await;
+    let began = Instant::now();
+    for id in cluster.running.keys() {
+        cluster
+            .wait_for(*id, "its absence is noticed", |q| {
+                q.presences()[&other].gone_since.is_some()
+            })
+            .await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_voter_with_an_empty_disk_is_a_new_member_in_the_place_of_the_old_one() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    write(&cluster.running[&leader], "before").await;
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    let before = cluster.running[&leader].describe().await.unwrap();
+    cluster.stop(other).await;
+    cluster
+        .directories
+        .insert(other, TempDir::new().unwrap());
+    cluster.restart(other).await;
+    cluster
+        .wait_for(other, "the new voter has everything", |q| configs(q) == 1)
+        .await;
+    let deadline = Instant::now() + PATIENCE;
+    let directory_of = |d: &QuorumDescription| {
+        let voter = d.voters.iter().find(|v| v.node_id == other);
+        voter.map(|v| v.directory_id)
+    };
+    loop {
+        let after = cluster.running[&other].describe().await;
+        if let Some(after) = after
+            && after.voters.len() == 3
+            && directory_of(&after).is_some_and(|d| Some(d) != directory_of(&before))
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it becomes a voter");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The new member's vote counts: with it and one other, the quorum goes on.
+    cluster.stop(leader).await;
+    cluster.leader().await;
+    write(&cluster.running[&other], "after").await;
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_vote_follows_and_submits() {
+    let cluster = Cluster::start().await;
+    let directory = TempDir::new().unwrap();
+    let options = QuorumOptions {
+        controller: None,
+        voters: cluster.addresses.clone(),
+        ..options(directory.path(), 9)
+    };
+    let broker = Quorum::open(options).await.unwrap();
+    write(&broker, "k").await;
+    assert_eq!(configs(&broker), 1);
+    let description = broker.describe().await.unwrap();
+    assert_eq!((description.voters.len(), description.observers.len()), (3, 1));
+    assert_eq!(description.observers[0].node_id, 9);
+}
