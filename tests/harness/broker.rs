@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use strandline_broker::Broker;
+use strandline_broker::Server;
 use strandline_broker::settings::{Properties, PropertySource, Settings};
 use strandline_client::Client;
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 /// A running broker; its data outlives a restart.
 pub struct TestBroker {
-    broker: Option<Broker>,
+    broker: Option<Server>,
     directory: TempDir,
     properties: Vec<(String, String)>,
 }
@@ -63,7 +63,7 @@ impl TestBroker {
     /// Starts again after [`TestBroker::stop`], on the same data.
     pub async fn resume(&mut self) {
         let settings = self.settings();
-        self.broker = Some(Broker::start(settings).await.expect("the broker starts"));
+        self.broker = Some(Server::start(settings).await.expect("the broker starts"));
     }
 
     pub fn settings(&self) -> Settings {
@@ -92,7 +92,7 @@ impl TestBroker {
         }
     }
 
-    fn running(&self) -> &Broker {
+    fn running(&self) -> &Server {
         self.broker.as_ref().expect("the broker runs")
     }
 

@@ -169,7 +169,7 @@ async fn what_is_wrong_with_the_store_is_said_at_start() {
     let remote = settings.remote.as_mut().unwrap();
     remote.url = "s3://absent/x".into();
     remote.create_bucket = false;
-    let error = strandline_broker::Broker::start(settings)
+    let error = strandline_broker::Server::start(settings)
         .await
         .err()
         .unwrap()
@@ -180,7 +180,7 @@ async fn what_is_wrong_with_the_store_is_said_at_start() {
     );
     let mut settings = broker.settings();
     settings.remote.as_mut().unwrap().endpoint = Some("http://127.0.0.1:1".into());
-    let error = strandline_broker::Broker::start(settings)
+    let error = strandline_broker::Server::start(settings)
         .await
         .err()
         .unwrap()

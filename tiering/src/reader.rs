@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs};
 
 use crate::cache::{ChunkCache, FetchError};
-use crate::side::SideObject;
+use crate::side::{SectionKind, SideObject};
 
 /// What the reader must know of a batch. The caller brings the decoder: this crate does not know Kafka's format.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +87,20 @@ impl RemoteReader {
             bytes: (end - start) as usize,
             next_offset: last.last_offset + 1,
         })
+    }
+
+    /// The lineage up to the segment's end (`leader-epoch-checkpoint`) and the producer state there (`.snapshot`), for a
+    /// replica whose log begins behind it.
+    pub async fn state_at_end(
+        &self,
+        segment: &RemoteLogSegmentMetadata,
+    ) -> Result<(Bytes, Bytes), FetchError> {
+        let open = self.open(segment).await?;
+        let section = |kind| open.side.section(kind).unwrap_or_default();
+        Ok((
+            section(SectionKind::LeaderEpochs),
+            section(SectionKind::ProducerSnapshot),
+        ))
     }
 
     /// The bytes of the first batch at or after `from` that may hold a record with `timestamp_ms` or later.

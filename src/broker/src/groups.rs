@@ -16,7 +16,8 @@ use strandline_wire::batch::{
     BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
 };
 use strandline_wire::compression::Compression;
-use tokio::sync::{mpsc, oneshot};
+use strandline_types::LeaderEpoch;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,9 +45,15 @@ enum Message {
     Upkeep(Upkeep),
 }
 
+/// A running coordinator; another leader epoch needs another one, which reads what others wrote in between.
+struct Coordinator {
+    leader_epoch: LeaderEpoch,
+    sender: mpsc::Sender<Message>,
+}
+
 /// All coordinators of this broker.
 pub struct Groups {
-    coordinators: Mutex<HashMap<i32, mpsc::Sender<Message>>>,
+    coordinators: Mutex<HashMap<i32, Coordinator>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -82,12 +89,13 @@ impl Groups {
     /// Starts coordinators for partitions that have come and forgets those that are gone.
     pub fn follow(&self, partitions: &[Arc<Partition>], broker: &BrokerConfig) {
         let mut coordinators = self.coordinators.lock().expect("no holder panics");
-        let here = |number: &i32| {
+        let here = |number: i32, epoch: LeaderEpoch| {
             partitions
                 .iter()
-                .any(|p| p.topic_partition.partition == *number)
+                .any(|p| p.topic_partition.partition == number && p.leader_epoch() == epoch)
         };
-        coordinators.retain(|number, sender| here(number) && !sender.is_closed());
+        coordinators
+            .retain(|number, c| here(*number, c.leader_epoch) && !c.sender.is_closed());
         for partition in partitions {
             coordinators
                 .entry(partition.topic_partition.partition)
@@ -102,8 +110,12 @@ impl Groups {
                             broker.number("offsets.retention.check.interval.ms").max(1) as u64,
                         ),
                     };
+                    let leader_epoch = partition.leader_epoch();
                     self.tasks.spawn(task.run(mailbox, self.stop.clone()));
-                    sender
+                    Coordinator {
+                        leader_epoch,
+                        sender,
+                    }
                 });
         }
     }
@@ -112,7 +124,7 @@ impl Groups {
         let coordinators = self.coordinators.lock().expect("no holder panics");
         coordinators
             .get(&partition)
-            .cloned()
+            .map(|c| c.sender.clone())
             .ok_or(ErrorCode::NotCoordinator)
     }
 
@@ -190,6 +202,13 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Message>, stop: CancellationToken) {
+        let ready = tokio::select! {
+            () = stop.cancelled() => return,
+            ready = committed_to_the_end(&self.partition) => ready,
+        };
+        if !ready {
+            return;
+        }
         if let Err(error) = self.load().await {
             tracing::error!(partition = %self.partition.topic_partition, %error, "group state cannot be loaded");
             return;
@@ -210,7 +229,7 @@ impl Task {
                 _ = expiry.tick() => self.coordinator.expire_offsets(now_ms()),
             };
             self.settle(outcome).await;
-            if self.partition.is_offline() {
+            if self.partition.is_offline() || !self.partition.is_leader() {
                 return;
             }
         }
@@ -346,6 +365,23 @@ fn coordinator_error(code: ErrorCode) -> ErrorCode {
         | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
         ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
         other => other,
+    }
+}
+
+/// Waits until everything that a new leader found in its log is committed: a coordinator must not answer from what may
+/// still be lost, nor miss what will stay. `false` when the partition is led no more.
+async fn committed_to_the_end(partition: &Partition) -> bool {
+    let end = partition.view().log_end_offset;
+    let changed = Arc::new(Notify::new());
+    loop {
+        partition.wake_on_change(&changed);
+        if !partition.is_leader() || partition.is_offline() {
+            return false;
+        }
+        if partition.view().high_watermark >= end {
+            return true;
+        }
+        changed.notified().await;
     }
 }
 

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use serde_json::json;
+use strandline_quorum::Quorum;
 use strandline_tiering::collector::SweepMode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,41 @@ pub async fn serve(context: Arc<BrokerContext>, listener: TcpListener, stop: Can
     if let Err(error) = served {
         tracing::error!(%error, "the HTTP listener ended");
     }
+}
+
+/// The listener of a process that is a controller only.
+pub async fn serve_controller(
+    quorum: Arc<Quorum>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) {
+    let router = Router::new()
+        .route("/metrics", get(controller_page))
+        .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
+        .route("/readyz", get(controller_ready))
+        .with_state(quorum);
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the HTTP listener ended");
+    }
+}
+
+async fn controller_page(State(quorum): State<Arc<Quorum>>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::render_controller(&quorum),
+    )
+}
+
+async fn controller_ready(State(quorum): State<Arc<Quorum>>) -> axum::response::Response {
+    if quorum.leader().0 >= 0 {
+        return Json(json!({"status": "ready"})).into_response();
+    }
+    let reason = "the metadata quorum has no leader";
+    let body = Json(json!({"status": "not ready", "reason": reason}));
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 
 async fn page(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {

@@ -2,10 +2,11 @@
 //! tier's tasks, timers, metrics.
 //!
 //! Start with [`server`] (what is started and in which order it stops), then [`connection`] (a request's way in and out),
-//! [`api`] (what each request does) and [`partition`] (who owns a log).
+//! [`api`] (what each request does), [`partition`] (who owns a log) and [`cluster`] (what brokers owe each other).
 
 pub mod api;
 mod clock;
+mod cluster;
 mod connection;
 mod fetch_session;
 mod groups;
@@ -17,4 +18,4 @@ mod server;
 pub mod settings;
 mod tier;
 
-pub use server::{Broker, StartError};
+pub use server::{Server, StartError};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use strandline_quorum::Quorum;
 use strandline_tiering::meter::Operation;
 use strandline_wire::ApiKey;
 use strandline_wire::produce::TopicKey;
@@ -175,11 +176,17 @@ pub fn render(context: &BrokerContext) -> String {
     render_requests(&mut page, &context.metrics);
     let partitions = context.partitions.all();
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
+    let led: Vec<_> = partitions.iter().filter(|p| p.is_leader()).collect();
+    let image = context.quorum.image();
+    let is_short = |p: &&&std::sync::Arc<crate::partition::Partition>| {
+        let state = image.partition(p.id());
+        state.is_some_and(|s| s.isr.len() < s.target_replicas().len())
+    };
     for (name, help, value) in [
         (
             "kafka_server_replicamanager_underreplicatedpartitions",
-            "Partitions with fewer replicas in sync than assigned.",
-            0,
+            "Partitions that this broker leads with fewer replicas in sync than assigned.",
+            led.iter().filter(is_short).count(),
         ),
         (
             "kafka_server_replicamanager_offlinereplicacount",
@@ -189,21 +196,54 @@ pub fn render(context: &BrokerContext) -> String {
         (
             "kafka_server_replicamanager_leadercount",
             "Partitions that this broker leads.",
-            partitions.len(),
-        ),
-        (
-            "kafka_controller_kafkacontroller_activecontrollercount",
-            "1 on the active controller.",
-            usize::from(context.quorum.status().0 == context.node_id()),
+            led.len(),
         ),
     ] {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
+    render_quorum(&mut page, &context.quorum);
     if let Some(tier) = &context.tier {
         render_tier(&mut page, tier);
     }
     page.0
+}
+
+/// The page of a process that is a controller only.
+pub fn render_controller(quorum: &Quorum) -> String {
+    let mut page = Page(String::new());
+    render_quorum(&mut page, quorum);
+    page.0
+}
+
+fn render_quorum(page: &mut Page, quorum: &Quorum) {
+    let image = quorum.image();
+    let partitions = || image.topics().flat_map(|t| t.partitions.values());
+    for (name, help, value) in [
+        (
+            "kafka_controller_kafkacontroller_activecontrollercount",
+            "1 on the active controller.",
+            usize::from(quorum.is_active_controller()),
+        ),
+        (
+            "kafka_controller_kafkacontroller_activebrokercount",
+            "Brokers that are registered and not fenced.",
+            image.live_brokers().count(),
+        ),
+        (
+            "kafka_controller_kafkacontroller_fencedbrokercount",
+            "Brokers that are registered and fenced.",
+            image.brokers.len() - image.live_brokers().count(),
+        ),
+        (
+            "kafka_controller_kafkacontroller_offlinepartitionscount",
+            "Partitions without a leader.",
+            partitions().filter(|p| p.leader.is_none()).count(),
+        ),
+    ] {
+        page.family(name, "gauge", help);
+        page.sample(name, &[], value);
+    }
 }
 
 /// One counter of a topic.

@@ -1,7 +1,7 @@
 //! Producer ids from blocks that the quorum reserves.
 
-use strandline_metadata::controller::{PRODUCER_ID_BLOCK, allocate_producer_ids};
-use strandline_quorum::{DecideError, Quorum};
+use strandline_metadata::controller::{Answer, Command, PRODUCER_ID_BLOCK};
+use strandline_quorum::Quorum;
 use tokio::sync::Mutex;
 
 /// Hands out producer ids; none is ever handed out twice in a cluster.
@@ -15,14 +15,11 @@ impl ProducerIds {
     pub async fn next(&self, quorum: &Quorum) -> Result<i64, String> {
         let mut block = self.block.lock().await;
         if block.0 == block.1 {
-            let image = quorum
-                .decide(|image| Ok::<_, std::convert::Infallible>(allocate_producer_ids(image)))
-                .await
-                .map_err(|e: DecideError<_>| e.to_string())?;
-            *block = (
-                image.next_producer_id - PRODUCER_ID_BLOCK,
-                image.next_producer_id,
-            );
+            let change = quorum.submit(Command::AllocateProducerIds).await;
+            let Answer::FirstProducerId(first) = change.map_err(|e| e.to_string())?.answer else {
+                return Err("the controller answered something else".into());
+            };
+            *block = (first, first + PRODUCER_ID_BLOCK);
         }
         let id = block.0;
         block.0 += 1;

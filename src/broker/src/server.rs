@@ -1,7 +1,8 @@
-//! Starting a broker, what its parts share, and stopping it.
+//! Starting a process, what a broker's parts share, and stopping it.
 //!
-//! Order of start: log directories, quorum, registration, cold tier, partitions, group coordinators, listeners. Order of
-//! stop, the reverse: listeners, connections, coordinators, cold tier, partitions (flushed and marked clean), quorum.
+//! Order of start: quorum, controller; log directories, registration, cold tier, partitions, group coordinators,
+//! unfencing, listeners. Order of stop: leaderships handed over, then the reverse: listeners, connections,
+//! coordinators, fetchers, cold tier, partitions (flushed and marked clean), controller, quorum.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,25 +10,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use strandline_log::{LogDir, LogDirError};
+use strandline_log::LogDirError;
 use strandline_metadata::config::BrokerConfig;
 use strandline_metadata::controller::{
-    ControllerContext, NewTopic, Refusal, Registration, create_topic, register_broker,
+    Answer, Command, ControllerContext, NewTopic, Refusal, decide,
 };
 use strandline_metadata::{BrokerImage, ClusterImage, ConfigResource, Listener};
-use strandline_quorum::{DecideError, Quorum, QuorumError};
+use strandline_quorum::{
+    Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError,
+};
 use strandline_tiering::cache::DiskCacheError;
 use strandline_tiering::store::{RemoteStore, StoreError};
-use strandline_types::{BrokerId, TopicId};
+use strandline_types::{BrokerEpoch, BrokerId, TopicId};
 use strandline_wire::ErrorCode;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::clock::now_ms;
+use crate::cluster::{
+    Lifecycle, LifecycleError, ReplicaFetchers, controller, forward_isr_requests,
+};
 use crate::connection;
 use crate::fetch_session::FetchSessions;
 use crate::groups::{Groups, OFFSETS_TOPIC};
@@ -64,10 +71,8 @@ pub enum StartError {
     },
     #[error("log.dirs: {0}")]
     Io(#[from] io::Error),
-    #[error("strandline.cluster.id: this directory belongs to cluster {found}, not to {wanted}")]
-    Cluster { found: String, wanted: String },
-    #[error("the broker could not register: {0}")]
-    Register(String),
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
 }
 
 /// Whether clients may not delete or write this topic as an ordinary one.
@@ -85,6 +90,8 @@ pub struct BrokerContext {
     pub fetch_sessions: FetchSessions,
     pub tier: Option<Arc<Tier>>,
     pub metrics: Arc<Metrics>,
+    pub fetchers: ReplicaFetchers,
+    lifecycle: Lifecycle,
     config: ArcSwap<BrokerConfig>,
     /// Endpoints as clients must see them: listener name, host, port.
     advertised: Vec<Listener>,
@@ -118,13 +125,55 @@ impl BrokerContext {
         }
     }
 
-    /// Replicas that the partition is meant to have.
-    pub fn replication_factor_of(&self, partition: &Partition) -> usize {
+    /// How many replicas the metadata gives a partition.
+    pub fn replicas_of(&self, partition: &Partition) -> usize {
         let image = self.quorum.image();
         image
-            .topic_by_id(partition.topic_id)
-            .and_then(|t| t.partitions.get(&partition.topic_partition.partition))
-            .map_or(1, |p| p.replicas.len())
+            .partition(partition.id())
+            .map_or(0, |p| p.replicas.len())
+    }
+
+    /// Of this incarnation.
+    pub fn broker_epoch(&self) -> BrokerEpoch {
+        self.lifecycle.epoch
+    }
+
+    /// The broker that clients are told to bring administrative requests to. Any of them hands a command on, so a
+    /// controller that is no broker is never named.
+    pub fn controller_for_clients(&self) -> i32 {
+        let (leader, _) = self.quorum.leader();
+        let image = self.quorum.image();
+        let serves = |id: i32| image.live_brokers().any(|b| b.id.0 == id);
+        if serves(leader) {
+            leader
+        } else {
+            self.node_id()
+        }
+    }
+
+    /// `replica.selector.class` names Kafka's rack-aware selector.
+    pub fn prefers_near_replicas(&self) -> bool {
+        let selector = self.config.load().get("replica.selector.class");
+        selector.is_some_and(|class| class.ends_with("RackAwareReplicaSelector"))
+    }
+
+    /// Has a command decided and committed; with `validate_only`, only decided, here.
+    pub async fn submit(
+        &self,
+        command: Command,
+        validate_only: bool,
+    ) -> Result<Change, SubmitError> {
+        if !validate_only {
+            return self.quorum.submit(command).await;
+        }
+        let mut image = ClusterImage::clone(&self.quorum.image());
+        let decision =
+            decide(&image, &self.controller_context(), command).map_err(SubmitError::Refused)?;
+        decision.records.into_iter().for_each(|r| image.apply(r));
+        Ok(Change {
+            image: Arc::new(image),
+            answer: Answer::Done,
+        })
     }
 
     /// Host and port of a broker for clients of `listener`.
@@ -196,26 +245,22 @@ impl BrokerContext {
     }
 
     async fn create(&self, new: NewTopic) -> Result<(), ErrorCode> {
-        let context = self.controller_context();
-        let created = self
-            .quorum
-            .decide(|image| create_topic(image, &context, &new))
-            .await;
-        match created {
-            Ok(_) | Err(DecideError::Refused(Refusal::TopicExists(_))) => {
+        let name = new.name.clone();
+        match self.submit(Command::CreateTopic(new), false).await {
+            Ok(_) | Err(SubmitError::Refused(Refusal::TopicExists(_))) => {
                 self.wait_until_applied().await;
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(topic = %new.name, %error, "a topic was not created");
-                Err(crate::api::decision_error(&error).0)
+                tracing::warn!(topic = %name, %error, "a topic was not created");
+                Err(crate::api::submit_error(&error).0)
             }
         }
     }
 
     /// `Ok` when clients can be served.
     pub fn readiness(&self) -> Result<(), String> {
-        if self.quorum.status().0 < 0 {
+        if self.quorum.leader().0 < 0 {
             return Err("the metadata quorum has no leader".into());
         }
         for (index, dir) in self.partitions.log_dirs.dirs.iter().enumerate() {
@@ -243,11 +288,143 @@ impl BrokerContext {
     }
 }
 
+/// A running process: a broker, a controller, or both.
+pub struct Server {
+    quorum: Arc<Quorum>,
+    broker: Option<Broker>,
+    http_address: Option<SocketAddr>,
+    /// Ends what belongs to no broker.
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts the process; returns when a broker accepts connections.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let file = BrokerConfig {
+            file: settings.properties.clone(),
+            ..BrokerConfig::default()
+        };
+        // What is taken by another process is said before anything else happens.
+        let listeners = bind_all(&settings).await?;
+        let http_listener = bind_http(&settings).await?;
+        let http_address = http_listener
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
+        let log_dirs = if settings.roles.broker {
+            let reserve = file.number("strandline.log.dir.reserved.bytes").max(0) as u64;
+            let cluster_id = settings.cluster_id.as_deref();
+            Some(LogDirs::open(
+                &settings.log_dirs,
+                settings.node_id,
+                cluster_id,
+                reserve,
+            )?)
+        } else {
+            None
+        };
+        let incarnation = Uuid::new_v4();
+        let options = quorum_options(&settings, &file, incarnation)?;
+        let quorum = Arc::new(Quorum::open(options).await?);
+        quorum.set_context(ControllerContext {
+            broker: file.clone(),
+            remote_enabled: settings.remote.is_some(),
+        });
+        let stop = CancellationToken::new();
+        let mut tasks = Vec::new();
+        if settings.roles.controller {
+            let duties = controller::run(quorum.clone(), file.clone(), stop.clone());
+            tasks.push(quorum.threads().spawn(duties));
+        }
+        let broker = match log_dirs {
+            Some(log_dirs) => Some(
+                Broker::start(
+                    settings,
+                    file,
+                    incarnation,
+                    quorum.clone(),
+                    log_dirs,
+                    listeners,
+                    http_listener,
+                )
+                .await?,
+            ),
+            None => {
+                if let Some(listener) = http_listener {
+                    let serving = http::serve_controller(quorum.clone(), listener, stop.clone());
+                    tasks.push(tokio::spawn(serving));
+                }
+                None
+            }
+        };
+        Ok(Self {
+            quorum,
+            broker,
+            http_address,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Addresses of the client listeners, in the order of `listeners`.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.broker.as_ref().map_or(&[], |b| &b.addresses)
+    }
+
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// Stops cleanly: others lead what this process led, and nothing that was acknowledged needs recovery at the next
+    /// start.
+    pub async fn shutdown(self) {
+        if let Some(broker) = self.broker {
+            broker.shutdown().await;
+        }
+        self.stop.cancel();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        self.quorum.shutdown().await;
+    }
+}
+
+fn quorum_options(
+    settings: &Settings,
+    config: &BrokerConfig,
+    incarnation: Uuid,
+) -> Result<QuorumOptions, StartError> {
+    let controller = settings.controller_listener.as_ref();
+    let listener = controller.map(|(endpoint, address)| {
+        let bound = std::net::TcpListener::bind(endpoint.bind_address());
+        let listener = bound.map_err(|source| StartError::Bind {
+            property: "listeners",
+            address: endpoint.bind_address(),
+            source,
+        })?;
+        Ok::<_, StartError>(ControllerListener {
+            listener,
+            address: address.clone(),
+        })
+    });
+    let heartbeat = config.number("broker.heartbeat.interval.ms").max(1) as u64;
+    Ok(QuorumOptions {
+        directory: settings.metadata_dir.clone(),
+        node_id: BrokerId(settings.node_id),
+        incarnation,
+        votes: settings.roles.controller,
+        listener: listener.transpose()?,
+        voters: settings.voters.clone(),
+        contacts: settings.controller_contacts.clone(),
+        heartbeat_interval: Duration::from_millis(heartbeat),
+    })
+}
+
 /// A running broker.
-pub struct Broker {
+struct Broker {
     context: Arc<BrokerContext>,
     addresses: Vec<SocketAddr>,
-    http_address: Option<SocketAddr>,
     /// Ends listeners and connections.
     stop_serving: CancellationToken,
     serving: TaskTracker,
@@ -257,34 +434,36 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker; returns when it accepts connections.
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let file = BrokerConfig {
-            file: settings.properties.clone(),
-            ..BrokerConfig::default()
-        };
-        let listeners = bind_all(&settings).await?;
-        let http_listener = bind_http(&settings).await?;
-        let reserve = file.number("strandline.log.dir.reserved.bytes").max(0) as u64;
-        let cluster_id = settings.cluster_id.as_deref();
-        let log_dirs = LogDirs::open(&settings.log_dirs, settings.node_id, cluster_id, reserve)?;
+    async fn start(
+        settings: Settings,
+        file: BrokerConfig,
+        incarnation: Uuid,
+        quorum: Arc<Quorum>,
+        log_dirs: LogDirs,
+        listeners: Vec<(Arc<str>, TcpListener)>,
+        http_listener: Option<TcpListener>,
+    ) -> Result<Self, StartError> {
         let node_id = BrokerId(settings.node_id);
-        let quorum = Arc::new(Quorum::open(&settings.metadata_dir, node_id).await?);
         let advertised = advertised(&settings, &listeners);
-        register(&settings, &quorum, &log_dirs, &advertised).await?;
+        let lifecycle =
+            Lifecycle::register(&settings, incarnation, quorum.clone(), &log_dirs, &advertised)
+                .await?;
         let tier = open_tier(&settings, &file, &quorum.image()).await?;
         let shards = std::thread::available_parallelism()
             .map_or(2, usize::from)
             .clamp(1, 8);
-        let partitions = Arc::new(PartitionManager::new(node_id, log_dirs, shards)?);
+        let (isr_requests, isr_wishes) = mpsc::unbounded_channel();
+        let partitions = PartitionManager::new(node_id, log_dirs, shards, isr_requests)?;
         let context = Arc::new(BrokerContext {
-            quorum,
-            partitions,
+            quorum: quorum.clone(),
+            partitions: Arc::new(partitions),
             groups: Groups::new(),
             producer_ids: ProducerIds::default(),
             fetch_sessions: FetchSessions::default(),
             tier,
             metrics: Arc::new(Metrics::default()),
+            fetchers: ReplicaFetchers::default(),
+            lifecycle,
             config: ArcSwap::from_pointee(file),
             advertised,
             settings,
@@ -292,7 +471,9 @@ impl Broker {
         follow_image(&context, context.quorum.image()).await;
         context.partitions.quarantine_strays();
         let stop_tasks = CancellationToken::new();
+        let isr = forward_isr_requests(quorum, node_id, isr_wishes, stop_tasks.clone());
         let mut tasks = vec![
+            tokio::spawn(isr),
             tokio::spawn(follow(context.clone(), stop_tasks.clone())),
             tokio::spawn(housekeeping(context.clone(), stop_tasks.clone())),
             tokio::spawn(checkpoints(context.clone(), stop_tasks.clone())),
@@ -315,10 +496,6 @@ impl Broker {
             );
             serving.spawn(accepting);
         }
-        let http_address = http_listener
-            .as_ref()
-            .map(TcpListener::local_addr)
-            .transpose()?;
         if let Some(listener) = http_listener {
             tasks.push(tokio::spawn(http::serve(
                 context.clone(),
@@ -326,10 +503,11 @@ impl Broker {
                 stop_tasks.clone(),
             )));
         }
+        context.lifecycle.wait_until_unfenced().await;
+        context.wait_until_applied().await;
         Ok(Self {
             context,
             addresses,
-            http_address,
             stop_serving,
             serving,
             stop_tasks,
@@ -337,17 +515,8 @@ impl Broker {
         })
     }
 
-    /// Addresses of the client listeners, in the order of `listeners`.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http_address
-    }
-
-    /// Stops cleanly: nothing that was acknowledged needs recovery at the next start.
-    pub async fn shutdown(self) {
+    async fn shutdown(self) {
+        self.context.lifecycle.say_goodbye().await;
         self.stop_serving.cancel();
         self.serving.close();
         self.serving.wait().await;
@@ -356,11 +525,11 @@ impl Broker {
         for task in self.tasks {
             let _ = task.await;
         }
+        self.context.fetchers.shutdown().await;
         if let Some(tier) = &self.context.tier {
             tier.reader.cache.shutdown().await;
         }
         self.context.partitions.shutdown().await;
-        self.context.quorum.shutdown().await;
     }
 }
 
@@ -436,51 +605,6 @@ fn host_name() -> String {
         .to_socket_addrs()
         .is_ok_and(|mut found| found.next().is_some());
     if resolves { name } else { "127.0.0.1".into() }
-}
-
-async fn register(
-    settings: &Settings,
-    quorum: &Quorum,
-    log_dirs: &LogDirs,
-    advertised: &[Listener],
-) -> Result<(), StartError> {
-    let stored = settings
-        .log_dirs
-        .iter()
-        .find_map(|p| LogDir::stored_cluster_id(p));
-    let proposed = settings
-        .cluster_id
-        .clone()
-        .or(stored)
-        .unwrap_or_else(new_cluster_id);
-    let registration = Registration {
-        id: BrokerId(settings.node_id),
-        incarnation: Uuid::new_v4(),
-        rack: settings.rack.clone(),
-        listeners: advertised.to_vec(),
-        log_dirs: log_dirs.dirs.iter().map(|d| d.directory_id).collect(),
-        cluster_id: proposed.clone(),
-    };
-    let image = quorum
-        .decide(|image| Ok::<_, std::convert::Infallible>(register_broker(image, registration)))
-        .await
-        .map_err(|e| StartError::Register(e.to_string()))?;
-    let found = image.cluster_id.clone().unwrap_or_default();
-    if found != proposed {
-        return Err(StartError::Cluster {
-            found,
-            wanted: proposed,
-        });
-    }
-    for dir in &log_dirs.dirs {
-        dir.adopt_cluster_id(settings.node_id, &found)?;
-    }
-    Ok(())
-}
-
-/// Kafka's form: a random id in URL-safe base 64.
-fn new_cluster_id() -> String {
-    strandline_log::base64_id(Uuid::new_v4())
 }
 
 /// Opens the cold tier. A store that does not answer is an error at first; once there is data in it, the broker starts
@@ -584,11 +708,16 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
     context
         .metrics
         .follow(image.topics().map(|t| (t.id.0, t.name.clone())));
+    context.quorum.set_context(ControllerContext {
+        broker: config.clone(),
+        remote_enabled: context.tier.is_some(),
+    });
+    context.fetchers.follow(context, &image);
     let offsets: Vec<_> = context
         .partitions
         .all()
         .into_iter()
-        .filter(|p| &*p.topic_partition.topic == OFFSETS_TOPIC)
+        .filter(|p| &*p.topic_partition.topic == OFFSETS_TOPIC && p.is_leader())
         .collect();
     context.groups.follow(&offsets, &config);
 }
@@ -601,9 +730,22 @@ async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
             _ = timer.tick() => {}
         }
         context.partitions.refresh_disk_space();
+        let broker = context.config();
+        let max_lag_ms = broker.number("replica.lag.time.max.ms");
+        let session_ms = broker.number("broker.session.timeout.ms");
+        // Nobody has been told by a controller for so long: whoever else may lead by now is not known here.
+        let cut_off = context.quorum.controller_silence().as_millis() as i64 > session_ms;
         for partition in context.partitions.all() {
             let view = partition.view();
             let config = partition.config();
+            let replicated = context.replicas_of(&partition) > 1;
+            if replicated && is_assigned_leader(&context, &partition) {
+                let watched = partition.run(move |owned| {
+                    owned.review_isr(max_lag_ms);
+                    owned.step_aside(cut_off && !owned.hears_from_followers(session_ms));
+                });
+                let _ = watched.await;
+            }
             let unflushed = view.flushed_offset < view.log_end_offset && config.flush_ms < i64::MAX;
             let active_is_old = view.active_bytes > 0;
             if !unflushed && !active_is_old {
@@ -617,6 +759,11 @@ async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
             }
         }
     }
+}
+
+fn is_assigned_leader(context: &BrokerContext, partition: &Partition) -> bool {
+    let own = BrokerId(context.node_id());
+    partition.role().leader == Some(own)
 }
 
 async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
@@ -644,7 +791,8 @@ async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
             () = tokio::time::sleep(Duration::from_millis(interval)) => {}
         }
         for partition in context.partitions.all() {
-            let tiered = partition.config().remote_storage_enable
+            let tiered = !partition.is_leader()
+                || partition.config().remote_storage_enable
                 || context.quorum.image().remote_log(partition.id()).is_some();
             if tiered || partition.is_offline() {
                 continue;

@@ -171,10 +171,26 @@ impl Endpoint {
     }
 }
 
+/// `process.roles`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    pub broker: bool,
+    pub controller: bool,
+}
+
 /// The typed settings of one process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub node_id: i32,
+    pub roles: Roles,
+    /// The controller's own listener, and `host:port` as the other members see it.
+    pub controller_listener: Option<(Endpoint, String)>,
+    /// `controller.quorum.voters`: address by `node.id`.
+    pub voters: BTreeMap<i32, String>,
+    /// `controller.quorum.bootstrap.servers`
+    pub controller_contacts: Vec<String>,
+    /// The listener by which brokers reach each other.
+    pub inter_broker_listener: String,
     pub rack: Option<String>,
     pub listeners: Vec<Endpoint>,
     pub advertised: Vec<Endpoint>,
@@ -209,31 +225,32 @@ impl Settings {
         if node_id < 0 {
             return Err(invalid("node.id", "must not be negative"));
         }
+        let voters = voters(&text("controller.quorum.voters").unwrap_or_default())?;
+        let roles = roles(text("process.roles").as_deref(), node_id, &voters)?;
         let controllers = text("controller.listener.names").unwrap_or_default();
         let is_controller = |e: &Endpoint| {
             controllers
                 .split(',')
                 .any(|n| n.trim().eq_ignore_ascii_case(&e.name))
         };
-        let listeners = endpoints(
+        let all = endpoints(
             "listeners",
             &text("listeners").unwrap_or_else(|| "PLAINTEXT://:9092".into()),
         )?;
-        let listeners: Vec<_> = listeners
-            .into_iter()
-            .filter(|e| !is_controller(e))
-            .collect();
-        if listeners.is_empty() {
+        let (controller, listeners): (Vec<_>, Vec<_>) = all.into_iter().partition(is_controller);
+        if roles.broker && listeners.is_empty() {
             return Err(invalid("listeners", "names no listener for clients"));
         }
+        let controller_listener = controller_listener(roles, node_id, &voters, controller)?;
         let protocols = text("listener.security.protocol.map").unwrap_or_default();
-        for listener in &listeners {
+        for listener in listeners.iter().chain(controller_listener.iter().map(|(e, _)| e)) {
             let protocol = protocols
                 .split(',')
                 .filter_map(|entry| entry.trim().split_once(':'))
                 .find(|(name, _)| name.eq_ignore_ascii_case(&listener.name))
                 .map_or(listener.name.as_str(), |(_, protocol)| protocol);
-            if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
+            let by_default = is_controller(listener) && protocol == listener.name;
+            if !by_default && !protocol.eq_ignore_ascii_case("PLAINTEXT") {
                 let reason = format!(
                     "{}: {protocol} is not supported yet, only PLAINTEXT",
                     listener.name
@@ -274,8 +291,29 @@ impl Settings {
             PathBuf::from,
         );
         let http = text("strandline.http.listener").filter(|v| v != "none");
+        let named = text("inter.broker.listener.name").map(|n| n.to_uppercase());
+        let first = listeners.first().map(|l| l.name.clone());
+        let inter_broker_listener = named.or(first).unwrap_or_default();
+        if roles.broker && !listeners.iter().any(|l| l.name == inter_broker_listener) {
+            let reason = format!("{inter_broker_listener} is not one of listeners");
+            return Err(invalid("inter.broker.listener.name", reason));
+        }
+        let contacts = text("controller.quorum.bootstrap.servers").unwrap_or_default();
+        let contacts = contacts.split(',').map(str::trim).filter(|c| !c.is_empty());
+        let controller_contacts: Vec<String> = contacts.map(str::to_owned).collect();
+        if !roles.controller && voters.is_empty() && controller_contacts.is_empty() {
+            return Err(invalid(
+                "controller.quorum.voters",
+                "must name the controllers of a broker that is none itself",
+            ));
+        }
         Ok(Self {
             node_id,
+            roles,
+            controller_listener,
+            voters,
+            controller_contacts,
+            inter_broker_listener,
             rack: text("broker.rack"),
             listeners,
             advertised,
@@ -288,6 +326,93 @@ impl Settings {
             properties: map,
         })
     }
+}
+
+/// Both roles where nothing is said, unless the voters are others.
+fn roles(
+    text: Option<&str>,
+    node_id: i32,
+    voters: &BTreeMap<i32, String>,
+) -> Result<Roles, SettingsError> {
+    let Some(text) = text else {
+        let controller = voters.is_empty() || voters.contains_key(&node_id);
+        return Ok(Roles {
+            broker: true,
+            controller,
+        });
+    };
+    let mut roles = Roles {
+        broker: false,
+        controller: false,
+    };
+    for role in text.split(',').map(str::trim).filter(|r| !r.is_empty()) {
+        match role {
+            "broker" => roles.broker = true,
+            "controller" => roles.controller = true,
+            other => {
+                let reason = format!("{other} is neither broker nor controller");
+                return Err(invalid("process.roles", reason));
+            }
+        }
+    }
+    if !roles.broker && !roles.controller {
+        return Err(invalid("process.roles", "names no role"));
+    }
+    if roles.controller && !voters.is_empty() && !voters.contains_key(&node_id) {
+        let reason = format!("does not name this controller, node.id {node_id}");
+        return Err(invalid("controller.quorum.voters", reason));
+    }
+    Ok(roles)
+}
+
+/// `1@host:port,2@host:port`
+fn voters(text: &str) -> Result<BTreeMap<i32, String>, SettingsError> {
+    let mut voters = BTreeMap::new();
+    for entry in text.split(',').map(str::trim).filter(|e| !e.is_empty()) {
+        let parsed = entry.split_once('@').and_then(|(id, address)| {
+            let port = address.rsplit_once(':')?.1;
+            port.parse::<u16>().ok()?;
+            Some((id.parse::<i32>().ok()?, address.to_owned()))
+        });
+        let (id, address) = parsed.ok_or_else(|| {
+            invalid(
+                "controller.quorum.voters",
+                format!("{entry} is not id@host:port"),
+            )
+        })?;
+        if voters.insert(id, address).is_some() {
+            let reason = format!("{id} is named twice");
+            return Err(invalid("controller.quorum.voters", reason));
+        }
+    }
+    Ok(voters)
+}
+
+/// Where this controller listens, and what the others call it. A quorum of one needs no listener.
+fn controller_listener(
+    roles: Roles,
+    node_id: i32,
+    voters: &BTreeMap<i32, String>,
+    named: Vec<Endpoint>,
+) -> Result<Option<(Endpoint, String)>, SettingsError> {
+    if !roles.controller {
+        return Ok(None);
+    }
+    let Some(endpoint) = named.into_iter().next() else {
+        return if voters.len() > 1 {
+            Err(invalid(
+                "controller.listener.names",
+                "names none of listeners, by which the other controllers could reach this one",
+            ))
+        } else {
+            Ok(None)
+        };
+    };
+    let address = voters
+        .get(&node_id)
+        .cloned()
+        .unwrap_or_else(|| format!("{}:{}", endpoint.host, endpoint.port));
+    Ok(Some((endpoint, address)))
 }
 
 fn endpoints(property: &str, text: &str) -> Result<Vec<Endpoint>, SettingsError> {

@@ -72,8 +72,13 @@ pub(crate) fn format_epochs(epochs: &[EpochStart]) -> String {
 }
 
 pub(crate) fn read_epochs(path: &Path) -> Option<Vec<EpochStart>> {
-    let text = fs::read_to_string(path).ok()?;
-    entries(&text)?
+    decode_leader_epochs(&fs::read(path).ok()?)
+}
+
+/// The lineage in a `leader-epoch-checkpoint` file's bytes.
+pub fn decode_leader_epochs(bytes: &[u8]) -> Option<Vec<EpochStart>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    entries(text)?
         .map(|line| {
             let (epoch, start) = line.split_once(' ')?;
             Some(EpochStart {

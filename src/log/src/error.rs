@@ -43,6 +43,15 @@ pub enum AppendError {
     Log(#[from] LogError),
 }
 
+/// Why batches from a leader were not appended; those before the bad one were.
+#[derive(Debug, Error)]
+pub enum FetchedError {
+    #[error("a batch of the leader is damaged: {0}")]
+    Corrupt(String),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
 /// Why a read found nothing.
 #[derive(Debug, Error)]
 pub enum ReadError {

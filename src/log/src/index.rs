@@ -54,6 +54,16 @@ impl IndexFile {
         self.file.set_len(0)
     }
 
+    /// Keeps the leading entries for which `stays` holds; entries ascend.
+    fn truncate<const N: usize>(&self, stays: impl Fn(&[u8; N]) -> bool) -> io::Result<()> {
+        let mut count = self.bytes() / N as u64;
+        while count > 0 && !stays(&self.entry::<N>(count - 1)?) {
+            count -= 1;
+        }
+        self.bytes.store(count * N as u64, Ordering::Release);
+        self.file.set_len(count * N as u64)
+    }
+
     fn entry<const N: usize>(&self, number: u64) -> io::Result<[u8; N]> {
         let mut entry = [0; N];
         self.file.read_exact_at(&mut entry, number * N as u64)?;
@@ -115,6 +125,11 @@ impl OffsetIndex {
         Ok(entry.map_or(0, |e| u64::from(u32_at(&e, 4))))
     }
 
+    /// Drops entries of batches that end at or after `relative_offset`.
+    pub fn truncate(&self, relative_offset: u32) -> io::Result<()> {
+        self.0.truncate::<8>(|e| u32_at(e, 0) < relative_offset)
+    }
+
     /// The last entry: (relative offset, position).
     pub fn last(&self) -> io::Result<Option<(u32, u32)>> {
         let count = self.0.bytes() / OFFSET_ENTRY_BYTES;
@@ -140,6 +155,11 @@ impl TimeIndex {
     }
 
     /// Adds an entry if its timestamp is above the last one's.
+    /// Drops entries of batches that end at or after `relative_offset`.
+    pub fn truncate(&self, relative_offset: u32) -> io::Result<()> {
+        self.0.truncate::<12>(|e| u32_at(e, 8) < relative_offset)
+    }
+
     pub fn push(&self, timestamp_ms: i64, relative_offset: u32) -> io::Result<()> {
         if self.last()?.is_some_and(|(last, _)| timestamp_ms <= last) {
             return Ok(());

@@ -22,15 +22,17 @@ pub mod retention;
 mod segment;
 mod view;
 
-pub use checkpoint::{OffsetCheckpoint, read_offset_checkpoint, write_offset_checkpoint};
+pub use checkpoint::{
+    OffsetCheckpoint, decode_leader_epochs, read_offset_checkpoint, write_offset_checkpoint,
+};
 pub use config::LogConfig;
 pub use epochs::LeaderEpochs;
-pub use error::{AppendError, LogError, ReadError};
+pub use error::{AppendError, FetchedError, LogError, ReadError};
 pub use flush::flush_segments;
 pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, base64_id};
-pub use partition_log::{AppendInfo, OpenOptions, PartitionLog};
-pub use producer_state::{ProducerState, SequenceError, read_snapshot};
+pub use partition_log::{AppendInfo, OpenOptions, PartitionLog, write_leader_epochs};
+pub use producer_state::{ProducerState, SequenceError, decode_snapshot, read_snapshot};
 pub use read::{FoundTimestamp, LogSlice};
 pub use segment::{SealedSegment, Segment};
 pub use view::LogView;

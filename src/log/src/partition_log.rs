@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use strandline_types::{EpochStart, LeaderEpoch, Offset, TimestampMs, TopicPartition};
-use strandline_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, ValidatedBatch, patch_for_append};
+use strandline_wire::batch::{
+    BATCH_HEADER_BYTES, BatchHeader, ValidatedBatch, patch_for_append, split_batches, verify_crc,
+};
 
 use crate::checkpoint::{read_epochs, write_epochs};
 use crate::config::LogConfig;
 use crate::epochs::LeaderEpochs;
-use crate::error::{AppendError, LogError};
+use crate::error::{AppendError, FetchedError, LogError};
 use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use crate::producer_state::{ProducerState, SequenceError};
 use crate::recovery::{Recovered, RecoveryInput, recover};
@@ -58,12 +60,20 @@ pub struct PartitionLog {
     active_first_timestamp_ms: Option<TimestampMs>,
 }
 
+/// Writes the lineage of a partition's directory. It must be durable before a recovery point is that covers its epochs:
+/// what lies above the recovery point tells its epochs itself.
+pub fn write_leader_epochs(directory: &Path, epochs: &LeaderEpochs) -> std::io::Result<()> {
+    write_epochs(&directory.join(EPOCH_FILE), epochs.entries())
+}
+
 /// How a log is opened.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     pub config: LogConfig,
     pub recovery_point: Offset,
     pub log_start_offset: Offset,
+    /// As it was written last; it may lag.
+    pub high_watermark: Offset,
     pub clean: bool,
 }
 
@@ -103,7 +113,9 @@ impl PartitionLog {
             shared_segments: Arc::new(segments.clone()),
             log_start_offset: options.log_start_offset,
             log_end_offset,
-            high_watermark: options.log_start_offset,
+            high_watermark: options
+                .high_watermark
+                .clamp(options.log_start_offset, log_end_offset.max(options.log_start_offset)),
             // What recovery kept was either flushed before or is flushed by the caller before it is acknowledged.
             flushed_offset: options.recovery_point.min(log_end_offset),
             unflushed: segments
@@ -134,7 +146,71 @@ impl PartitionLog {
         self.unflushed.clear();
         self.log_end_offset = offset;
         self.flushed_offset = offset;
+        self.high_watermark = self.high_watermark.min(offset);
+        self.producers = ProducerState::default();
+        self.change_epochs(|epochs| epochs.truncate_from_end(offset));
         self.add_segment(offset)
+    }
+
+    /// Begins again, empty, where the leader's local log begins: what lies before is in the cold tier, from which
+    /// lineage and producer state come. It is committed, so the high watermark is there as well. Both may reach beyond
+    /// `offset`, where segments of another leader end elsewhere; what is fetched next says the same again.
+    pub fn start_behind_cold_tier(
+        &mut self,
+        offset: Offset,
+        log_start_offset: Offset,
+        epochs: Vec<EpochStart>,
+        producers: ProducerState,
+    ) -> Result<(), LogError> {
+        self.restart_at(offset)?;
+        self.log_start_offset = log_start_offset;
+        self.high_watermark = offset;
+        let mut lineage = LeaderEpochs::from_entries(epochs);
+        lineage.truncate_from_end(offset);
+        self.epochs = Arc::new(lineage);
+        self.producers = producers;
+        let snapshot = file_name(&self.directory, offset, "snapshot");
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))
+    }
+
+    /// Drops everything from `offset` on, whole batches only, because another leader's log goes on from there. Returns
+    /// whether anything went.
+    ///
+    /// Crash consistency: the caller writes the recovery point before anything is appended behind the cut; until then
+    /// a crash finds a log that is merely shorter than its recovery point.
+    pub fn truncate(&mut self, offset: Offset) -> Result<bool, LogError> {
+        if offset >= self.log_end_offset {
+            return Ok(false);
+        }
+        if offset <= self.segments[0].base_offset {
+            self.restart_at(offset)?;
+            self.log_start_offset = self.log_start_offset.min(offset);
+            return Ok(true);
+        }
+        let keep = self.segments.partition_point(|s| s.base_offset < offset);
+        for gone in self.segments.split_off(keep) {
+            gone.remove_files()?;
+        }
+        let segments = &self.segments;
+        self.unflushed
+            .retain(|s| segments.iter().any(|kept| Arc::ptr_eq(kept, s)));
+        let active = self.active().clone();
+        let (end_offset, since_entry) = active.truncate(offset)?;
+        if !self.unflushed.iter().any(|s| Arc::ptr_eq(s, &active)) {
+            self.unflushed.push_back(active.clone());
+        }
+        self.shared_segments = Arc::new(self.segments.clone());
+        self.bytes_since_index_entry = since_entry;
+        let first = active.header_at(0, active.bytes())?;
+        self.active_first_timestamp_ms = first.map(|h| h.max_timestamp);
+        self.log_end_offset = end_offset;
+        self.flushed_offset = self.flushed_offset.min(end_offset);
+        self.high_watermark = self.high_watermark.min(end_offset);
+        self.change_epochs(|epochs| epochs.truncate_from_end(end_offset));
+        self.rebuild_producers();
+        Ok(true)
     }
 
     fn active(&self) -> &Arc<Segment> {
@@ -173,25 +249,21 @@ impl PartitionLog {
     }
 
     /// Notes that this broker leads in `epoch` from the current end on.
-    pub fn start_leader_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), LogError> {
-        if self.epochs.latest().is_some_and(|latest| latest >= epoch) {
-            return Ok(());
+    pub fn start_leader_epoch(&mut self, epoch: LeaderEpoch) {
+        if self.epochs.latest().is_none_or(|latest| latest < epoch) {
+            let start = self.log_end_offset;
+            self.change_epochs(|epochs| {
+                epochs.assign(epoch, start);
+            });
         }
-        let start = self.log_end_offset;
-        self.change_epochs(|epochs| {
-            epochs.assign(epoch, start);
-        })
     }
 
-    fn change_epochs(&mut self, change: impl FnOnce(&mut LeaderEpochs)) -> Result<(), LogError> {
+    fn change_epochs(&mut self, change: impl FnOnce(&mut LeaderEpochs)) {
         let mut epochs = LeaderEpochs::clone(&self.epochs);
         change(&mut epochs);
         if epochs != *self.epochs {
-            let path = self.directory.join(EPOCH_FILE);
-            write_epochs(&path, epochs.entries()).map_err(LogError::io(&path))?;
             self.epochs = Arc::new(epochs);
         }
-        Ok(())
     }
 
     /// Appends batches as the leader in `epoch`: checks sequences, gives offsets, writes them with as few system calls
@@ -278,6 +350,70 @@ impl PartitionLog {
         })
     }
 
+    /// Appends whole batches as the leader wrote them: offsets and epochs are final. Every batch is checked; what follows
+    /// a bad one is not appended.
+    pub fn append_fetched(&mut self, records: &Bytes, now_ms: TimestampMs) -> Result<(), FetchedError> {
+        let mut run = PendingWrite::default();
+        let mut results = Vec::new();
+        let mut bad = None;
+        let mut epochs = LeaderEpochs::clone(&self.epochs);
+        for found in split_batches(records) {
+            let staged = found
+                .map_err(|e| FetchedError::Corrupt(e.to_string()))
+                .and_then(|(at, header)| {
+                    let bytes = records.slice(at..at + header.size());
+                    self.stage_fetched(header, bytes, now_ms, &mut run, &mut results)?;
+                    epochs.assign(LeaderEpoch(header.partition_leader_epoch), header.base_offset);
+                    Ok(())
+                });
+            if let Err(error) = staged {
+                bad = Some(error);
+                break;
+            }
+        }
+        self.write_run(&mut run, now_ms, &mut results);
+        if let Some(Err(AppendError::Log(failed))) = results.into_iter().find(Result::is_err) {
+            return Err(failed.into());
+        }
+        if epochs != *self.epochs {
+            self.epochs = Arc::new(epochs);
+        }
+        bad.map_or(Ok(()), Err)
+    }
+
+    fn stage_fetched(
+        &mut self,
+        header: BatchHeader,
+        bytes: Bytes,
+        now_ms: TimestampMs,
+        run: &mut PendingWrite,
+        results: &mut Vec<Result<AppendInfo, AppendError>>,
+    ) -> Result<(), FetchedError> {
+        let corrupt = |e: &dyn std::fmt::Display| {
+            FetchedError::Corrupt(format!("offset {}: {e}", header.base_offset))
+        };
+        verify_crc(&header, &bytes).map_err(|e| corrupt(&e))?;
+        let end = run.end_offset.unwrap_or(self.log_end_offset);
+        if header.base_offset < end {
+            return Err(corrupt(&format!("the log ends at {end} already")));
+        }
+        if self.must_roll(&header, run.bytes, header.base_offset, now_ms) {
+            self.write_run(run, now_ms, results);
+            self.roll()?;
+        }
+        self.producers.update(&header);
+        let mut front = [0; 16];
+        front.copy_from_slice(&bytes[..16]);
+        run.push(header, front, &bytes, results.len());
+        results.push(Ok(AppendInfo {
+            base_offset: header.base_offset,
+            end_offset: header.end_offset(),
+            log_append_time_ms: -1,
+            duplicate: false,
+        }));
+        Ok(())
+    }
+
     fn must_roll(
         &self,
         next: &BatchHeader,
@@ -352,15 +488,19 @@ impl PartitionLog {
         self.log_end_offset = run.end_offset.expect("a run that is not empty has an end");
     }
 
-    /// Replays the active segment after a failed write.
+    /// Replays the last two segments after a failed write or a truncation: a snapshot knows one batch of each producer,
+    /// and five must be recognised.
     fn rebuild_producers(&mut self) {
-        let active = self.active().clone();
-        let snapshot = file_name(&self.directory, active.base_offset, "snapshot");
+        let from = self.segments.len().saturating_sub(2);
+        let first = self.segments[from].base_offset;
+        let snapshot = file_name(&self.directory, first, "snapshot");
         let mut producers = crate::producer_state::read_snapshot(&snapshot).unwrap_or_default();
-        let mut position = 0;
-        while let Ok(Some(header)) = active.header_at(position, active.bytes()) {
-            producers.update(&header);
-            position += header.size() as u64;
+        for segment in &self.segments[from..] {
+            let mut position = 0;
+            while let Ok(Some(header)) = segment.header_at(position, segment.bytes()) {
+                producers.update(&header);
+                position += header.size() as u64;
+            }
         }
         self.producers = producers;
     }
@@ -449,7 +589,7 @@ impl PartitionLog {
         }
         self.log_start_offset = to.min(self.high_watermark);
         let start = self.log_start_offset;
-        self.change_epochs(|epochs| epochs.truncate_from_start(start))?;
+        self.change_epochs(|epochs| epochs.truncate_from_start(start));
         self.delete_local_below(start)
     }
 

@@ -225,10 +225,11 @@ impl ProducerState {
 
 /// Reads a snapshot file; `None` if it is absent, of another version or damaged.
 pub fn read_snapshot(path: &Path) -> Option<ProducerState> {
-    decode(&std::fs::read(path).ok()?)
+    decode_snapshot(&std::fs::read(path).ok()?)
 }
 
-fn decode(bytes: &[u8]) -> Option<ProducerState> {
+/// The state in a snapshot file's bytes.
+pub fn decode_snapshot(bytes: &[u8]) -> Option<ProducerState> {
     let mut header = bytes.get(..10)?;
     if header.get_i16() != SNAPSHOT_VERSION || header.get_u32() != crc32c(&bytes[6..]) {
         return None;

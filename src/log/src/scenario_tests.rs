@@ -57,6 +57,7 @@ fn open(path: &Path, recovery_point: i64, clean: bool) -> Result<PartitionLog, L
         config: config(),
         recovery_point,
         log_start_offset: 0,
+        high_watermark: 0,
         clean,
     };
     PartitionLog::open(TopicPartition::new("t", 0), path, options)
@@ -69,7 +70,7 @@ fn append(log: &mut PartitionLog, batch: ValidatedBatch) -> Result<AppendInfo, A
 /// A log of `batches` batches of ten records, timestamps ten apart per batch, all committed.
 fn filled(path: &Path, batches: i64) -> PartitionLog {
     let mut log = open(path, 0, false).unwrap();
-    log.start_leader_epoch(EPOCH).unwrap();
+    log.start_leader_epoch(EPOCH);
     let all: Vec<_> = (0..batches).map(|i| batch(10, 1000 + i * 10)).collect();
     let ends: Vec<_> = log
         .append(&all, EPOCH, 1_000_000)

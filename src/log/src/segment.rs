@@ -212,6 +212,38 @@ impl Segment {
         Ok(None)
     }
 
+    /// Cuts the segment in front of the batch that holds `offset`, indexes included. Gives the new end offset and the bytes
+    /// since the last index entry.
+    pub(crate) fn truncate(&self, offset: Offset) -> Result<(Offset, u64), LogError> {
+        let failed = |e| LogError::io(&self.log_path)(e);
+        let cut = match self.find_batch(offset, self.bytes())? {
+            Some((position, header)) => {
+                let relative = self.relative(header.base_offset);
+                self.offset_index.truncate(relative).map_err(failed)?;
+                self.time_index.truncate(relative).map_err(failed)?;
+                position
+            }
+            None => self.bytes(),
+        };
+        self.bytes.store(cut, Ordering::Release);
+        self.log.set_len(cut).map_err(failed)?;
+        let last_time = self.time_index.last().map_err(failed)?;
+        self.reset_timestamps();
+        if let Some((timestamp, relative)) = last_time {
+            self.note_timestamp(timestamp, self.base_offset + i64::from(relative));
+        }
+        let indexed = self.offset_index.last().map_err(failed)?;
+        let mut position = indexed.map_or(0, |(_, position)| u64::from(position));
+        let from = position;
+        let mut end_offset = self.base_offset;
+        while let Some(header) = self.header_at(position, cut)? {
+            self.note_timestamp(header.max_timestamp, header.last_offset());
+            end_offset = header.end_offset();
+            position += header.size() as u64;
+        }
+        Ok((end_offset, position - from))
+    }
+
     pub(crate) fn sealed(&self, end_offset: Offset) -> SealedSegment {
         let directory = self
             .log_path

@@ -81,8 +81,10 @@ pub struct QuorumOptions {
     pub node_id: BrokerId,
     /// Of this process.
     pub incarnation: Uuid,
-    /// `None` for a broker that only follows.
-    pub controller: Option<ControllerListener>,
+    /// A broker that is no controller only follows.
+    pub votes: bool,
+    /// A quorum of one needs none.
+    pub listener: Option<ControllerListener>,
     /// `controller.quorum.voters`: address by `node.id`. Empty: this process alone.
     pub voters: BTreeMap<i32, String>,
     /// Further addresses of controllers (`controller.quorum.bootstrap.servers`).
@@ -121,7 +123,7 @@ impl Quorum {
             .enable_all()
             .build()
             .map_err(&io)?;
-        let alone = options.voters.len() <= 1 && options.controller.is_some();
+        let alone = options.voters.len() <= 1 && options.votes;
         let opening = threads.spawn(start(options));
         let node = match opening.await.expect("opening the quorum does not panic") {
             Ok(node) => node,
@@ -242,6 +244,13 @@ impl Quorum {
         (leader.unwrap_or(-1), metrics.current_term as i32)
     }
 
+    /// The threads of the quorum, for what must not wait behind clients.
+    pub fn threads(&self) -> tokio::runtime::Handle {
+        let threads = self.threads.lock().expect("no holder panics");
+        let threads = threads.as_ref().expect("taken only when dropped");
+        threads.handle().clone()
+    }
+
     /// Whether this process is the active controller.
     pub fn is_active_controller(&self) -> bool {
         self.node.leads()
@@ -337,7 +346,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     let raft = Raft::new(id, config, network, log, machine)
         .await
         .map_err(|e| raft_error(&e))?;
-    let (listener, address) = match options.controller {
+    let (listener, address) = match options.listener {
         Some(controller) => (Some(controller.listener), controller.address),
         None => (None, String::new()),
     };
@@ -360,7 +369,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
         last_contact: StdMutex::new(Instant::now()),
         stop: CancellationToken::new(),
     });
-    let votes = listener.is_some();
+    let votes = options.votes;
     if let Some(listener) = listener {
         listener
             .set_nonblocking(true)

@@ -22,7 +22,8 @@ fn options(directory: &Path, node_id: i32) -> QuorumOptions {
         directory: directory.to_path_buf(),
         node_id: BrokerId(node_id),
         incarnation: Uuid::new_v4(),
-        controller: Some(ControllerListener { listener, address }),
+        votes: true,
+        listener: Some(ControllerListener { listener, address }),
         voters: BTreeMap::new(),
         contacts: Vec::new(),
         heartbeat_interval: Duration::from_millis(100),
@@ -136,7 +137,7 @@ impl Cluster {
             .iter()
             .map(|(id, d)| (*id, options(d.path(), *id)))
             .collect();
-        let address = |o: &QuorumOptions| o.controller.as_ref().unwrap().address.clone();
+        let address = |o: &QuorumOptions| o.listener.as_ref().unwrap().address.clone();
         cluster.addresses = all.iter().map(|(id, o)| (*id, address(o))).collect();
         for (id, mut options) in std::mem::take(&mut all) {
             options.voters = cluster.addresses.clone();
@@ -154,7 +155,7 @@ impl Cluster {
             address: self.addresses[&id].clone(),
         };
         let options = QuorumOptions {
-            controller: Some(controller),
+            listener: Some(controller),
             voters: self.addresses.clone(),
             ..options(directory, id)
         };
@@ -282,7 +283,8 @@ async fn a_broker_that_does_not_vote_follows_and_submits() {
     let cluster = Cluster::start().await;
     let directory = TempDir::new().unwrap();
     let options = QuorumOptions {
-        controller: None,
+        votes: false,
+        listener: None,
         voters: cluster.addresses.clone(),
         ..options(directory.path(), 9)
     };

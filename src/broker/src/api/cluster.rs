@@ -4,6 +4,7 @@ use kafka_protocol::messages as m;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::describe_quorum_response::{PartitionData, ReplicaState, TopicData};
+use strandline_quorum::MemberProgress;
 use strandline_wire::api::{SUPPORTED, SupportedApi};
 use strandline_wire::{ApiKey, ErrorCode};
 
@@ -55,7 +56,7 @@ pub async fn describe_cluster(
     let response = m::DescribeClusterResponse::default()
         .with_endpoint_type(request.endpoint_type)
         .with_cluster_id(text(image.cluster_id.clone().unwrap_or_default()))
-        .with_controller_id(m::BrokerId(call.context.quorum.status().0))
+        .with_controller_id(m::BrokerId(call.context.controller_for_clients()))
         .with_cluster_authorized_operations(if request.include_cluster_authorized_operations {
             operations::CLUSTER
         } else {
@@ -69,17 +70,24 @@ pub async fn describe_cluster(
             )))
             .with_cluster_authorized_operations(operations::NOT_ASKED);
     }
-    let brokers = image.brokers.values().filter_map(|broker| {
+    let shown = image
+        .brokers
+        .values()
+        .filter(|b| !b.fenced || request.include_fenced_brokers);
+    let brokers = shown.filter_map(|broker| {
         let (host, port) = call
             .context
             .advertised_endpoint(broker, &call.peer.listener)?;
-        Some(
-            DescribeClusterBroker::default()
-                .with_broker_id(m::BrokerId(broker.id.0))
-                .with_host(text(host))
-                .with_port(port)
-                .with_rack(broker.rack.clone().map(text)),
-        )
+        let described = DescribeClusterBroker::default()
+            .with_broker_id(m::BrokerId(broker.id.0))
+            .with_host(text(host))
+            .with_port(port)
+            .with_rack(broker.rack.clone().map(text));
+        Some(if call.version >= 2 {
+            described.with_is_fenced(broker.fenced)
+        } else {
+            described
+        })
     });
     response.with_brokers(brokers.collect())
 }
@@ -89,24 +97,36 @@ pub async fn describe_quorum(
     request: m::DescribeQuorumRequest,
 ) -> m::DescribeQuorumResponse {
     const METADATA_TOPIC: &str = "__cluster_metadata";
-    let (leader, epoch, end) = call.context.quorum.status();
+    let described = call.context.quorum.describe().await;
+    let now = crate::clock::now_ms();
+    let replica = |progress: &MemberProgress| {
+        let heard = progress.silent_ms.map_or(-1, |ms| now - ms);
+        let replica = ReplicaState::default()
+            .with_replica_id(m::BrokerId(progress.node_id))
+            .with_log_end_offset(progress.log_end_offset)
+            .with_last_fetch_timestamp(heard)
+            .with_last_caught_up_timestamp(heard);
+        if call.version >= 2 {
+            replica.with_replica_directory_id(progress.directory_id)
+        } else {
+            replica
+        }
+    };
     let describe = |topic: m::describe_quorum_request::TopicData| {
         let partitions = topic.partitions.iter().map(|p| {
             let answer = PartitionData::default().with_partition_index(p.partition_index);
             if topic.topic_name.as_str() != METADATA_TOPIC || p.partition_index != 0 {
                 return answer.with_error_code(ErrorCode::UnknownTopicOrPartition.code());
             }
-            let now = crate::clock::now_ms();
-            let voter = ReplicaState::default()
-                .with_replica_id(m::BrokerId(call.context.node_id()))
-                .with_log_end_offset(end + 1)
-                .with_last_fetch_timestamp(now)
-                .with_last_caught_up_timestamp(now);
+            let Some(quorum) = &described else {
+                return answer.with_error_code(ErrorCode::LeaderNotAvailable.code());
+            };
             answer
-                .with_leader_id(m::BrokerId(leader))
-                .with_leader_epoch(epoch)
-                .with_high_watermark(end + 1)
-                .with_current_voters(vec![voter])
+                .with_leader_id(m::BrokerId(quorum.leader))
+                .with_leader_epoch(quorum.epoch)
+                .with_high_watermark(quorum.high_watermark)
+                .with_current_voters(quorum.voters.iter().map(replica).collect())
+                .with_observers(quorum.observers.iter().map(replica).collect())
         });
         TopicData::default()
             .with_topic_name(topic.topic_name.clone())

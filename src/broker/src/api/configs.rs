@@ -13,13 +13,11 @@ use strandline_metadata::ConfigResource;
 use strandline_metadata::config::{
     BrokerConfig, ConfigEntry, ConfigSource, describe_topic, topic_defs,
 };
-use strandline_metadata::controller::{
-    ConfigChange, ConfigOperation, Refusal, alter_configs as decide_changes, replace_configs,
-};
+use strandline_metadata::controller::{Command, ConfigChange, ConfigOperation, Refusal};
 use strandline_types::{BrokerId, validate_topic_name};
 use strandline_wire::ErrorCode;
 
-use super::{Call, decision_error, text};
+use super::{Call, submit_error, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -202,11 +200,8 @@ pub async fn incremental_alter_configs(
             resource(call, asked.resource_type, &asked.resource_name),
         ) {
             (Ok(changes), Ok(resource)) => {
-                let context = call.context.controller_context();
-                commit(call, request.validate_only, |image| {
-                    decide_changes(image, &context, &resource, &changes)
-                })
-                .await
+                let command = Command::AlterConfigs { resource, changes };
+                commit(call, request.validate_only, command).await
             }
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
         };
@@ -238,11 +233,9 @@ pub async fn alter_configs(
             .collect();
         let result = match resource(call, asked.resource_type, &asked.resource_name) {
             Ok(resource) => {
-                let context = call.context.controller_context();
-                commit(call, request.validate_only, |image| {
-                    replace_configs(image, &context, &resource, &after)
-                })
-                .await
+                let configs = after;
+                let command = Command::ReplaceConfigs { resource, configs };
+                commit(call, request.validate_only, command).await
             }
             Err(failure) => Err(failure),
         };
@@ -261,25 +254,9 @@ pub async fn alter_configs(
     m::AlterConfigsResponse::default().with_responses(responses)
 }
 
-async fn commit(
-    call: &Call,
-    validate_only: bool,
-    decide: impl FnOnce(
-        &strandline_metadata::ClusterImage,
-    ) -> Result<Vec<strandline_metadata::MetadataRecord>, Refusal>,
-) -> Result<(), Failure> {
-    if validate_only {
-        let decided = decide(&call.context.quorum.image());
-        return decided
-            .map(|_| ())
-            .map_err(|r| (super::refusal_code(&r), r.to_string()));
-    }
-    call.context
-        .quorum
-        .decide(decide)
-        .await
-        .map(|_| ())
-        .map_err(|e| decision_error(&e))
+async fn commit(call: &Call, validate_only: bool, command: Command) -> Result<(), Failure> {
+    let submitted = call.context.submit(command, validate_only).await;
+    submitted.map(|_| ()).map_err(|e| submit_error(&e))
 }
 
 pub async fn list_config_resources(

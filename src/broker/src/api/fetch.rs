@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use strandline_log::{LogView, ReadError};
 use strandline_tiering::cache::FetchError;
+use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch};
 use strandline_wire::ErrorCode;
 use strandline_wire::fetch::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
 use strandline_wire::frame::{ResponseFrame, finish_response, start_response};
@@ -21,11 +22,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Call;
-use super::produce::find;
+use super::produce::{current_leader, find};
 use super::read::read_batches;
+use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
 use crate::fetch_session::FetchContext;
-use crate::partition::Partition;
+use crate::partition::{Partition, ReplicaFetch, Role};
 
 pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
     let request = FetchRequest::decode(call.version, body)?;
@@ -34,15 +36,12 @@ pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
 
 async fn fetch(call: &Call, request: FetchRequest) -> Answer {
     let uses_topic_ids = call.version >= 13;
-    if request.replica_id >= 0 {
-        // Followers come with replication; nobody else may claim to be one.
-        return refuse(call, ErrorCode::InvalidRequest);
-    }
+    let reader = Reader::of(call, &request);
     let context = match call.context.fetch_sessions.begin(&request, uses_topic_ids) {
         Ok(context) => context,
         Err(error) => return refuse(call, error),
     };
-    let readings = collect(call, &request, &context).await;
+    let readings = collect(call, &request, &context, &reader).await;
     let cold = readings.iter().any(|r| r.remote);
     let answers = readings.into_iter().map(|r| (r.topic, r.answer)).collect();
     let (session_id, answers) = context.finish(answers);
@@ -82,6 +81,49 @@ fn encode(call: &Call, response: FetchResponse) -> ResponseFrame {
     finish_response(writer, parts)
 }
 
+/// Who reads.
+#[derive(Clone, Debug)]
+enum Reader {
+    Consumer {
+        isolation_level: i8,
+        /// May be sent to, and served by, followers (KIP-392).
+        rack: Option<String>,
+        from_followers: bool,
+    },
+    Follower {
+        id: BrokerId,
+        broker_epoch: BrokerEpoch,
+    },
+}
+
+impl Reader {
+    fn of(call: &Call, request: &FetchRequest) -> Self {
+        if request.replica_id >= 0 {
+            return Self::Follower {
+                id: BrokerId(request.replica_id),
+                broker_epoch: BrokerEpoch(request.replica_epoch),
+            };
+        }
+        let rack = String::from_utf8_lossy(&request.rack_id).into_owned();
+        Self::Consumer {
+            isolation_level: request.isolation_level,
+            rack: Some(rack).filter(|r| !r.is_empty()),
+            from_followers: call.version >= 11,
+        }
+    }
+
+    /// Offset up to which this reader may see records.
+    fn limit(&self, view: &LogView) -> i64 {
+        match self {
+            Self::Consumer {
+                isolation_level: 1, ..
+            } => view.last_stable_offset,
+            Self::Consumer { .. } => view.high_watermark,
+            Self::Follower { .. } => view.log_end_offset,
+        }
+    }
+}
+
 /// One partition of a request on its way.
 struct Reading {
     topic: TopicKey,
@@ -93,15 +135,23 @@ struct Reading {
 }
 
 /// Reads until there is enough, something failed, or the time is up.
-async fn collect(call: &Call, request: &FetchRequest, context: &FetchContext) -> Vec<Reading> {
+async fn collect(
+    call: &Call,
+    request: &FetchRequest,
+    context: &FetchContext,
+    reader: &Reader,
+) -> Vec<Reading> {
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let changed = Arc::new(Notify::new());
     loop {
         let mut readings = Vec::with_capacity(context.partitions.len());
         for (topic, wanted) in &context.partitions {
-            let reading = start(call, topic, *wanted, request.isolation_level);
+            let reading = start(call, topic, *wanted, reader);
             if let Some(partition) = &reading.partition {
-                partition.wake_on_change(&changed);
+                match reader {
+                    Reader::Consumer { .. } => partition.wake_on_change(&changed),
+                    Reader::Follower { .. } => partition.wake_on_growth(&changed),
+                }
             }
             readings.push(reading);
         }
@@ -111,20 +161,21 @@ async fn collect(call: &Call, request: &FetchRequest, context: &FetchContext) ->
                 && reading.answer.error == ErrorCode::None
                 && !reading.remote
             {
-                *reading = start(
-                    call,
-                    &reading.topic,
-                    reading.request,
-                    request.isolation_level,
-                );
+                *reading = start(call, &reading.topic, reading.request, reader);
                 reading.partition = Some(partition);
             }
         }
+        if let Reader::Follower { id, broker_epoch } = reader {
+            note_positions(&readings, *id, *broker_epoch).await;
+        }
         let budget = request.max_bytes.max(0) as usize;
-        let used = read_local(&mut readings, request.isolation_level, budget).await;
+        let used = read_local(&mut readings, reader, budget).await;
         let used = read_remote(call, &mut readings, budget, used).await;
         let failed = readings.iter().any(|r| r.answer.error != ErrorCode::None);
-        let enough = used >= request.min_bytes.max(0) as usize;
+        let told = |r: &Reading| {
+            r.answer.diverging_epoch.is_some() || r.answer.preferred_read_replica >= 0
+        };
+        let enough = used >= request.min_bytes.max(0) as usize || readings.iter().any(told);
         let waits = !readings.is_empty() && !enough && !failed && Instant::now() < deadline;
         // Woken before the time is up: records that were too few are read again together with the new ones.
         if waits
@@ -138,42 +189,99 @@ async fn collect(call: &Call, request: &FetchRequest, context: &FetchContext) ->
     }
 }
 
-/// Offset up to which this reader may see records.
-fn limit(view: &LogView, isolation_level: i8) -> i64 {
-    if isolation_level == 1 {
-        view.last_stable_offset
-    } else {
-        view.high_watermark
+/// Tells the owners where a follower is. One whose log has parted from this one is nowhere yet.
+async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: BrokerEpoch) {
+    let now = now_ms();
+    for reading in readings {
+        let parted = reading.answer.diverging_epoch.is_some();
+        let Some(partition) = &reading.partition else {
+            continue;
+        };
+        if reading.answer.error != ErrorCode::None || parted {
+            continue;
+        }
+        let fetch = ReplicaFetch {
+            replica: id,
+            broker_epoch,
+            leader_epoch: LeaderEpoch(reading.request.current_leader_epoch),
+            offset: reading.request.fetch_offset,
+        };
+        partition.note_replica_fetch(fetch, now).await;
     }
 }
 
 /// Finds the partition and checks epoch and range; decides which tier is asked.
-fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, isolation_level: i8) -> Reading {
-    let error = |code| Reading {
-        topic: topic.clone(),
-        request: wanted,
-        partition: None,
-        answer: FetchPartitionResponse::error(wanted.partition, code),
-        remote: false,
+fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader) -> Reading {
+    let error = |code| {
+        let mut answer = FetchPartitionResponse::error(wanted.partition, code);
+        if matches!(
+            code,
+            ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+        ) {
+            answer.current_leader = current_leader(call, topic, wanted.partition);
+        }
+        Reading {
+            topic: topic.clone(),
+            request: wanted,
+            partition: None,
+            answer,
+            remote: false,
+        }
     };
     let partition = match find(call, topic, wanted.partition) {
         Ok(partition) => partition,
         Err(code) => return error(code),
     };
-    if let Err(code) = check_epoch(wanted.current_leader_epoch, partition.leader_epoch().0) {
+    let role = partition.role();
+    if let Err(code) = check_epoch(wanted.current_leader_epoch, role.leader_epoch.0) {
         return error(code);
+    }
+    let may_read = match reader {
+        Reader::Consumer { from_followers, .. } => {
+            role.is_leader || *from_followers && role.leader.is_some() && !is_mine(call, &role)
+        }
+        // An epoch must have been named, or a follower of an older leader might pass for one of this.
+        Reader::Follower { .. } => role.is_leader && wanted.current_leader_epoch >= 0,
+    };
+    if !may_read {
+        return error(ErrorCode::NotLeaderOrFollower);
     }
     let view = partition.view();
     let mut answer = FetchPartitionResponse::error(wanted.partition, ErrorCode::None);
     answer.high_watermark = view.high_watermark;
     answer.last_stable_offset = view.last_stable_offset;
     answer.log_start_offset = view.log_start_offset;
-    answer.aborted_transactions = (isolation_level == 1).then(Vec::new);
+    let committed = matches!(reader, Reader::Consumer { isolation_level: 1, .. });
+    answer.aborted_transactions = committed.then(Vec::new);
+    if let Reader::Consumer {
+        rack: Some(rack), ..
+    } = reader
+        && role.is_leader
+        && let Some(nearer) = nearest_replica(call, &partition, rack)
+    {
+        answer.preferred_read_replica = nearer.0;
+        return Reading {
+            topic: topic.clone(),
+            request: wanted,
+            partition: Some(partition),
+            answer,
+            remote: false,
+        };
+    }
+    let is_follower = matches!(reader, Reader::Follower { .. });
     let mut remote = false;
-    if wanted.fetch_offset < view.log_start_offset || wanted.fetch_offset > view.log_end_offset {
+    if wanted.fetch_offset > view.log_end_offset && !role.is_leader {
+        // The leader may have it.
+        answer.error = ErrorCode::OffsetNotAvailable;
+    } else if wanted.fetch_offset < view.log_start_offset
+        || wanted.fetch_offset > view.log_end_offset
+    {
         answer.error = ErrorCode::OffsetOutOfRange;
     } else if let Some(diverging) = diverging_epoch(&view, &wanted) {
         answer.diverging_epoch = Some(diverging);
+    } else if is_follower && wanted.fetch_offset < view.local_log_start_offset {
+        // It takes epochs and producer state from the cold tier and begins where this log begins.
+        answer.error = ErrorCode::OffsetMovedToTieredStorage;
     } else {
         remote = wanted.fetch_offset < view.local_log_start_offset;
     }
@@ -184,6 +292,28 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, isolation_level:
         answer,
         remote,
     }
+}
+
+/// The metadata names this broker as the leader, whatever it dares to be at the moment.
+fn is_mine(call: &Call, role: &Role) -> bool {
+    role.leader.map(|l| l.0) == Some(call.context.node_id())
+}
+
+/// An in-sync replica in the reader's rack, where the leader is in another one and `replica.selector.class` asks for it.
+fn nearest_replica(call: &Call, partition: &Partition, rack: &str) -> Option<BrokerId> {
+    if !call.context.prefers_near_replicas() {
+        return None;
+    }
+    let image = call.context.quorum.image();
+    let is_here = |id: &BrokerId| {
+        let broker = image.brokers.get(id);
+        broker.is_some_and(|b| !b.fenced && b.rack.as_deref() == Some(rack))
+    };
+    if is_here(&BrokerId(call.context.node_id())) {
+        return None;
+    }
+    let state = image.partition(partition.id())?;
+    state.isr.iter().copied().find(is_here)
 }
 
 /// A client that knows an older or a newer leader is told so.
@@ -207,7 +337,7 @@ fn diverging_epoch(view: &LogView, wanted: &FetchPartition) -> Option<(i32, i64)
 }
 
 /// Reads hot records in order; returns the bytes read.
-async fn read_local(readings: &mut [Reading], isolation_level: i8, budget: usize) -> usize {
+async fn read_local(readings: &mut [Reading], reader: &Reader, budget: usize) -> usize {
     let mut used = 0;
     for reading in readings {
         let Some(partition) = reading.partition.clone() else {
@@ -215,7 +345,8 @@ async fn read_local(readings: &mut [Reading], isolation_level: i8, budget: usize
         };
         let skip = reading.remote
             || reading.answer.error != ErrorCode::None
-            || reading.answer.diverging_epoch.is_some();
+            || reading.answer.diverging_epoch.is_some()
+            || reading.answer.preferred_read_replica >= 0;
         // The first records of an answer come whatever the limits say, or a large batch would block for ever.
         let left = budget.saturating_sub(used);
         if skip || (left == 0 && used > 0) {
@@ -227,7 +358,7 @@ async fn read_local(readings: &mut [Reading], isolation_level: i8, budget: usize
             &view,
             reading.request.fetch_offset,
             max,
-            limit(&view, isolation_level),
+            reader.limit(&view),
         )
         .await
         {

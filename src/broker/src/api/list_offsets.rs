@@ -17,7 +17,7 @@ use strandline_wire::produce::TopicKey;
 
 use super::Call;
 use super::fetch::{check_epoch, remote_error};
-use super::produce::find;
+use super::produce::find_led;
 use crate::partition::Partition;
 use crate::tier::Tier;
 
@@ -44,7 +44,7 @@ pub async fn list_offsets(call: &Call, request: m::ListOffsetsRequest) -> m::Lis
         for asked in topic.partitions {
             let answer =
                 ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-            let found = match find(call, &topic_key(&topic.name), asked.partition_index) {
+            let found = match find_led(call, &topic_key(&topic.name), asked.partition_index) {
                 Ok(partition) => {
                     match check_epoch(asked.current_leader_epoch, partition.leader_epoch().0) {
                         Ok(()) => {
@@ -96,6 +96,13 @@ async fn lookup(
     let remote = image.remote_log(partition.id());
     let tiered = partition.config().remote_storage_enable || remote.is_some();
     let highest_remote = remote.map_or(-1, |log| log.highest_remote_offset());
+    let needs_end = !matches!(
+        timestamp,
+        EARLIEST | EARLIEST_LOCAL | LATEST_TIERED | EARLIEST_PENDING_UPLOAD
+    );
+    if needs_end && !partition.knows_its_end(&view) {
+        return Err(ErrorCode::OffsetNotAvailable);
+    }
     match timestamp {
         LATEST => Ok((limit, -1, partition.leader_epoch().0)),
         EARLIEST => Ok((view.log_start_offset, -1, epoch_of(view.log_start_offset))),
@@ -240,7 +247,7 @@ pub async fn offset_for_leader_epoch(
         for asked in topic.partitions {
             let answer = EpochEndOffset::default().with_partition(asked.partition);
             let found =
-                find(call, &topic_key(&topic.topic), asked.partition).and_then(|partition| {
+                find_led(call, &topic_key(&topic.topic), asked.partition).and_then(|partition| {
                     check_epoch(asked.current_leader_epoch, partition.leader_epoch().0)?;
                     Ok(partition.view())
                 });

@@ -47,7 +47,7 @@ pub async fn metadata(call: &Call, request: m::MetadataRequest) -> m::MetadataRe
     m::MetadataResponse::default()
         .with_brokers(brokers(call, &image))
         .with_cluster_id(image.cluster_id.clone().map(text))
-        .with_controller_id(m::BrokerId(call.context.quorum.status().0))
+        .with_controller_id(m::BrokerId(call.context.controller_for_clients()))
         .with_topics(topics)
         .with_cluster_authorized_operations(cluster_operations)
 }
@@ -58,8 +58,7 @@ fn brokers(call: &Call, image: &ClusterImage) -> Vec<MetadataResponseBroker> {
             .advertised_endpoint(broker, &call.peer.listener)
     };
     image
-        .brokers
-        .values()
+        .live_brokers()
         .filter_map(|broker| {
             let (host, port) = endpoint(broker)?;
             Some(
@@ -122,6 +121,7 @@ fn known_topic(call: &Call, topic: &TopicImage, operations_asked: bool) -> Metad
             .with_leader_epoch(p.leader_epoch.0)
             .with_replica_nodes(ids(&p.replicas))
             .with_isr_nodes(ids(&p.isr))
+            .with_offline_replicas(offline(call, p))
     });
     MetadataResponseTopic::default()
         .with_name(Some(m::TopicName(text(topic.name.to_string()))))
@@ -133,6 +133,20 @@ fn known_topic(call: &Call, topic: &TopicImage, operations_asked: bool) -> Metad
         } else {
             operations::NOT_ASKED
         })
+}
+
+/// Replicas that nobody can read from now: their broker is fenced, or their disk has failed.
+fn offline(call: &Call, partition: &PartitionImage) -> Vec<m::BrokerId> {
+    let image = call.context.quorum.image();
+    let is_offline = |id: &&BrokerId| {
+        partition.offline_replicas.contains(id)
+            || image.brokers.get(*id).is_none_or(|broker| broker.fenced)
+    };
+    let replicas = partition.replicas.iter();
+    replicas
+        .filter(is_offline)
+        .map(|id| m::BrokerId(id.0))
+        .collect()
 }
 
 fn partition_error(
@@ -242,7 +256,10 @@ fn described(
         .with_leader_epoch(partition.leader_epoch.0)
         .with_replica_nodes(ids(&partition.replicas))
         .with_isr_nodes(ids(&partition.isr))
+        .with_offline_replicas(offline(call, partition))
         // Empty lists, not null: Kafka's Java client cannot read null here.
-        .with_eligible_leader_replicas(Some(Vec::new()))
-        .with_last_known_elr(Some(Vec::new()))
+        .with_eligible_leader_replicas(Some(ids(&partition.eligible_leader_replicas)))
+        .with_last_known_elr(Some(
+            partition.last_known_leader.map(|l| m::BrokerId(l.0)).into_iter().collect(),
+        ))
 }

@@ -208,18 +208,26 @@ pub(crate) fn refusal_code(refusal: &strandline_metadata::controller::Refusal) -
         Refusal::InvalidConfig(_) => ErrorCode::InvalidConfig,
         Refusal::InvalidRequest(_) => ErrorCode::InvalidRequest,
         Refusal::Fenced(_) => ErrorCode::FencedLeaderEpoch,
+        Refusal::NotController => ErrorCode::NotController,
+        Refusal::InvalidUpdateVersion => ErrorCode::InvalidUpdateVersion,
+        Refusal::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
+        Refusal::IneligibleReplica(_) => ErrorCode::IneligibleReplica,
+        Refusal::InconsistentClusterId(_) => ErrorCode::InconsistentClusterId,
+        Refusal::BrokerIdNotRegistered(_) => ErrorCode::BrokerIdNotRegistered,
+        Refusal::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+        Refusal::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+        Refusal::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+        Refusal::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
     }
 }
 
-/// Code and text for a decision that was not committed.
-pub(crate) fn decision_error(
-    error: &strandline_quorum::DecideError<strandline_metadata::controller::Refusal>,
-) -> (ErrorCode, String) {
+/// Code and text for a command that was not committed.
+pub(crate) fn submit_error(error: &strandline_quorum::SubmitError) -> (ErrorCode, String) {
     match error {
-        strandline_quorum::DecideError::Refused(refusal) => {
+        strandline_quorum::SubmitError::Refused(refusal) => {
             (refusal_code(refusal), refusal.to_string())
         }
-        strandline_quorum::DecideError::Unavailable(reason) => {
+        strandline_quorum::SubmitError::Unavailable(reason) => {
             (ErrorCode::RequestTimedOut, reason.clone())
         }
     }

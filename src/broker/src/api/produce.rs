@@ -73,7 +73,7 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
     let fail = |code, message: Option<String>| {
         Outcome::Failed(ProducePartitionResponse::error(index, code, message))
     };
-    let found = match find(call, topic, index) {
+    let found = match find_led(call, topic, index) {
         Ok(found) => found,
         Err(code) => return fail(code, None),
     };
@@ -82,15 +82,12 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
         Ok(batch) => batch,
         Err(failed) => return Outcome::Failed(ProducePartitionResponse { index, ..*failed }),
     };
-    let config = found.config();
-    if acks == -1 && config.min_insync_replicas > 1 {
+    if acks == -1 && !found.role().enough_in_sync {
         let message = format!(
-            "1 replica is in sync, min.insync.replicas is {}",
-            config.min_insync_replicas
+            "fewer replicas are in sync than min.insync.replicas = {} asks for",
+            found.config().min_insync_replicas
         );
-        if call.context.replication_factor_of(&found) >= config.min_insync_replicas as usize {
-            return fail(ErrorCode::NotEnoughReplicas, Some(message));
-        }
+        return fail(ErrorCode::NotEnoughReplicas, Some(message));
     }
     let dir = &call.context.partitions.log_dirs.dirs[found.log_dir];
     if !dir.space.take(bytes) {
@@ -143,6 +140,32 @@ pub(super) fn find(
         // Led elsewhere; or here, and its log is being opened or could not be.
         None => Err(ErrorCode::NotLeaderOrFollower),
     }
+}
+
+/// The partition that a request means, if this broker leads it.
+pub(super) fn find_led(
+    call: &Call,
+    topic: &TopicKey,
+    index: i32,
+) -> Result<std::sync::Arc<Partition>, ErrorCode> {
+    let found = find(call, topic, index)?;
+    if found.is_leader() {
+        Ok(found)
+    } else {
+        Err(ErrorCode::NotLeaderOrFollower)
+    }
+}
+
+/// Leader and epoch of a partition as the metadata has them, for a client that came to the wrong broker (KIP-951).
+pub(super) fn current_leader(call: &Call, topic: &TopicKey, index: i32) -> Option<(i32, i32)> {
+    let image = call.context.quorum.image();
+    let topic = match topic {
+        TopicKey::Name(_) => image.topic(topic.name()?),
+        TopicKey::Id(id) => image.topic_by_id(TopicId(*id)),
+    };
+    let partition = topic?.partitions.get(&index)?;
+    let leader = partition.leader.map_or(-1, |l| l.0);
+    Some((leader, partition.leader_epoch.0))
 }
 
 fn rules(config: &TopicConfig) -> BatchRules {
@@ -201,16 +224,13 @@ async fn answer(call: &Call, topics: TopicOutcomes, acks: i16, deadline: Instant
     for (topic, outcomes) in topics {
         let mut answers = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
-            let answer = match outcome {
+            let mut answer = match outcome {
                 Outcome::Failed(answer) => answer,
-                Outcome::Appending { index, reply } => {
-                    let mut answer = wait(index, reply, deadline).await;
-                    if answer.error == ErrorCode::NotLeaderOrFollower {
-                        answer.current_leader = Some((call.context.node_id(), -1));
-                    }
-                    answer
-                }
+                Outcome::Appending { index, reply } => wait(index, reply, deadline).await,
             };
+            if answer.error == ErrorCode::NotLeaderOrFollower {
+                answer.current_leader = current_leader(call, &topic, answer.index);
+            }
             failed |= answer.error != ErrorCode::None;
             answers.push(answer);
         }

@@ -8,7 +8,7 @@ use strandline_wire::ErrorCode;
 use strandline_wire::produce::TopicKey;
 
 use super::Call;
-use super::produce::find;
+use super::produce::find_led;
 
 /// Means "up to the high watermark".
 const HIGH_WATERMARK: i64 = -1;
@@ -52,7 +52,7 @@ async fn delete_one(
     index: i32,
     offset: i64,
 ) -> Result<i64, ErrorCode> {
-    let partition = find(call, topic, index)?;
+    let partition = find_led(call, topic, index)?;
     if !partition.config().cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }

@@ -9,14 +9,12 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use strandline_metadata::config::{describe_topic, topic_defs};
-use strandline_metadata::controller::{
-    NewTopic, Refusal, create_partitions as decide_partitions, create_topic, delete_topic,
-};
+use strandline_metadata::controller::{Command, NewTopic, Refusal};
 use strandline_types::{BrokerId, TopicId};
 use strandline_wire::ErrorCode;
 use uuid::Uuid;
 
-use super::{Call, decision_error, text};
+use super::{Call, submit_error, text};
 
 pub async fn create_topics(
     call: &Call,
@@ -85,30 +83,19 @@ async fn create_one(
         assignments: assignments.collect(),
         configs,
     };
-    let context = call.context.controller_context();
-    let decided = if validate_only {
-        let image = call.context.quorum.image();
-        create_topic(&image, &context, &new)
-            .map(|records| {
-                let mut after = strandline_metadata::ClusterImage::clone(&image);
-                records.into_iter().for_each(|r| after.apply(r));
-                std::sync::Arc::new(after)
-            })
-            .map_err(strandline_quorum::DecideError::Refused)
-    } else {
-        call.context
-            .quorum
-            .decide(|image| create_topic(image, &context, &new))
-            .await
-    };
+    let topic_name = new.name.clone();
+    let decided = call
+        .context
+        .submit(Command::CreateTopic(new), validate_only)
+        .await;
     let image = match decided {
-        Ok(image) => image,
+        Ok(change) => change.image,
         Err(error) => {
-            let (code, reason) = decision_error(&error);
+            let (code, reason) = submit_error(&error);
             return failed_topic(name, code, reason);
         }
     };
-    let Some(created) = image.topic(&new.name) else {
+    let Some(created) = image.topic(&topic_name) else {
         return failed_topic(
             name,
             ErrorCode::UnknownTopicOrPartition,
@@ -116,7 +103,7 @@ async fn create_one(
         );
     };
     let broker = call.context.config();
-    let overrides = image.topic_configs(&new.name);
+    let overrides = image.topic_configs(&topic_name);
     let shown = topic_defs().filter(|d| !d.internal).map(|def| {
         let entry = describe_topic(def, overrides, &broker);
         CreatableTopicConfigs::default()
@@ -194,13 +181,12 @@ pub async fn delete_topics(
         results.push(
             match call
                 .context
-                .quorum
-                .decide(|image| delete_topic(image, topic.id))
+                .submit(Command::DeleteTopic(topic.id), false)
                 .await
             {
                 Ok(_) => answer,
                 Err(error) => {
-                    let (code, reason) = decision_error(&error);
+                    let (code, reason) = submit_error(&error);
                     answer
                         .with_error_code(code.code())
                         .with_error_message(Some(text(reason)))
@@ -224,22 +210,17 @@ pub async fn create_partitions(
                 .map(|a| a.broker_ids.into_iter().map(|b| BrokerId(b.0)).collect())
                 .collect()
         });
-        let decide = |image: &strandline_metadata::ClusterImage| {
-            decide_partitions(image, &topic.name, topic.count, assignments)
+        let command = Command::CreatePartitions {
+            topic: topic.name.to_string(),
+            count: topic.count,
+            assignments,
         };
-        let decided = if request.validate_only {
-            let image = call.context.quorum.image();
-            decide(&image)
-                .map(|_| ())
-                .map_err(strandline_quorum::DecideError::Refused)
-        } else {
-            call.context.quorum.decide(decide).await.map(|_| ())
-        };
+        let decided = call.context.submit(command, request.validate_only).await;
         let answer = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         results.push(match decided {
-            Ok(()) => answer.with_error_message(None),
+            Ok(_) => answer.with_error_message(None),
             Err(error) => {
-                let (code, reason) = decision_error(&error);
+                let (code, reason) = submit_error(&error);
                 answer
                     .with_error_code(code.code())
                     .with_error_message(Some(text(reason)))

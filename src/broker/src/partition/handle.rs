@@ -1,12 +1,16 @@
 //! What the rest of the broker holds of a partition: its published view, and a way to ask its owner.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
-use strandline_log::{AppendError, AppendInfo, LogView};
+use bytes::Bytes;
+use strandline_log::{AppendError, AppendInfo, LeaderEpochs, LogView};
 use strandline_metadata::config::TopicConfig;
-use strandline_types::{LeaderEpoch, TopicId, TopicIdPartition, TopicPartition};
+use strandline_types::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicId, TopicIdPartition,
+    TopicPartition,
+};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::ValidatedBatch;
 use thiserror::Error;
@@ -63,7 +67,39 @@ pub struct AppendReply {
     pub log_start_offset: i64,
 }
 
-/// A partition that this broker leads. Shared; the log itself has one owner elsewhere.
+/// What this broker is to a partition, as far as its owner has taken it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: LeaderEpoch,
+    pub is_leader: bool,
+    /// For a leader: as many replicas are in sync as `min.insync.replicas` asks for.
+    pub enough_in_sync: bool,
+}
+
+/// A follower's fetch as its leader notes it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaFetch {
+    pub replica: BrokerId,
+    pub broker_epoch: BrokerEpoch,
+    pub leader_epoch: LeaderEpoch,
+    /// Everything below is on the follower's disk, as far as the topic asks for that.
+    pub offset: Offset,
+}
+
+/// The same position is noted again after this long, so that the follower counts as caught up.
+const NOTE_AGAIN_MS: i64 = 500;
+
+/// What a leader sent.
+#[derive(Clone, Debug)]
+pub struct FetchedRecords {
+    pub leader_epoch: LeaderEpoch,
+    pub records: Bytes,
+    pub high_watermark: Offset,
+    pub log_start_offset: Offset,
+}
+
+/// A partition of which this broker has a replica. Shared; the log itself has one owner elsewhere.
 pub struct Partition {
     pub topic_partition: TopicPartition,
     pub topic_id: TopicId,
@@ -73,11 +109,17 @@ pub struct Partition {
     pub(super) key: u64,
     view: ArcSwap<LogView>,
     config: ArcSwap<TopicConfig>,
-    leader_epoch: AtomicI32,
+    role: ArcSwap<Role>,
     offline: AtomicBool,
     owner: mpsc::Sender<ShardMessage>,
     /// Fetches that wait for more records. Those that have gone away are dropped when the next one comes.
     waiting: Mutex<Vec<Weak<Notify>>>,
+    /// The same of followers, which see records before they are committed.
+    waiting_replicas: Mutex<Vec<Weak<Notify>>>,
+    /// What followers fetched from last, and when that was noted.
+    noted: Mutex<Vec<(ReplicaFetch, TimestampMs)>>,
+    /// The lineage that is on disk.
+    pub(super) stored_epochs: Mutex<Arc<LeaderEpochs>>,
 }
 
 impl std::fmt::Debug for Partition {
@@ -95,7 +137,6 @@ impl Partition {
         key: u64,
         view: LogView,
         config: TopicConfig,
-        leader_epoch: LeaderEpoch,
         owner: mpsc::Sender<ShardMessage>,
     ) -> Self {
         Self {
@@ -103,12 +144,20 @@ impl Partition {
             topic_id,
             log_dir,
             key,
+            stored_epochs: Mutex::default(),
             view: ArcSwap::from_pointee(view),
             config: ArcSwap::from_pointee(config),
-            leader_epoch: AtomicI32::new(leader_epoch.0),
+            role: ArcSwap::from_pointee(Role {
+                leader: None,
+                leader_epoch: LeaderEpoch(-1),
+                is_leader: false,
+                enough_in_sync: false,
+            }),
             offline: AtomicBool::new(false),
             owner,
             waiting: Mutex::default(),
+            waiting_replicas: Mutex::default(),
+            noted: Mutex::default(),
         }
     }
 
@@ -132,12 +181,30 @@ impl Partition {
         self.config.store(Arc::new(config));
     }
 
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
+    pub fn role(&self) -> Arc<Role> {
+        self.role.load_full()
     }
 
-    pub(super) fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        self.leader_epoch.store(epoch.0, Ordering::Release);
+    pub fn is_leader(&self) -> bool {
+        self.role.load().is_leader
+    }
+
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.role.load().leader_epoch
+    }
+
+    pub(super) fn set_role(&self, role: Role) {
+        self.role.store(Arc::new(role));
+        // Whoever waits looks again: at another leader, most likely.
+        self.wake_all();
+    }
+
+    /// A new leader's high watermark may be older than what clients have seen. Until it has passed the beginning of its
+    /// epoch, the end of the log is not known to them (`OFFSET_NOT_AVAILABLE`).
+    pub fn knows_its_end(&self, view: &LogView) -> bool {
+        let epoch = self.leader_epoch();
+        let began = view.epochs.entries().last().filter(|e| e.epoch == epoch);
+        began.is_none_or(|e| view.high_watermark >= e.start_offset)
     }
 
     /// Its disk failed; reads and writes are refused until the broker restarts.
@@ -147,7 +214,7 @@ impl Partition {
 
     pub(super) fn set_offline(&self) {
         self.offline.store(true, Ordering::Release);
-        self.wake_waiting();
+        self.wake_all();
     }
 
     pub(super) fn publish(&self, view: LogView) {
@@ -156,22 +223,68 @@ impl Partition {
         if now.high_watermark > before.high_watermark
             || now.log_start_offset > before.log_start_offset
         {
-            self.wake_waiting();
+            wake(&self.waiting);
         }
+        if now.log_end_offset > before.log_end_offset {
+            wake(&self.waiting_replicas);
+        }
+    }
+
+    fn wake_all(&self) {
+        wake(&self.waiting);
+        wake(&self.waiting_replicas);
     }
 
     /// Wakes `fetch` at the next change of the high watermark. Look at the view again after registering.
     pub fn wake_on_change(&self, fetch: &Arc<Notify>) {
-        let mut waiting = self.waiting.lock().expect("no holder panics");
-        waiting.retain(|other| other.strong_count() > 0);
-        waiting.push(Arc::downgrade(fetch));
+        register(&self.waiting, fetch);
     }
 
-    fn wake_waiting(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().expect("no holder panics"));
-        for fetch in waiting.iter().filter_map(Weak::upgrade) {
-            fetch.notify_one();
+    /// Wakes a follower's `fetch` when the log grows. Look at the view again after registering.
+    pub fn wake_on_growth(&self, fetch: &Arc<Notify>) {
+        register(&self.waiting_replicas, fetch);
+    }
+
+    /// Tells the owner where a follower is, unless it has just heard the same.
+    pub async fn note_replica_fetch(&self, fetch: ReplicaFetch, now_ms: TimestampMs) {
+        {
+            let mut noted = self.noted.lock().expect("no holder panics");
+            let same = |f: &ReplicaFetch| {
+                f.offset == fetch.offset
+                    && f.leader_epoch == fetch.leader_epoch
+                    && f.broker_epoch == fetch.broker_epoch
+            };
+            match noted.iter_mut().find(|(f, _)| f.replica == fetch.replica) {
+                Some((f, at)) if same(f) && now_ms - *at < NOTE_AGAIN_MS => return,
+                Some(known) => *known = (fetch, now_ms),
+                None => noted.push((fetch, now_ms)),
+            }
         }
+        let message = ShardMessage::ReplicaFetched {
+            key: self.key,
+            fetch,
+        };
+        // The partition is gone: nobody needs to know.
+        let _ = self.owner.send(message).await;
+    }
+
+    /// Hands over what the leader sent; answered when it is in the log, and on disk where the topic flushes before it
+    /// acknowledges.
+    pub async fn append_fetched(
+        &self,
+        fetched: FetchedRecords,
+    ) -> Result<(), PartitionError> {
+        let (reply, receiver) = oneshot::channel();
+        let message = ShardMessage::AppendFetched {
+            key: self.key,
+            fetched,
+            reply,
+        };
+        self.owner
+            .send(message)
+            .await
+            .map_err(|_| PartitionError::Gone)?;
+        receiver.await.map_err(|_| PartitionError::Gone)?
     }
 
     /// Hands batches to the owner. When this returns, their order behind earlier calls is settled; the receiver gets
@@ -220,5 +333,18 @@ impl Partition {
             .await
             .map_err(|_| PartitionError::Gone)?;
         receiver.await.map_err(|_| PartitionError::Gone)
+    }
+}
+
+fn register(waiting: &Mutex<Vec<Weak<Notify>>>, fetch: &Arc<Notify>) {
+    let mut waiting = waiting.lock().expect("no holder panics");
+    waiting.retain(|other| other.strong_count() > 0);
+    waiting.push(Arc::downgrade(fetch));
+}
+
+fn wake(waiting: &Mutex<Vec<Weak<Notify>>>) {
+    let waiting = std::mem::take(&mut *waiting.lock().expect("no holder panics"));
+    for fetch in waiting.iter().filter_map(Weak::upgrade) {
+        fetch.notify_one();
     }
 }

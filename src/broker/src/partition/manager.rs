@@ -9,18 +9,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use futures::future::join_all;
 use strandline_log::{
-    LogConfig, LogDir, LogDirError, LogError, OffsetCheckpoint, OpenOptions, PartitionLog, Segment,
-    flush_segments,
+    LogConfig, LogDir, LogDirError, LogError, LogView, OffsetCheckpoint, OpenOptions, PartitionLog,
+    Segment, flush_segments, write_leader_epochs,
 };
 use strandline_metadata::config::{BrokerConfig, TopicConfig};
-use strandline_metadata::{ClusterImage, TopicImage};
-use strandline_types::{BrokerId, LeaderEpoch, TopicId, TopicIdPartition, TopicPartition};
-use tokio::sync::watch;
+use strandline_metadata::{ClusterImage, PartitionImage, TopicImage};
+use strandline_replication::{Leadership, Replica};
+use strandline_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition, TopicPartition};
+use tokio::sync::{mpsc, watch};
 
 use super::flusher::Flusher;
 use super::handle::Partition;
-use super::shard::{OwnedPartition, ShardMessage, ShardPool};
+use super::shard::{Assignment, IsrRequest, OwnedPartition, ShardMessage, ShardPool};
 
 /// The log directories of this process, in the order of `log.dirs`.
 pub struct LogDirs {
@@ -59,6 +61,7 @@ pub struct PartitionManager {
     node_id: BrokerId,
     pub log_dirs: LogDirs,
     shards: ShardPool,
+    isr_requests: mpsc::UnboundedSender<IsrRequest>,
     table: ArcSwap<Table>,
     /// What was found on disk at start and has not been claimed by the image yet.
     found: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
@@ -75,6 +78,7 @@ pub struct PartitionManager {
 /// The checkpoints of one directory as they were at start.
 struct DirectoryCheckpoints {
     recovery_points: OffsetCheckpoint,
+    high_watermarks: OffsetCheckpoint,
     log_starts: OffsetCheckpoint,
 }
 
@@ -87,7 +91,7 @@ struct FoundDirectory {
 struct ToOpen {
     topic_partition: TopicPartition,
     topic_id: TopicId,
-    leader_epoch: LeaderEpoch,
+    state: Arc<PartitionImage>,
     config: TopicConfig,
     log_dir: usize,
     path: Option<PathBuf>,
@@ -100,7 +104,13 @@ struct Opened {
 }
 
 impl PartitionManager {
-    pub fn new(node_id: BrokerId, log_dirs: LogDirs, shards: usize) -> std::io::Result<Self> {
+    /// `isr_requests` takes what leaders ask of the controller.
+    pub fn new(
+        node_id: BrokerId,
+        log_dirs: LogDirs,
+        shards: usize,
+        isr_requests: mpsc::UnboundedSender<IsrRequest>,
+    ) -> std::io::Result<Self> {
         let mut found = HashMap::new();
         let mut checkpoints = Vec::new();
         for (index, dir) in log_dirs.dirs.iter().enumerate() {
@@ -119,6 +129,7 @@ impl PartitionManager {
             }
             checkpoints.push(DirectoryCheckpoints {
                 recovery_points: dir.read_recovery_points(),
+                high_watermarks: dir.read_high_watermarks(),
                 log_starts: dir.read_log_starts(),
             });
         }
@@ -126,6 +137,7 @@ impl PartitionManager {
             node_id,
             log_dirs,
             shards: ShardPool::start(shards),
+            isr_requests,
             table: ArcSwap::default(),
             found: Mutex::new(found),
             next_key: AtomicU64::new(0),
@@ -170,69 +182,64 @@ impl PartitionManager {
             .lock()
             .expect("no holder panics")
             .replace((image.clone(), broker.clone()));
+        let before = before.as_ref();
+        let old = before.map(|(image, _)| image);
+        let brokers_changed = old.is_none_or(|old| old.brokers != image.brokers);
+        let defaults_changed = before.is_none_or(|(_, old)| {
+            old.dynamic != broker.dynamic || old.dynamic_default != broker.dynamic_default
+        });
         let old_table = self.table.load_full();
-        let mut wanted: HashMap<TopicPartition, (&Arc<TopicImage>, LeaderEpoch)> = HashMap::new();
-        for topic in image.topics() {
-            for (number, partition) in &topic.partitions {
-                if partition.leader == Some(self.node_id) {
-                    let tp = TopicPartition::new(topic.name.clone(), *number);
-                    wanted.insert(tp, (topic, partition.leader_epoch));
-                }
-            }
-        }
-        let gone: Vec<Arc<Partition>> = old_table
-            .values()
-            .filter(|p| {
-                wanted
-                    .get(&p.topic_partition)
-                    .is_none_or(|(t, _)| t.id != p.topic_id)
-            })
-            .cloned()
-            .collect();
         let mut table = Table::clone(&old_table);
+        let gone = self.gone(&old_table, &image);
         for partition in &gone {
             table.remove(&partition.topic_partition);
         }
-        let configs_changed = |name: &str| {
-            before.as_ref().is_none_or(|(old_image, old_broker)| {
-                old_image.topic_configs(name) != image.topic_configs(name)
-                    || old_broker.dynamic != broker.dynamic
-                    || old_broker.dynamic_default != broker.dynamic_default
-            })
-        };
         let mut to_open = Vec::new();
-        let mut configs: HashMap<&str, TopicConfig> = HashMap::new();
-        for (tp, (topic, epoch)) in &wanted {
-            let config = || TopicConfig::resolve(image.topic_configs(&topic.name), &broker);
-            if let Some(known) = table.get(tp) {
-                if configs_changed(&topic.name) {
-                    let config = configs.entry(&topic.name).or_insert_with(config).clone();
-                    reconfigure(known, config, &broker).await;
+        let mut to_assign = Vec::new();
+        for topic in image.topics() {
+            let old_topic = old.and_then(|old| old.topic(&topic.name));
+            let old_configs = old.map(|old| old.topic_configs(&topic.name));
+            let reconfigured =
+                defaults_changed || old_configs != Some(image.topic_configs(&topic.name));
+            let same = old_topic.is_some_and(|old| Arc::ptr_eq(old, topic));
+            if same && !brokers_changed && !reconfigured {
+                continue;
+            }
+            let mut config = None;
+            for (number, state) in &topic.partitions {
+                if !state.replicas.contains(&self.node_id) {
+                    continue;
                 }
-                if known.leader_epoch() < *epoch {
-                    begin_epoch(known, *epoch).await;
+                let mut config = || {
+                    config
+                        .get_or_insert_with(|| {
+                            TopicConfig::resolve(image.topic_configs(&topic.name), &broker)
+                        })
+                        .clone()
+                };
+                let tp = TopicPartition::new(topic.name.clone(), *number);
+                let Some(known) = table.get(&tp) else {
+                    to_open.push(self.plan_open(tp, topic, state, config(), &image, &broker));
+                    continue;
+                };
+                if reconfigured {
+                    reconfigure(known, config(), &broker).await;
                 }
-            } else {
-                let config = configs.entry(&topic.name).or_insert_with(config).clone();
-                let first_remote = image
-                    .remote_log(TopicIdPartition {
-                        topic_id: topic.id,
-                        partition: tp.partition,
-                    })
-                    .and_then(|log| log.readable().next().map(|s| s.base_offset));
-                to_open.push(self.plan_open(
-                    tp.clone(),
-                    topic.id,
-                    *epoch,
-                    config,
-                    &broker,
-                    first_remote,
-                ));
+                let old_state = old_topic.and_then(|t| t.partitions.get(number));
+                if brokers_changed || old_state.is_none_or(|old| !Arc::ptr_eq(old, state)) {
+                    to_assign.push((known.clone(), self.assignment(&image, state)));
+                }
             }
         }
-        for partition in self.open_all(to_open).await {
+        for (partition, state) in self.open_all(to_open).await {
+            to_assign.push((partition.clone(), self.assignment(&image, &state)));
             table.insert(partition.topic_partition.clone(), partition);
         }
+        join_all(to_assign.into_iter().map(|(partition, assignment)| async move {
+            // A partition that is gone needs no role.
+            let _ = partition.run(|owned| owned.assign(assignment)).await;
+        }))
+        .await;
         self.table.store(Arc::new(table));
         for partition in gone {
             self.remove(&partition).await;
@@ -240,17 +247,48 @@ impl PartitionManager {
         self.applied.send_replace(image.applied_index);
     }
 
+    /// Partitions that this broker has no replica of any more, because the metadata says so.
+    fn gone(&self, table: &Table, image: &ClusterImage) -> Vec<Arc<Partition>> {
+        let stays = |p: &&Arc<Partition>| {
+            let state = image.partition(p.id());
+            state.is_some_and(|s| s.replicas.contains(&self.node_id))
+        };
+        table.values().filter(|p| !stays(p)).cloned().collect()
+    }
+
+    /// What the metadata makes of this broker's replica.
+    fn assignment(&self, image: &ClusterImage, state: &PartitionImage) -> Assignment {
+        if state.leader != Some(self.node_id) {
+            return Assignment::Follow {
+                leader: state.leader,
+                leader_epoch: state.leader_epoch,
+            };
+        }
+        let replica = |id: &BrokerId| Replica {
+            id: *id,
+            broker_epoch: image.brokers.get(id).map_or(BrokerEpoch(-1), |b| b.epoch),
+            is_eligible: image.is_active(*id) && !state.offline_replicas.contains(id),
+        };
+        Assignment::Lead(Leadership {
+            leader_epoch: state.leader_epoch,
+            partition_epoch: state.partition_epoch,
+            isr: state.isr.clone(),
+            replicas: state.replicas.iter().map(replica).collect(),
+            recovering: state.leader_recovering,
+        })
+    }
+
     fn plan_open(
         &self,
         topic_partition: TopicPartition,
-        topic_id: TopicId,
-        leader_epoch: LeaderEpoch,
+        topic: &TopicImage,
+        state: &Arc<PartitionImage>,
         config: TopicConfig,
+        image: &ClusterImage,
         broker: &BrokerConfig,
-        first_remote_offset: Option<i64>,
     ) -> ToOpen {
         let id = TopicIdPartition {
-            topic_id,
+            topic_id: topic.id,
             partition: topic_partition.partition,
         };
         let found = self.found.lock().expect("no holder panics").remove(&id);
@@ -261,18 +299,24 @@ impl PartitionManager {
         let checkpoints = &self.checkpoints[log_dir];
         let known = path.is_some();
         let point = |map: &OffsetCheckpoint| map.get(&topic_partition).copied().filter(|_| known);
-        // A lost checkpoint must not hide cold data: the log then begins where the first remote segment does.
-        let log_start = point(&checkpoints.log_starts).or(first_remote_offset);
+        // A lost checkpoint must not hide cold data: the log then begins where the first remote segment does. A follower
+        // without a log hears from its leader where to begin.
+        let is_leader = state.leader == Some(self.node_id);
+        let first_remote = image.remote_log(id).filter(|_| known || is_leader);
+        let first_remote =
+            first_remote.and_then(|log| log.readable().next().map(|s| s.base_offset));
+        let log_start = point(&checkpoints.log_starts).or(first_remote);
         let options = OpenOptions {
             config: log_config(&config, broker),
             recovery_point: point(&checkpoints.recovery_points).unwrap_or(0),
             log_start_offset: log_start.unwrap_or(0),
+            high_watermark: point(&checkpoints.high_watermarks).unwrap_or(0),
             clean: known && self.log_dirs.dirs[log_dir].clean,
         };
         ToOpen {
             topic_partition,
-            topic_id,
-            leader_epoch,
+            topic_id: topic.id,
+            state: state.clone(),
             config,
             log_dir,
             path,
@@ -294,7 +338,10 @@ impl PartitionManager {
     }
 
     /// Opens logs on as many blocking threads as there are cores, flushes once per directory, and hands them to shards.
-    async fn open_all(self: &Arc<Self>, to_open: Vec<ToOpen>) -> Vec<Arc<Partition>> {
+    async fn open_all(
+        self: &Arc<Self>,
+        to_open: Vec<ToOpen>,
+    ) -> Vec<(Arc<Partition>, Arc<PartitionImage>)> {
         if to_open.is_empty() {
             return Vec::new();
         }
@@ -312,16 +359,17 @@ impl PartitionManager {
                 key,
                 log.view(),
                 wanted.config,
-                wanted.leader_epoch,
                 owner.clone(),
             ));
             // No flusher: the broker is stopping.
             let Some(flusher) = self.log_dirs.flushers[wanted.log_dir].sender() else {
                 continue;
             };
-            let owned = OwnedPartition::new(log, partition.clone(), self.node_id, flusher);
+            let requests = self.isr_requests.clone();
+            let owned =
+                OwnedPartition::new(log, partition.clone(), self.node_id, requests, flusher);
             if owner.send(ShardMessage::Add(Box::new(owned))).await.is_ok() {
-                partitions.push(partition);
+                partitions.push((partition, wanted.state));
             }
         }
         partitions
@@ -368,8 +416,6 @@ impl PartitionManager {
         for opened in &mut opened {
             let end = opened.log.log_end_offset();
             opened.log.mark_flushed(end);
-            // The only replica has everything that there is.
-            opened.log.advance_high_watermark(end);
         }
         opened
     }
@@ -396,13 +442,11 @@ impl PartitionManager {
                     source,
                 })?,
         };
-        let mut log = PartitionLog::open(
+        PartitionLog::open(
             wanted.topic_partition.clone(),
             &path,
             wanted.options.clone(),
-        )?;
-        log.start_leader_epoch(wanted.leader_epoch)?;
-        Ok(log)
+        )
     }
 
     /// Takes a partition from its owner and deletes its directory.
@@ -451,6 +495,11 @@ impl PartitionManager {
                 (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
             for partition in table.values().filter(|p| p.log_dir == index) {
                 let (tp, view) = (partition.topic_partition.clone(), partition.view());
+                // What lies below a recovery point is not walked again, so its epochs must be on disk first.
+                if let Err(error) = store_epochs(dir, partition, &view) {
+                    tracing::error!(partition = %tp, %error, "the leader epochs were not written");
+                    continue;
+                }
                 points.insert(tp.clone(), view.flushed_offset);
                 watermarks.insert(tp.clone(), view.high_watermark);
                 starts.insert(tp, view.log_start_offset);
@@ -525,15 +574,19 @@ fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
 async fn reconfigure(partition: &Arc<Partition>, config: TopicConfig, broker: &BrokerConfig) {
     let log = log_config(&config, broker);
     partition.set_config(config);
-    let _ = partition.run(move |owned| owned.log.config = log).await;
+    let _ = partition
+        .run(move |owned| {
+            owned.log.config = log;
+            owned.configuration_changed();
+        })
+        .await;
 }
 
-async fn begin_epoch(partition: &Arc<Partition>, epoch: LeaderEpoch) {
-    partition.set_leader_epoch(epoch);
-    let begun = partition
-        .run(move |owned| owned.log.start_leader_epoch(epoch))
-        .await;
-    if let Ok(Err(error)) = begun {
-        tracing::error!(%partition.topic_partition, %error, "the leader epoch was not noted");
+fn store_epochs(dir: &LogDir, partition: &Partition, view: &LogView) -> std::io::Result<()> {
+    let mut stored = partition.stored_epochs.lock().expect("no holder panics");
+    if *stored != view.epochs {
+        write_leader_epochs(&dir.partition_path(&partition.topic_partition), &view.epochs)?;
+        *stored = view.epochs.clone();
     }
+    Ok(())
 }

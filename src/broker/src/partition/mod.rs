@@ -5,5 +5,6 @@ mod handle;
 mod manager;
 mod shard;
 
-pub use handle::{Acks, AppendReply, Partition};
+pub use handle::{Acks, AppendReply, FetchedRecords, Partition, ReplicaFetch, Role};
 pub use manager::{LogDirs, PartitionManager};
+pub use shard::IsrRequest;

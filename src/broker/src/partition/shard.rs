@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use strandline_log::{AppendInfo, PartitionLog};
-use strandline_replication::LeaderState;
-use strandline_types::{BrokerId, Offset, TimestampMs};
+use strandline_log::{AppendInfo, FetchedError, PartitionLog};
+use strandline_replication::{IsrWish, LeaderState, Leadership};
+use strandline_types::{BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::ValidatedBatch;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flusher::FlushRequest;
-use super::handle::{Acks, AppendReply, Partition, PartitionError};
+use super::handle::{
+    Acks, AppendReply, FetchedRecords, Partition, PartitionError, ReplicaFetch, Role,
+};
 use crate::clock::now_ms;
 
 /// Messages that wait for a shard; above it connections stop being read.
@@ -34,6 +36,17 @@ pub enum ShardMessage {
     Flushed {
         key: u64,
         result: Result<Offset, String>,
+    },
+    /// Records from the leader, for a follower.
+    AppendFetched {
+        key: u64,
+        fetched: FetchedRecords,
+        reply: oneshot::Sender<Result<(), PartitionError>>,
+    },
+    /// A follower asked from here on, for a leader.
+    ReplicaFetched {
+        key: u64,
+        fetch: ReplicaFetch,
     },
     Run {
         key: u64,
@@ -101,18 +114,54 @@ struct Shard {
     itself: mpsc::WeakSender<ShardMessage>,
 }
 
+/// A leader's wish about its ISR, on its way to the controller.
+#[derive(Debug)]
+pub struct IsrRequest {
+    pub partition: Arc<Partition>,
+    pub wish: IsrWish,
+}
+
+impl IsrRequest {
+    pub fn id(&self) -> TopicIdPartition {
+        self.partition.id()
+    }
+}
+
+/// What the metadata makes of this replica.
+#[derive(Clone, Debug)]
+pub enum Assignment {
+    Lead(Leadership),
+    Follow {
+        leader: Option<BrokerId>,
+        leader_epoch: LeaderEpoch,
+    },
+}
+
+/// What this replica is.
+enum ReplicaState {
+    Leader(LeaderState),
+    /// The leader's high watermark as of the last fetch.
+    Follower { high_watermark: Offset },
+}
+
 /// A partition in the hands of its owner.
 pub struct OwnedPartition {
     pub log: PartitionLog,
     pub handle: Arc<Partition>,
     node_id: BrokerId,
-    leader: LeaderState,
+    state: ReplicaState,
+    /// This broker should lead and does not dare to: see [`OwnedPartition::step_aside`].
+    aside: bool,
+    /// Where wishes about the ISR go; each partition has at most one under way.
+    isr_requests: mpsc::UnboundedSender<IsrRequest>,
     flusher: mpsc::UnboundedSender<FlushRequest>,
     /// A flush is under way; the next one is asked for when it ends.
     flushing: bool,
     last_flush_ms: TimestampMs,
     /// `acks=all` appends that wait for the high watermark, in order of their end offsets.
     waiting: VecDeque<Waiting>,
+    /// Appends of a follower that wait to be on disk.
+    unflushed: Vec<(Offset, oneshot::Sender<Result<(), PartitionError>>)>,
 }
 
 struct Waiting {
@@ -179,6 +228,23 @@ impl Shard {
                     owned.flushed(result, &self.itself);
                 }
             }
+            ShardMessage::AppendFetched {
+                key,
+                fetched,
+                reply,
+            } => {
+                if let Some(owned) = self.partitions.get_mut(&key) {
+                    owned.append_fetched(&fetched, reply);
+                    owned.after_change(&self.itself);
+                }
+            }
+            ShardMessage::ReplicaFetched { key, fetch } => {
+                // What was appended before is what the follower is compared with.
+                self.append_all(gathered);
+                if let Some(owned) = self.partitions.get_mut(&key) {
+                    owned.replica_fetched(&fetch);
+                }
+            }
             ShardMessage::Run { key, task } => {
                 // What was sent before the task must be in the log before it runs.
                 self.append_all(gathered);
@@ -215,23 +281,212 @@ impl OwnedPartition {
         log: PartitionLog,
         handle: Arc<Partition>,
         node_id: BrokerId,
+        isr_requests: mpsc::UnboundedSender<IsrRequest>,
         flusher: mpsc::UnboundedSender<FlushRequest>,
     ) -> Self {
-        let leader = LeaderState::new([node_id], 1, log.high_watermark());
+        let high_watermark = log.high_watermark();
         Self {
             log,
             handle,
             node_id,
-            leader,
+            state: ReplicaState::Follower { high_watermark },
+            aside: false,
+            isr_requests,
             flusher,
             flushing: false,
             last_flush_ms: now_ms(),
             waiting: VecDeque::new(),
+            unflushed: Vec::new(),
+        }
+    }
+
+    fn min_insync_replicas(&self) -> usize {
+        self.handle.config().min_insync_replicas.max(1) as usize
+    }
+
+    /// Takes over what the metadata says about this replica.
+    pub fn assign(&mut self, assignment: Assignment) {
+        let now = now_ms();
+        let min = self.min_insync_replicas();
+        match assignment {
+            Assignment::Lead(leadership) => match &mut self.state {
+                ReplicaState::Leader(state)
+                    if state.leader_epoch() == leadership.leader_epoch =>
+                {
+                    state.set_min_insync_replicas(min);
+                    state.update(leadership, now);
+                }
+                _ => {
+                    self.fail_waiting(&not_leader());
+                    self.log.start_leader_epoch(leadership.leader_epoch);
+                    self.state = ReplicaState::Leader(LeaderState::new(
+                        self.node_id,
+                        leadership,
+                        min,
+                        self.log.log_end_offset(),
+                        self.log.high_watermark(),
+                        now,
+                    ));
+                }
+            },
+            Assignment::Follow {
+                leader,
+                leader_epoch,
+            } => {
+                self.fail_waiting(&not_leader());
+                if matches!(self.state, ReplicaState::Leader(_)) {
+                    let high_watermark = self.log.high_watermark();
+                    self.state = ReplicaState::Follower { high_watermark };
+                }
+                self.publish_role(Role {
+                    leader,
+                    leader_epoch,
+                    is_leader: false,
+                    enough_in_sync: false,
+                });
+            }
+        }
+    }
+
+    fn publish_role(&self, role: Role) {
+        if *self.handle.role() != role {
+            self.handle.set_role(role);
+        }
+    }
+
+    /// Readers must find a leader's log before they find the leader.
+    fn publish_leadership(&self) {
+        if let ReplicaState::Leader(state) = &self.state
+            && !self.aside
+        {
+            self.publish_role(Role {
+                leader: Some(self.node_id),
+                leader_epoch: state.leader_epoch(),
+                is_leader: true,
+                enough_in_sync: state.has_enough_replicas(),
+            });
+        }
+    }
+
+    fn replica_fetched(&mut self, fetch: &ReplicaFetch) {
+        let end = self.log.log_end_offset();
+        let ReplicaState::Leader(state) = &mut self.state else {
+            return;
+        };
+        if state.leader_epoch() != fetch.leader_epoch {
+            return;
+        }
+        let (before, now) = (state.high_watermark(), now_ms());
+        let after =
+            state.follower_fetched(fetch.replica, fetch.broker_epoch, fetch.offset, end, now);
+        if after > before {
+            self.advance();
+        }
+        // A replica that joins should not wait for the next look at lags.
+        if !self.is_in_sync(fetch.replica) {
+            self.review_isr(i64::MAX);
+        }
+    }
+
+    fn is_in_sync(&self, id: BrokerId) -> bool {
+        matches!(&self.state, ReplicaState::Leader(state) if state.isr().contains(&id))
+    }
+
+    /// Asks the controller for another ISR where replicas have fallen behind by more than `max_lag_ms` or caught up.
+    pub fn review_isr(&mut self, max_lag_ms: i64) {
+        let ReplicaState::Leader(state) = &mut self.state else {
+            return;
+        };
+        if let Some(wish) = state.wish(now_ms(), max_lag_ms) {
+            let partition = self.handle.clone();
+            let _ = self.isr_requests.send(IsrRequest { partition, wish });
+        }
+    }
+
+    /// `min.insync.replicas` may have changed.
+    pub fn configuration_changed(&mut self) {
+        let min = self.min_insync_replicas();
+        if let ReplicaState::Leader(state) = &mut self.state {
+            state.set_min_insync_replicas(min);
+        }
+    }
+
+    /// The controller refused a wish, or could not be asked.
+    pub fn isr_wish_failed(&mut self, partition_epoch: i32) {
+        if let ReplicaState::Leader(state) = &mut self.state {
+            state.wish_failed(partition_epoch);
+        }
+    }
+
+    /// Whether no in-sync follower has been silent for longer; then nobody else can be leading.
+    pub fn hears_from_followers(&self, max_silence_ms: i64) -> bool {
+        match &self.state {
+            ReplicaState::Leader(state) => state.hears_from_followers(now_ms(), max_silence_ms),
+            ReplicaState::Follower { .. } => true,
+        }
+    }
+
+    /// Stops leading without waiting for the metadata, as long as `aside`: the controller has not answered for too long,
+    /// and somebody else may lead by now.
+    pub fn step_aside(&mut self, aside: bool) {
+        self.aside = aside;
+        if aside {
+            self.fail_waiting(&not_leader());
+            let role = *self.handle.role();
+            self.publish_role(Role {
+                is_leader: false,
+                enough_in_sync: false,
+                ..role
+            });
+        }
+    }
+
+    fn append_fetched(
+        &mut self,
+        fetched: &FetchedRecords,
+        reply: oneshot::Sender<Result<(), PartitionError>>,
+    ) {
+        let current = *self.handle.role();
+        let ReplicaState::Follower { high_watermark } = &mut self.state else {
+            let _ = reply.send(Err(not_leader()));
+            return;
+        };
+        if current.leader_epoch != fetched.leader_epoch {
+            let _ = reply.send(Err(not_leader()));
+            return;
+        }
+        *high_watermark = fetched.high_watermark;
+        let appended = if fetched.records.is_empty() {
+            Ok(())
+        } else {
+            self.log.append_fetched(&fetched.records, now_ms())
+        };
+        self.log
+            .advance_high_watermark(fetched.high_watermark.min(self.vouched()));
+        let result = appended
+            .and_then(|()| Ok(self.log.advance_log_start(fetched.log_start_offset)?))
+            .map_err(fetched_error);
+        if result.is_ok() && self.vouched() < self.log.log_end_offset() {
+            self.unflushed.push((self.log.log_end_offset(), reply));
+        } else {
+            let _ = reply.send(result);
         }
     }
 
     fn append(&mut self, appends: Gathered) {
-        let epoch = self.handle.leader_epoch();
+        let (epoch, enough) = match &self.state {
+            ReplicaState::Leader(state) if !self.aside => {
+                (state.leader_epoch(), state.has_enough_replicas())
+            }
+            _ => return fail_all(appends, &not_leader()),
+        };
+        let appends = if enough {
+            appends
+        } else {
+            let (refused, others) = appends.split_by_acks();
+            fail_all(refused, &not_enough_replicas(ErrorCode::NotEnoughReplicas));
+            others
+        };
         let mut results = self
             .log
             .append(&appends.batches, epoch, now_ms())
@@ -312,17 +567,35 @@ impl OwnedPartition {
         }
     }
 
-    fn advance(&mut self) {
-        // A replica vouches for what it has flushed where the topic flushes before it acknowledges.
-        let vouched = if self.log.config.flushes_every_append() {
+    /// A replica vouches for what it has flushed where the topic flushes before it acknowledges.
+    fn vouched(&self) -> Offset {
+        if self.log.config.flushes_every_append() {
             self.log.flushed_offset()
         } else {
             self.log.log_end_offset()
+        }
+    }
+
+    fn advance(&mut self) {
+        let vouched = self.vouched();
+        let (high_watermark, acknowledges) = match &mut self.state {
+            ReplicaState::Leader(state) => (
+                state.local_reached(vouched),
+                state.has_enough_acknowledgements(),
+            ),
+            ReplicaState::Follower { high_watermark } => ((*high_watermark).min(vouched), true),
         };
-        let high_watermark = self.leader.replica_reached(self.node_id, vouched);
         self.log.advance_high_watermark(high_watermark);
         // Readers must see a batch before its producer hears of it.
         self.handle.publish(self.log.view());
+        self.publish_leadership();
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unflushed)
+            .into_iter()
+            .partition(|(end, _)| *end <= vouched);
+        self.unflushed = waiting;
+        for (_, reply) in done {
+            let _ = reply.send(Ok(()));
+        }
         while self
             .waiting
             .front()
@@ -332,22 +605,85 @@ impl OwnedPartition {
                 .waiting
                 .pop_front()
                 .expect("the front was just looked at");
-            let _ = done.reply.send(done.answer);
+            if acknowledges {
+                let _ = done.reply.send(done.answer);
+            } else {
+                let code = ErrorCode::NotEnoughReplicasAfterAppend;
+                done.fail(&not_enough_replicas(code));
+            }
         }
     }
 
     fn fail_waiting(&mut self, error: &PartitionError) {
         for waiting in self.waiting.drain(..) {
-            let results = waiting
-                .answer
-                .results
-                .iter()
-                .map(|_| Err(error.clone()))
-                .collect();
-            let _ = waiting.reply.send(AppendReply {
-                results,
-                ..waiting.answer
-            });
+            waiting.fail(error);
         }
+        for (_, reply) in self.unflushed.drain(..) {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+}
+
+impl Waiting {
+    fn fail(self, error: &PartitionError) {
+        let results = self.answer.results.iter();
+        let results = results.map(|_| Err(error.clone())).collect();
+        let _ = self.reply.send(AppendReply {
+            results,
+            ..self.answer
+        });
+    }
+}
+
+impl Gathered {
+    /// Those that ask for `acks=all`, and the others.
+    fn split_by_acks(self) -> (Self, Self) {
+        let (mut all, mut others) = (Self::default(), Self::default());
+        let mut batches = self.batches.into_iter();
+        for (count, acks, reply) in self.requests {
+            let to = if acks == Acks::All {
+                &mut all
+            } else {
+                &mut others
+            };
+            to.batches.extend(batches.by_ref().take(count));
+            to.requests.push((count, acks, reply));
+        }
+        (all, others)
+    }
+}
+
+fn fail_all(appends: Gathered, error: &PartitionError) {
+    for (count, _, reply) in appends.requests {
+        let results = (0..count).map(|_| Err(error.clone())).collect();
+        let _ = reply.send(AppendReply {
+            results,
+            log_start_offset: -1,
+        });
+    }
+}
+
+fn not_leader() -> PartitionError {
+    PartitionError::Refused {
+        code: ErrorCode::NotLeaderOrFollower,
+        message: "this broker does not lead the partition".into(),
+    }
+}
+
+fn not_enough_replicas(code: ErrorCode) -> PartitionError {
+    PartitionError::Refused {
+        code,
+        message: "fewer replicas are in sync than min.insync.replicas asks for".into(),
+    }
+}
+
+fn fetched_error(error: FetchedError) -> PartitionError {
+    let code = match &error {
+        FetchedError::Corrupt(_) => ErrorCode::CorruptMessage,
+        FetchedError::Log(_) => ErrorCode::KafkaStorageError,
+    };
+    PartitionError::Refused {
+        code,
+        message: error.to_string(),
     }
 }

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rand::Rng;
-use strandline_metadata::controller::{Refusal, topic_purged, update_remote_segment};
-use strandline_quorum::DecideError;
+use strandline_metadata::ClusterImage;
+use strandline_metadata::controller::Command;
 use strandline_tiering::collector::{
     SweepError, SweepMode, SweepReport, SweepRules, purge_topic, sweep,
 };
@@ -96,7 +96,8 @@ impl TierManager {
                 .number("remote.log.manager.task.interval.ms")
                 .max(1);
             self.pass(&mut work).await;
-            if last_sweep.elapsed() >= SWEEP_INTERVAL {
+            let cleans_up = self.cleans_up(&self.context.quorum.image());
+            if cleans_up && last_sweep.elapsed() >= SWEEP_INTERVAL {
                 last_sweep = tokio::time::Instant::now();
                 let manager = self.clone();
                 work.spawn(async move { manager.sweep_orphans().await });
@@ -110,7 +111,9 @@ impl TierManager {
         }
     }
 
-    /// Starts work on every tiered partition that is not being worked on, so that one that is slow holds up no other.
+    /// Starts work on every tiered partition that is not being worked on, so that one that is slow holds up no other. A
+    /// leader copies and deletes; a follower only lets go of what it has on its own disk. Objects of deleted topics and
+    /// orphans are one broker's.
     async fn pass(self: &Arc<Self>, work: &mut JoinSet<()>) {
         let partitions = self.context.partitions.all();
         let image = self.context.quorum.image();
@@ -133,13 +136,28 @@ impl TierManager {
                 });
             }
         }
-        if image.purging().next().is_some() && !std::mem::replace(&mut self.lock().purging, true) {
+        if self.cleans_up(&image)
+            && image.purging().next().is_some()
+            && !std::mem::replace(&mut self.lock().purging, true) {
             let manager = self.clone();
             work.spawn(async move {
                 manager.purge_deleted_topics().await;
                 manager.lock().purging = false;
             });
         }
+    }
+
+    /// One broker looks after what belongs to no partition: the first of those that live.
+    fn cleans_up(&self, image: &ClusterImage) -> bool {
+        let first = image.live_brokers().next();
+        first.is_some_and(|b| b.id.0 == self.context.node_id())
+    }
+
+    /// Both the image and the partition's owner say that this broker leads: an image alone may be ahead.
+    fn leads(&self, partition: &Partition) -> bool {
+        let image = self.context.quorum.image();
+        let leader = image.partition(partition.id()).and_then(|p| p.leader);
+        partition.is_leader() && leader == Some(BrokerId(self.context.node_id()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -204,6 +222,13 @@ impl TierManager {
     }
 
     async fn work_on(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
+        if !self.leads(partition) {
+            return if partition.config().remote_storage_enable {
+                self.trim_local(partition).await
+            } else {
+                Ok(())
+            };
+        }
         self.finish_deletions(partition).await?;
         let config = partition.config();
         if !config.remote_storage_enable {
@@ -373,14 +398,9 @@ impl TierManager {
     }
 
     async fn commit(&self, segment: RemoteLogSegmentMetadata) -> Result<(), StepError> {
-        let decided = self
-            .context
-            .quorum
-            .decide(|image| update_remote_segment(image, segment))
-            .await;
-        decided
-            .map(|_| ())
-            .map_err(|e: DecideError<Refusal>| e.to_string())
+        let command = Command::UpdateRemoteSegment(segment);
+        let committed = self.context.quorum.submit(command).await;
+        committed.map(|_| ()).map_err(|e| e.to_string())
     }
 
     // --- Letting go
@@ -508,11 +528,7 @@ impl TierManager {
         for (id, name) in image.purging() {
             match purge_topic(&self.tier.store, *id).await {
                 Ok(objects) => {
-                    let purged = self
-                        .context
-                        .quorum
-                        .decide(|_| Ok::<_, std::convert::Infallible>(topic_purged(*id)))
-                        .await;
+                    let purged = self.context.quorum.submit(Command::TopicPurged(*id)).await;
                     if purged.is_ok() {
                         tracing::info!(topic = %name, objects, "the remote data of a deleted topic is gone");
                     }

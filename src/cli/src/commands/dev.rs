@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use strandline_broker::Broker;
+use strandline_broker::Server;
 use strandline_broker::settings::{Properties, PropertySource};
 
 pub async fn run(
@@ -62,7 +62,7 @@ pub async fn run(
         }
     }
     let settings = super::resolve(&properties)?;
-    let broker = Broker::start(settings).await.map_err(|e| e.to_string())?;
+    let broker = Server::start(settings).await.map_err(|e| e.to_string())?;
     let address = broker.addresses()[0];
     let http = broker
         .http_address()

@@ -9,7 +9,7 @@ pub mod tier_measure;
 pub mod tier_orphans;
 pub mod tier_status;
 
-use strandline_broker::Broker;
+use strandline_broker::Server;
 use strandline_broker::settings::{Properties, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,7 +34,7 @@ fn resolve(properties: &Properties) -> Result<Settings, String> {
 }
 
 /// Runs until SIGTERM or SIGINT, then stops cleanly.
-async fn serve(broker: Broker) -> Result<(), String> {
+async fn serve(broker: Server) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
     tokio::select! {

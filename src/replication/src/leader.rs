@@ -1,0 +1,286 @@
+//! A leader's knowledge of its followers: the high watermark, and who should be in sync.
+
+use std::collections::BTreeMap;
+
+use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TimestampMs};
+
+/// A replica as the metadata describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub id: BrokerId,
+    /// Of the broker's registered incarnation.
+    pub broker_epoch: BrokerEpoch,
+    /// Neither fenced, nor shutting down, nor on a failed disk: it may join the ISR.
+    pub is_eligible: bool,
+}
+
+/// A partition as the metadata gives it to its leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub isr: Vec<BrokerId>,
+    /// All, the leader included.
+    pub replicas: Vec<Replica>,
+    /// Elected uncleanly, and not yet reported as recovered.
+    pub recovering: bool,
+}
+
+/// An in-sync set that the leader asks the controller for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsrWish {
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub new_isr: Vec<(BrokerId, BrokerEpoch)>,
+    pub recovered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Follower {
+    /// End of its log as far as it vouches for it; −1 before its first fetch.
+    end_offset: Offset,
+    /// Of the incarnation that fetched last.
+    broker_epoch: BrokerEpoch,
+    last_fetch_ms: TimestampMs,
+    /// End of the leader's log at that fetch.
+    leader_end_at_fetch: Offset,
+    last_caught_up_ms: TimestampMs,
+}
+
+/// Where the replicas of a partition stand, as its leader knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderState {
+    local: BrokerId,
+    leadership: Leadership,
+    /// End of the log when this leader epoch began.
+    epoch_start_offset: Offset,
+    /// End of the local log as far as this replica vouches for it: flushed where the topic flushes before it
+    /// acknowledges.
+    vouched: Offset,
+    followers: BTreeMap<BrokerId, Follower>,
+    /// Asked of the controller and not decided yet.
+    pending: Option<Vec<BrokerId>>,
+    min_insync_replicas: usize,
+    high_watermark: Offset,
+}
+
+impl LeaderState {
+    /// Begins to lead. Members of the ISR count as caught up now, so that a new leader gives everybody the full time.
+    pub fn new(
+        local: BrokerId,
+        leadership: Leadership,
+        min_insync_replicas: usize,
+        log_end_offset: Offset,
+        high_watermark: Offset,
+        now_ms: TimestampMs,
+    ) -> Self {
+        let mut state = Self {
+            local,
+            leadership,
+            epoch_start_offset: log_end_offset,
+            vouched: high_watermark,
+            followers: BTreeMap::new(),
+            pending: None,
+            min_insync_replicas,
+            high_watermark,
+        };
+        state.keep_followers(now_ms);
+        state
+    }
+
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leadership.leader_epoch
+    }
+
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// The committed ISR.
+    pub fn isr(&self) -> &[BrokerId] {
+        &self.leadership.isr
+    }
+
+    pub fn set_min_insync_replicas(&mut self, min: usize) {
+        self.min_insync_replicas = min;
+    }
+
+    /// Effective `min.insync.replicas`: never more than there are replicas.
+    fn min_isr(&self) -> usize {
+        self.min_insync_replicas
+            .min(self.leadership.replicas.len())
+            .max(1)
+    }
+
+    /// Whether an `acks=all` batch may be appended at all (else `NOT_ENOUGH_REPLICAS`).
+    pub fn has_enough_replicas(&self) -> bool {
+        self.leadership.isr.len() >= self.min_isr()
+    }
+
+    /// Whether a batch that the high watermark has passed may be acknowledged (else
+    /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`).
+    pub fn has_enough_acknowledgements(&self) -> bool {
+        self.maximal_isr().count() >= self.min_isr()
+    }
+
+    /// Takes over a newer state of the same leadership: a wish was granted, or somebody was fenced.
+    pub fn update(&mut self, leadership: Leadership, now_ms: TimestampMs) {
+        if leadership.partition_epoch > self.leadership.partition_epoch {
+            self.pending = None;
+        }
+        self.leadership = leadership;
+        self.keep_followers(now_ms);
+    }
+
+    fn keep_followers(&mut self, now_ms: TimestampMs) {
+        let replicas = &self.leadership.replicas;
+        self.followers
+            .retain(|id, _| replicas.iter().any(|r| r.id == *id));
+        for replica in replicas.iter().filter(|r| r.id != self.local) {
+            let in_sync = self.leadership.isr.contains(&replica.id);
+            self.followers.entry(replica.id).or_insert(Follower {
+                end_offset: -1,
+                broker_epoch: BrokerEpoch(-1),
+                last_fetch_ms: 0,
+                leader_end_at_fetch: Offset::MAX,
+                last_caught_up_ms: if in_sync { now_ms } else { 0 },
+            });
+        }
+    }
+
+    /// The committed ISR and whoever is about to be added to it: the high watermark waits for all of them, because the
+    /// controller may have added them already.
+    fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        let added = self.pending.iter().flatten();
+        let added = added.filter(|id| !self.leadership.isr.contains(id));
+        self.leadership.isr.iter().chain(added).copied()
+    }
+
+    /// Notes how far the local log is vouched for; returns the high watermark.
+    pub fn local_reached(&mut self, vouched: Offset) -> Offset {
+        self.vouched = self.vouched.max(vouched);
+        self.advance();
+        self.high_watermark
+    }
+
+    /// Notes a follower's fetch from `offset`, which vouches for everything below; returns the high watermark.
+    pub fn follower_fetched(
+        &mut self,
+        id: BrokerId,
+        broker_epoch: BrokerEpoch,
+        offset: Offset,
+        log_end_offset: Offset,
+        now_ms: TimestampMs,
+    ) -> Offset {
+        let Some(follower) = self.followers.get_mut(&id) else {
+            return self.high_watermark;
+        };
+        if broker_epoch < follower.broker_epoch {
+            return self.high_watermark;
+        }
+        if offset >= log_end_offset {
+            follower.last_caught_up_ms = now_ms;
+        } else if offset >= follower.leader_end_at_fetch {
+            // It has everything that there was when it asked before.
+            follower.last_caught_up_ms = follower.last_caught_up_ms.max(follower.last_fetch_ms);
+        }
+        follower.end_offset = offset;
+        follower.broker_epoch = broker_epoch;
+        follower.last_fetch_ms = now_ms;
+        follower.leader_end_at_fetch = log_end_offset;
+        self.advance();
+        self.high_watermark
+    }
+
+    /// The smallest end of the in-sync replicas. It never moves back, and does not move while fewer than
+    /// `min.insync.replicas` are in sync (KIP-966).
+    fn advance(&mut self) {
+        if !self.has_enough_replicas() {
+            return;
+        }
+        let end = |id: BrokerId| {
+            if id == self.local {
+                self.vouched
+            } else {
+                self.followers.get(&id).map_or(-1, |f| f.end_offset)
+            }
+        };
+        if let Some(smallest) = self.maximal_isr().map(end).min() {
+            self.high_watermark = self.high_watermark.max(smallest);
+        }
+    }
+
+    /// Whether `id` has what it takes to join the ISR: it runs in the incarnation that the metadata knows, may lead, and
+    /// has everything that is committed and everything from before this leader (KIP-841, KIP-903).
+    fn may_join(&self, id: BrokerId) -> bool {
+        let Some(replica) = self.leadership.replicas.iter().find(|r| r.id == id) else {
+            return false;
+        };
+        let Some(follower) = self.followers.get(&id) else {
+            return false;
+        };
+        replica.is_eligible
+            && follower.broker_epoch == replica.broker_epoch
+            && follower.end_offset >= self.high_watermark
+            && follower.end_offset >= self.epoch_start_offset
+    }
+
+    /// The in-sync set to ask the controller for, if it is another than now; nothing while an answer is outstanding.
+    pub fn wish(&mut self, now_ms: TimestampMs, max_lag_ms: i64) -> Option<IsrWish> {
+        if self.pending.is_some() {
+            return None;
+        }
+        let recovered = self.leadership.recovering;
+        let lags = |id: BrokerId| {
+            let caught_up = self.followers.get(&id).map_or(0, |f| f.last_caught_up_ms);
+            now_ms - caught_up > max_lag_ms
+        };
+        let mut isr: Vec<BrokerId> = self
+            .leadership
+            .isr
+            .iter()
+            .filter(|id| **id == self.local || !lags(**id))
+            .copied()
+            .collect();
+        let joining = self.leadership.replicas.iter().map(|r| r.id);
+        // A leader that is still recovering says so first; others join with the next wish.
+        let joining = joining.filter(|id| !recovered && !self.leadership.isr.contains(id));
+        isr.extend(joining.filter(|id| *id != self.local && self.may_join(*id)));
+        if isr == self.leadership.isr && !recovered {
+            return None;
+        }
+        let epoch_of = |id: BrokerId| {
+            let replica = self.leadership.replicas.iter().find(|r| r.id == id);
+            replica.map_or(BrokerEpoch(-1), |r| r.broker_epoch)
+        };
+        let new_isr = isr.iter().map(|id| (*id, epoch_of(*id))).collect();
+        self.pending = Some(isr);
+        Some(IsrWish {
+            leader_epoch: self.leadership.leader_epoch,
+            partition_epoch: self.leadership.partition_epoch,
+            new_isr,
+            recovered,
+        })
+    }
+
+    /// The controller refused, or its answer was lost: the committed set holds until it says otherwise.
+    pub fn wish_failed(&mut self, partition_epoch: i32) {
+        if self.leadership.partition_epoch == partition_epoch {
+            self.pending = None;
+        }
+    }
+
+    /// Whether every other member of the ISR has fetched within `max_silence_ms`: as long as they do, none of them has
+    /// heard of another leader.
+    pub fn hears_from_followers(&self, now_ms: TimestampMs, max_silence_ms: i64) -> bool {
+        self.leadership
+            .isr
+            .iter()
+            .filter(|id| **id != self.local)
+            .all(|id| {
+                self.followers
+                    .get(id)
+                    .is_some_and(|f| now_ms - f.last_fetch_ms <= max_silence_ms)
+            })
+    }
+}

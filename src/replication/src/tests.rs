@@ -1,0 +1,178 @@
+//! Kafka's rules of replication, by name.
+
+use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
+
+use crate::{LeaderState, Leadership, Replica, truncation_offset};
+
+const LAG: i64 = 30_000;
+
+fn leadership(partition_epoch: i32, isr: &[i32], replicas: i32) -> Leadership {
+    Leadership {
+        leader_epoch: LeaderEpoch(5),
+        partition_epoch,
+        isr: isr.iter().copied().map(BrokerId).collect(),
+        replicas: (1..=replicas)
+            .map(|id| Replica {
+                id: BrokerId(id),
+                broker_epoch: BrokerEpoch(i64::from(id) * 100),
+                is_eligible: true,
+            })
+            .collect(),
+        recovering: false,
+    }
+}
+
+/// Broker 1 leads a log that ends at 10, with the high watermark at 5.
+fn leader(isr: &[i32], min: usize) -> LeaderState {
+    LeaderState::new(BrokerId(1), leadership(7, isr, 3), min, 10, 5, 0)
+}
+
+fn fetch(state: &mut LeaderState, id: i32, offset: Offset, now: i64) -> Offset {
+    let epoch = BrokerEpoch(i64::from(id) * 100);
+    state.follower_fetched(BrokerId(id), epoch, offset, 10, now)
+}
+
+fn wished(state: &mut LeaderState, now: i64) -> Option<Vec<i32>> {
+    let wish = state.wish(now, LAG)?;
+    Some(wish.new_isr.iter().map(|(id, _)| id.0).collect())
+}
+
+#[test]
+fn the_high_watermark_is_the_smallest_end_of_the_in_sync_replicas_and_never_moves_back() {
+    let mut state = leader(&[1, 2], 1);
+    assert_eq!(state.local_reached(10), 5);
+    assert_eq!(fetch(&mut state, 2, 8, 1), 8);
+    assert_eq!(fetch(&mut state, 2, 7, 2), 8);
+    assert_eq!(fetch(&mut state, 9, 10, 3), 8, "a stranger does not count");
+    assert_eq!(fetch(&mut state, 3, 9, 4), 8, "nor one that is not in sync");
+}
+
+#[test]
+fn it_stands_still_while_fewer_than_min_insync_replicas_are_in_sync() {
+    let mut state = leader(&[1], 2);
+    assert!(!state.has_enough_replicas());
+    assert_eq!(state.local_reached(10), 5);
+    state.set_min_insync_replicas(1);
+    assert_eq!(state.local_reached(10), 10);
+    let mut more_than_there_are = leader(&[1, 2, 3], 9);
+    more_than_there_are.local_reached(10);
+    fetch(&mut more_than_there_are, 2, 10, 1);
+    assert_eq!(fetch(&mut more_than_there_are, 3, 10, 1), 10);
+}
+
+#[test]
+fn it_waits_for_a_replica_that_is_about_to_join() {
+    let mut state = leader(&[1], 1);
+    state.local_reached(9);
+    fetch(&mut state, 2, 10, 1);
+    assert_eq!(wished(&mut state, 1), Some(vec![1, 2]));
+    state.local_reached(20);
+    assert_eq!(state.high_watermark(), 10, "it may be in the ISR already");
+    state.wish_failed(7);
+    assert_eq!(state.local_reached(20), 20);
+}
+
+#[test]
+fn a_replica_joins_when_it_has_what_is_committed_and_what_is_older_than_this_leader() {
+    let mut state = leader(&[1], 1);
+    state.local_reached(8);
+    fetch(&mut state, 2, 9, 1);
+    assert_eq!(wished(&mut state, 1), None, "the leader's epoch began at 10");
+    fetch(&mut state, 2, 10, 2);
+    assert_eq!(wished(&mut state, 2), Some(vec![1, 2]));
+    assert_eq!(wished(&mut state, 3), None, "one wish at a time");
+    state.update(leadership(8, &[1, 2], 3), 4);
+    assert_eq!(wished(&mut state, 4), None);
+}
+
+#[test]
+fn a_stale_incarnation_or_a_fenced_broker_does_not_join() {
+    let mut state = leader(&[1], 1);
+    state.follower_fetched(BrokerId(2), BrokerEpoch(199), 10, 10, 1);
+    assert_eq!(wished(&mut state, 1), None);
+    fetch(&mut state, 2, 10, 2);
+    let mut fenced = leadership(7, &[1], 3);
+    fenced.replicas[1].is_eligible = false;
+    state.update(fenced, 3);
+    assert_eq!(wished(&mut state, 3), None);
+    // The old process's last fetches come late and change nothing.
+    state.follower_fetched(BrokerId(2), BrokerEpoch(199), 0, 10, 4);
+    state.update(leadership(7, &[1], 3), 5);
+    assert_eq!(wished(&mut state, 5), Some(vec![1, 2]));
+}
+
+#[test]
+fn a_replica_leaves_when_it_has_not_caught_up_for_the_allowed_time() {
+    let mut state = leader(&[1, 2, 3], 1);
+    fetch(&mut state, 3, 10, LAG);
+    assert_eq!(wished(&mut state, LAG), None);
+    assert_eq!(wished(&mut state, LAG + 1), Some(vec![1, 3]));
+    state.wish_failed(6);
+    assert_eq!(
+        wished(&mut state, LAG + 2),
+        None,
+        "an answer to an older wish ends nothing"
+    );
+    state.wish_failed(7);
+    assert_eq!(wished(&mut state, LAG + 3), Some(vec![1, 3]));
+}
+
+#[test]
+fn a_replica_that_keeps_pace_with_a_moving_end_counts_as_caught_up() {
+    let mut state = leader(&[1, 2], 1);
+    let epoch = BrokerEpoch(200);
+    for step in 1..=10 {
+        let now = step * LAG;
+        // It always has what there was at its last fetch, never what there is now.
+        state.follower_fetched(BrokerId(2), epoch, step * 100, (step + 1) * 100, now);
+        assert_eq!(wished(&mut state, now), None, "step {step}");
+    }
+}
+
+#[test]
+fn acknowledgement_needs_the_minimum_of_in_sync_replicas() {
+    let mut state = leader(&[1, 2], 2);
+    assert!(state.has_enough_replicas() && state.has_enough_acknowledgements());
+    state.update(leadership(8, &[1], 3), 1);
+    assert!(!state.has_enough_replicas() && !state.has_enough_acknowledgements());
+}
+
+#[test]
+fn a_leader_elected_uncleanly_recovers_alone_before_others_join() {
+    let recovering = Leadership {
+        recovering: true,
+        ..leadership(7, &[1], 3)
+    };
+    let mut state = LeaderState::new(BrokerId(1), recovering, 1, 10, 5, 0);
+    fetch(&mut state, 2, 10, 1);
+    let wish = state.wish(1, LAG).unwrap();
+    assert!(wish.recovered && wish.new_isr.len() == 1);
+    state.update(leadership(8, &[1], 3), 2);
+    assert_eq!(wished(&mut state, 2), Some(vec![1, 2]));
+}
+
+#[test]
+fn silence_of_the_in_sync_followers_is_noticed() {
+    let mut state = leader(&[1, 2], 1);
+    assert!(!state.hears_from_followers(9_001, 9_000));
+    fetch(&mut state, 2, 10, 5_000);
+    assert!(state.hears_from_followers(9_001, 9_000));
+    state.update(leadership(8, &[1], 3), 1);
+    assert!(state.hears_from_followers(i64::MAX / 2, 9_000), "nobody else to hear");
+}
+
+#[test]
+fn a_log_is_cut_by_epoch_and_never_by_high_watermark() {
+    let lineage = [(2, 0), (4, 10), (6, 20)];
+    let end = 30;
+    let own = |epoch: LeaderEpoch| -> Option<(LeaderEpoch, Offset)> {
+        let at = lineage.iter().rposition(|(e, _)| *e <= epoch.0)?;
+        let ends = lineage.get(at + 1).map_or(end, |(_, start)| *start);
+        Some((LeaderEpoch(lineage[at].0), ends))
+    };
+    let cut = |epoch, leader_end| truncation_offset((LeaderEpoch(epoch), leader_end), end, own);
+    assert_eq!(cut(6, 25), 25, "both have the epoch, the leader less of it");
+    assert_eq!(cut(4, 40), 20, "the leader has more of an older epoch");
+    assert_eq!(cut(5, 15), 20, "an epoch this log never saw: ask again from what is older");
+    assert_eq!(cut(1, 3), 3, "nothing in common but the beginning");
+}
