@@ -58,7 +58,12 @@ impl Drop for S3Server {
 
 impl S3Server {
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        Self::start_at("127.0.0.1").await
+    }
+
+    /// Listens on this host's address, on any port.
+    pub async fn start_at(host: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind((host, 0))
             .await
             .expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -2,7 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
-const DEFAULT_LEVELS: &str = "info,openraft=warn";
+// openraft calls every attempt to reach a member that is down an error; what matters of it is logged by the quorum.
+const DEFAULT_LEVELS: &str = "info,openraft=off";
 
 pub fn start(json: bool) {
     let filter = EnvFilter::try_from_env("STRANDLINE_LOG")

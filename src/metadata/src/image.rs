@@ -145,6 +145,8 @@ pub struct ClusterImage {
     pub next_producer_id: i64,
     /// Index of the last applied entry of the quorum's log.
     pub applied_index: u64,
+    /// Index of the last entry that changed something.
+    pub changed_index: u64,
 }
 
 static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();

@@ -38,6 +38,8 @@ const JOIN_RETRY: Duration = Duration::from_millis(200);
 const QUORUM_SILENCE: Duration = Duration::from_millis(1500);
 /// How long a new leader may take to apply what earlier ones committed.
 const TAKE_OVER: Duration = Duration::from_secs(10);
+/// How long a majority may take to write an entry before its fate counts as unknown.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Node {
     pub raft: Raft,
@@ -132,7 +134,7 @@ impl Node {
     /// Not cancel safe in effect: a caller that goes away may still have its records committed.
     pub async fn decide(&self, command: Command) -> Result<Committed, SubmitFailure> {
         let _turn = self.deciding.lock().await;
-        let term = self.take_over().await?;
+        self.take_over().await?;
         let image = self.image.borrow().clone();
         let context = self.context.load_full();
         let decision =
@@ -140,11 +142,15 @@ impl Node {
         let mut index = image.applied_index;
         if !decision.records.is_empty() {
             let proposal = Proposal {
-                term,
+                based_on: image.changed_index,
                 records: encode_records(&decision.records),
             };
-            let written = self.raft.client_write(proposal).await;
-            let written = written.map_err(|e| SubmitFailure::Unknown(e.to_string()))?;
+            let unknown = |e: &dyn std::fmt::Display| SubmitFailure::Unknown(e.to_string());
+            let writing = self.raft.client_write(proposal);
+            let written = tokio::time::timeout(COMMIT_TIMEOUT, writing)
+                .await
+                .map_err(|_| unknown(&"no majority of the controllers answers"))?
+                .map_err(|e| unknown(&e))?;
             if written.data == Applied::Stale {
                 return Err(SubmitFailure::NotLeader);
             }
@@ -156,15 +162,15 @@ impl Node {
         })
     }
 
-    /// Waits until what earlier leaders committed is applied; gives the term that this process leads in.
-    async fn take_over(&self) -> Result<u64, SubmitFailure> {
+    /// Waits until what earlier leaders committed is applied.
+    async fn take_over(&self) -> Result<(), SubmitFailure> {
         let mut metrics = self.raft.metrics();
         let ready = metrics.wait_for(|m| {
             let applied = m.last_applied.map(|l| l.leader_id.term);
             m.state != ServerState::Leader || applied == Some(m.current_term)
         });
         match tokio::time::timeout(TAKE_OVER, ready).await {
-            Ok(Ok(m)) if m.state == ServerState::Leader => Ok(m.current_term),
+            Ok(Ok(m)) if m.state == ServerState::Leader => Ok(()),
             _ => Err(SubmitFailure::NotLeader),
         }
     }

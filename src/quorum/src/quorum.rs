@@ -310,6 +310,7 @@ impl Quorum {
         &self.node.raft
     }
 
+    /// Leaves the quorum and ends every link.
     pub async fn shutdown(&self) {
         self.node.stop.cancel();
         if let Err(error) = self.node.raft.shutdown().await {

@@ -84,13 +84,14 @@ impl StateMachine {
         let mut applied = Applied::Done;
         match entry.payload {
             EntryPayload::Blank => {}
-            EntryPayload::Normal(proposal) if proposal.term != entry.log_id.leader_id.term => {
+            EntryPayload::Normal(proposal) if proposal.based_on != self.image.changed_index => {
                 applied = Applied::Stale;
             }
             EntryPayload::Normal(proposal) => {
                 for record in decode_records(&proposal.records).map_err(invalid)? {
                     self.image.apply(record);
                 }
+                self.image.changed_index = entry.log_id.index;
             }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);

@@ -20,9 +20,9 @@ pub struct Member {
 /// One entry's payload: encoded metadata records, all applied or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Proposal {
-    /// The term in which the decision was made. An entry that was appended in another one might contradict what came in
-    /// between, so it changes nothing.
-    pub term: u64,
+    /// Index of the last change that the decision knew of. If another one came in between (an entry of an older leader,
+    /// or one that was given up and committed all the same), this entry changes nothing.
+    pub based_on: u64,
     pub records: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ pub struct Proposal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Applied {
     Done,
-    /// Decided in another term.
+    /// Decided without knowing what had come before.
     Stale,
 }
 

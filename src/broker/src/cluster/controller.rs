@@ -77,8 +77,13 @@ pub async fn run(quorum: Arc<Quorum>, config: BrokerConfig, stop: CancellationTo
                 tracing::info!("this process is the active controller");
                 Instant::now()
             });
-            watch_brokers(&quorum, timeout, since.elapsed()).await;
-            balance_leaders(&quorum, &config, &mut balanced).await;
+            let duties = async {
+                watch_brokers(&quorum, timeout, since.elapsed()).await;
+                balance_leaders(&quorum, &config, &mut balanced).await;
+            };
+            if stop.run_until_cancelled(duties).await.is_none() {
+                return;
+            }
         } else {
             in_office = None;
         }

@@ -32,7 +32,10 @@ pub async fn forward_isr_requests(
         if received == 0 {
             return;
         }
-        let results = submit(&quorum, node_id, &batch).await;
+        let submitting = submit(&quorum, node_id, &batch);
+        let Some(results) = stop.run_until_cancelled(submitting).await else {
+            return;
+        };
         let mut failed = Vec::new();
         for (request, result) in batch.drain(..).zip(results) {
             if let Err(reason) = result {

@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How often a broker that waits says so.
 const COMPLAIN: Duration = Duration::from_secs(10);
 /// How long the others may take to hear of a shutdown before it goes on without them.
-const GOODBYE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Error)]
 pub enum LifecycleError {

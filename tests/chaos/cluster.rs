@@ -1,0 +1,326 @@
+//! Real processes in network namespaces of their own, joined by a bridge, and what can be done to them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use strandline_client::Connection;
+use strandline_wire::ApiKey;
+
+const BRIDGE: &str = "slchaos";
+/// Addresses of the bridge (the harness) and of the nodes: `10.77.0.<id>`.
+pub const HARNESS: &str = "10.77.0.254";
+
+pub struct Cluster {
+    binary: PathBuf,
+    directory: PathBuf,
+    shim: PathBuf,
+    store_endpoint: String,
+    nodes: BTreeMap<i32, Option<Child>>,
+}
+
+fn address(id: i32) -> String {
+    format!("10.77.0.{id}")
+}
+
+fn namespace(id: i32) -> String {
+    format!("{BRIDGE}{id}")
+}
+
+fn run(command: &str) -> Result<(), String> {
+    let mut words = command.split(' ');
+    let program = words.next().expect("a program");
+    let output = Command::new(program).args(words).output();
+    let output = output.map_err(|e| format!("{command}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command}: {}", error.trim()))
+}
+
+/// A directory's network is taken down again when this goes.
+pub struct Network {
+    nodes: i32,
+}
+
+impl Network {
+    pub fn new(nodes: i32) -> Result<Self, String> {
+        let network = Self { nodes };
+        network.remove();
+        run(&format!("ip link add {BRIDGE} type bridge"))?;
+        run(&format!("ip addr add {HARNESS}/24 dev {BRIDGE}"))?;
+        run(&format!("ip link set {BRIDGE} up"))?;
+        for id in 1..=nodes {
+            let (ns, inner, outer) = (
+                namespace(id),
+                format!("{BRIDGE}i{id}"),
+                format!("{BRIDGE}o{id}"),
+            );
+            run(&format!("ip netns add {ns}"))?;
+            run(&format!("ip link add {outer} type veth peer name {inner}"))?;
+            run(&format!("ip link set {inner} netns {ns}"))?;
+            run(&format!("ip link set {outer} master {BRIDGE} up"))?;
+            run(&format!("ip -n {ns} addr add {}/24 dev {inner}", address(id)))?;
+            run(&format!("ip -n {ns} link set {inner} up"))?;
+            run(&format!("ip -n {ns} link set lo up"))?;
+        }
+        Ok(network)
+    }
+
+    fn remove(&self) {
+        for id in 1..=self.nodes {
+            // What is not there need not be removed.
+            let _ = run(&format!("ip netns del {}", namespace(id)));
+            let _ = run(&format!("ip link del {BRIDGE}o{id}"));
+        }
+        let _ = run(&format!("ip link del {BRIDGE}"));
+    }
+
+    /// `to` does not hear `from` any more.
+    pub fn cut(&self, from: i32, to: i32) -> Result<(), String> {
+        let ns = namespace(to);
+        run(&format!(
+            "ip netns exec {ns} iptables -A INPUT -s {} -j DROP",
+            address(from)
+        ))
+    }
+
+    pub fn heal(&self) -> Result<(), String> {
+        for id in 1..=self.nodes {
+            run(&format!("ip netns exec {} iptables -F INPUT", namespace(id)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.values_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts `nodes` processes, each broker and controller, with their data under `directory`.
+    pub fn start(
+        binary: &Path,
+        directory: &Path,
+        store_endpoint: &str,
+        nodes: i32,
+    ) -> Result<Self, String> {
+        fs::create_dir_all(directory).map_err(|e| e.to_string())?;
+        let shim = directory.join("flush_shim.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("chaos/flush_shim.c");
+        run(&format!(
+            "gcc -shared -fPIC -O1 -o {} {} -ldl",
+            shim.display(),
+            source.display()
+        ))?;
+        let mut cluster = Self {
+            binary: binary.to_path_buf(),
+            directory: directory.to_path_buf(),
+            shim,
+            store_endpoint: store_endpoint.to_owned(),
+            nodes: (1..=nodes).map(|id| (id, None)).collect(),
+        };
+        for id in 1..=nodes {
+            cluster.write_configuration(id)?;
+            cluster.launch(id)?;
+        }
+        Ok(cluster)
+    }
+
+    pub fn ids(&self) -> Vec<i32> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub fn bootstrap(&self) -> String {
+        let all = self.nodes.keys().map(|id| format!("{}:9092", address(*id)));
+        all.collect::<Vec<_>>().join(",")
+    }
+
+    pub fn node_directory(&self, id: i32) -> PathBuf {
+        self.directory.join(format!("node{id}"))
+    }
+
+    pub fn data_directory(&self, id: i32) -> PathBuf {
+        self.node_directory(id).join("data")
+    }
+
+    fn write_configuration(&self, id: i32) -> Result<(), String> {
+        let directory = self.node_directory(id);
+        fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
+        let voters = self.nodes.keys();
+        let voters: Vec<_> = voters.map(|v| format!("{v}@{}:9093", address(*v))).collect();
+        let host = address(id);
+        let text = format!(
+            "process.roles=broker,controller\nnode.id={id}\n\
+             listeners=PLAINTEXT://{host}:9092,CONTROLLER://{host}:9093\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.voters={}\n\
+             log.dirs={}\nstrandline.http.listener={host}:9644\n\
+             default.replication.factor=3\nmin.insync.replicas=2\n\
+             offsets.topic.replication.factor=3\noffsets.topic.num.partitions=3\n\
+             replica.lag.time.max.ms=10000\n\
+             remote.log.storage.system.enable=true\nremote.log.manager.task.interval.ms=500\n\
+             remote.log.manager.task.retry.backoff.ms=200\nremote.log.manager.task.retry.backoff.max.ms=2000\n\
+             strandline.remote.store.url=s3://cold/chaos\nstrandline.remote.store.endpoint={}\n\
+             strandline.remote.store.access.key.id=id\nstrandline.remote.store.secret.access.key=secret\n\
+             strandline.remote.store.create.bucket=true\n",
+            voters.join(","),
+            self.data_directory(id).display(),
+            self.store_endpoint,
+        );
+        fs::write(directory.join("server.properties"), text).map_err(|e| e.to_string())
+    }
+
+    /// Starts a node that is down.
+    pub fn launch(&mut self, id: i32) -> Result<(), String> {
+        if self.is_up(id) {
+            return Ok(());
+        }
+        let directory = self.node_directory(id);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(directory.join("log"))
+            .map_err(|e| e.to_string())?;
+        let child = Command::new("ip")
+            .args(["netns", "exec", &namespace(id)])
+            .arg(&self.binary)
+            .arg("server")
+            .arg(directory.join("server.properties"))
+            .env("LD_PRELOAD", &self.shim)
+            .env("FLUSH_SLOW", directory.join("flush-slow"))
+            .env("FLUSH_FAILS", directory.join("flush-fails"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|e| format!("{}: {e}", self.binary.display()))?;
+        self.nodes.insert(id, Some(child));
+        Ok(())
+    }
+
+    pub fn is_up(&mut self, id: i32) -> bool {
+        let child = self.nodes.get_mut(&id).and_then(Option::as_mut);
+        child.is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    fn signal(&self, id: i32, signal: &str) {
+        if let Some(Some(child)) = self.nodes.get(&id) {
+            let _ = run(&format!("kill -{signal} {}", child.id()));
+        }
+    }
+
+    pub fn kill(&mut self, id: i32) {
+        self.signal(id, "KILL");
+        self.wait(id);
+    }
+
+    /// Asks a node to stop; `false` if it has to be killed.
+    pub fn stop(&mut self, id: i32) -> bool {
+        self.signal(id, "TERM");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.is_up(id) {
+            if Instant::now() > deadline {
+                self.kill(id);
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.wait(id)
+    }
+
+    fn wait(&mut self, id: i32) -> bool {
+        let child = self.nodes.get_mut(&id).and_then(Option::take);
+        child.is_none_or(|mut c| c.wait().is_ok_and(|status| status.success()))
+    }
+
+    pub fn pause(&self, id: i32) {
+        self.signal(id, "STOP");
+    }
+
+    pub fn resume(&self, id: i32) {
+        self.signal(id, "CONT");
+    }
+
+    /// Switches slow (`flush-slow`) or failing (`flush-fails`) flushes of a node on or off.
+    pub fn disturb_flushes(&self, id: i32, how: &str, on: bool) {
+        let file = self.node_directory(id).join(how);
+        let _ = if on {
+            fs::write(&file, "")
+        } else {
+            fs::remove_file(&file)
+        };
+    }
+
+    /// Asks any node that answers for what the metadata says.
+    pub async fn metadata(&self) -> Option<kafka_protocol::messages::MetadataResponse> {
+        for id in self.ids() {
+            let asking = async {
+                let mut connection = Connection::open(&format!("{}:9092", address(id)))
+                    .await
+                    .ok()?;
+                let request = kafka_protocol::messages::MetadataRequest::default().with_topics(None);
+                connection.call(ApiKey::Metadata, 12, &request).await.ok()
+            };
+            if let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), asking).await {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// The active controller and the leader of the first partition of `topic`, as far as anybody answers.
+    pub async fn controller_and_leader(&self, topic: &str) -> (Option<i32>, Option<i32>) {
+        let Some(metadata) = self.metadata().await else {
+            return (None, None);
+        };
+        let known = |id: i32| Some(id).filter(|id| self.nodes.contains_key(id));
+        let topic = metadata
+            .topics
+            .iter()
+            .find(|t| t.name.as_ref().is_some_and(|n| n.as_str() == topic));
+        let leader = topic
+            .and_then(|t| t.partitions.first())
+            .map(|p| p.leader_id.0);
+        (known(metadata.controller_id.0), leader.and_then(known))
+    }
+
+    /// Waits until every partition has all its replicas in sync.
+    pub async fn wait_until_in_sync(&self, limit: Duration) -> Result<Duration, String> {
+        let began = Instant::now();
+        loop {
+            let metadata = self.metadata().await;
+            let behind: Option<Vec<String>> = metadata.map(|m| {
+                let all = m.topics.iter().flat_map(|t| {
+                    let name = t.name.as_ref().map_or("?", |n| n.as_str());
+                    t.partitions.iter().map(move |p| (name, p))
+                });
+                all.filter(|(_, p)| {
+                    p.isr_nodes.len() < p.replica_nodes.len() || p.leader_id.0 < 0
+                })
+                .map(|(name, p)| format!("{name}-{}: isr {:?}", p.partition_index, p.isr_nodes))
+                .collect()
+            });
+            match behind {
+                Some(behind) if behind.is_empty() => return Ok(began.elapsed()),
+                behind if began.elapsed() > limit => {
+                    return Err(format!("not in sync after {limit:?}: {behind:?}"));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}

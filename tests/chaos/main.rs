@@ -1,0 +1,311 @@
+//! Real processes, real faults, and a checker: `tests/chaos/run` builds and starts this. Needs root, `ip`, `iptables` and
+//! `gcc`.
+//!
+//! A history is a cluster of three with clients that write and read, faults one after the other, and then: everything
+//! healed, every replica in sync again within a minute, everything read back and compared with what the clients were
+//! told, and the three logs compared with each other.
+
+mod checker;
+mod cluster;
+mod nemesis;
+mod replicas;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use strandline_tests::S3Server;
+
+use crate::cluster::{Cluster, HARNESS, Network};
+use crate::nemesis::Nemesis;
+use crate::workload::{Notes, PARTITIONS, TOPIC};
+
+const NODES: i32 = 3;
+const PRODUCERS: usize = 3;
+/// After all faults are gone.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Options {
+    /// The broker that is tested.
+    #[arg(long)]
+    binary: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long, default_value_t = 4)]
+    histories: u64,
+    /// How long faults go on in each history.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// Only these faults, by name (kill-leader, pause, …).
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
+    /// Instead of histories: kill the leader this many times and measure how long its partition is silent.
+    #[arg(long)]
+    failovers: Option<usize>,
+    /// Where data and logs of failed histories stay.
+    #[arg(long, default_value = "target/chaos")]
+    keep: PathBuf,
+}
+
+/// What a history without anomalies has to show.
+#[derive(Default)]
+struct Summary {
+    acknowledged: usize,
+    sent: usize,
+    longest_gap: Duration,
+    recovery: Duration,
+}
+
+struct History {
+    network: Network,
+    store: S3Server,
+    cluster: Cluster,
+    notes: Arc<Notes>,
+    clients: Vec<tokio::task::JoinHandle<()>>,
+    reader: std::thread::JoinHandle<Result<(), String>>,
+}
+
+impl History {
+    async fn begin(options: &Options, name: &str) -> Result<Self, String> {
+        let directory = options.keep.join(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        let network = Network::new(NODES)?;
+        let store = S3Server::start_at(HARNESS).await;
+        let cluster = Cluster::start(&options.binary, &directory, &store.endpoint(), NODES)?;
+        create_topic(&cluster.bootstrap()).await?;
+        let notes = Arc::new(Notes::default());
+        let bootstrap = cluster.bootstrap();
+        let clients = (0..PRODUCERS)
+            .map(|_| tokio::spawn(workload::produce(bootstrap.clone(), notes.clone())))
+            .collect();
+        let (following, at) = (notes.clone(), bootstrap);
+        let reader = std::thread::spawn(move || workload::follow(&at, &following));
+        Ok(Self {
+            network,
+            store,
+            cluster,
+            notes,
+            clients,
+            reader,
+        })
+    }
+
+    /// Waits until something is acknowledged again.
+    async fn wait_for_progress(&self) -> Result<(), String> {
+        let (before, began) = (self.notes.acknowledged(), Instant::now());
+        while self.notes.acknowledged() <= before {
+            if began.elapsed() > RECOVERY {
+                return Err(format!("nothing was acknowledged for {RECOVERY:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Heals everything, stops the clients and compares.
+    async fn end(mut self) -> Result<Summary, String> {
+        self.network.heal()?;
+        self.store.heal();
+        for id in self.cluster.ids() {
+            self.cluster.launch(id)?;
+        }
+        self.wait_for_progress().await?;
+        let recovery = self.cluster.wait_until_in_sync(RECOVERY).await?;
+        self.notes.stop.store(true, Ordering::Release);
+        for client in self.clients {
+            client.await.map_err(|e| e.to_string())?;
+        }
+        let read = self.reader.join().map_err(|_| "the reader panicked")?;
+        read.map_err(|e| format!("the reader was told: {e}"))?;
+        let bootstrap = self.cluster.bootstrap();
+        let reading =
+            tokio::task::spawn_blocking(move || workload::read_all(&bootstrap, RECOVERY));
+        let log = reading.await.map_err(|e| e.to_string())??;
+        let sent = self.notes.sent.lock().expect("no holder panics").clone();
+        let seen = self.notes.seen.lock().expect("no holder panics").clone();
+        let anomalies = checker::check(&sent, &log, &seen);
+        let mut complaints: Vec<String> = anomalies
+            .iter()
+            .take(10)
+            .map(|anomaly| format!("{anomaly:?}"))
+            .collect();
+        if anomalies.len() > complaints.len() {
+            complaints.push(format!("{} anomalies in all", anomalies.len()));
+        }
+        if !self.store.keys().iter().any(|k| k.ends_with(".log")) {
+            complaints.push("no segment came to the cold tier".into());
+        }
+        self.cluster.wait_until_in_sync(RECOVERY).await?;
+        for id in self.cluster.ids() {
+            if !self.cluster.stop(id) {
+                complaints.push(format!("node {id} did not stop when it was asked to"));
+            }
+        }
+        let data: Vec<PathBuf> = self
+            .cluster
+            .ids()
+            .into_iter()
+            .map(|id| self.cluster.data_directory(id))
+            .collect();
+        complaints.extend(replicas::differences(&data)?);
+        if !complaints.is_empty() {
+            return Err(complaints.join("\n    "));
+        }
+        Ok(Summary {
+            acknowledged: self.notes.acknowledged(),
+            sent: sent.len(),
+            longest_gap: self.notes.longest_gap(),
+            recovery,
+        })
+    }
+}
+
+async fn create_topic(bootstrap: &str) -> Result<(), String> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .map_err(|e| e.to_string())?;
+    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(NODES))
+        .set("min.insync.replicas", "2")
+        .set("segment.bytes", "1048576")
+        .set("remote.storage.enable", "true")
+        .set("local.retention.bytes", "3145728")
+        .set("retention.ms", "-1");
+    let began = Instant::now();
+    loop {
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(5)));
+        let created = admin.create_topics([&topic], &options).await;
+        match created.as_deref() {
+            Ok([Ok(_)] | [Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists))]) => {
+                return Ok(());
+            }
+            other if began.elapsed() > RECOVERY => return Err(format!("no topic: {other:?}")),
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn history(options: &Options, faults: &[Nemesis], number: u64) -> Result<Summary, String> {
+    let mut random = StdRng::seed_from_u64(options.seed.wrapping_add(number));
+    let mut history = History::begin(options, &format!("history{number}")).await?;
+    history.wait_for_progress().await?;
+    let began = Instant::now();
+    // Every fault has its turn over the histories, in another order in each.
+    let mut turn = number as usize * 5;
+    while began.elapsed() < Duration::from_secs(options.seconds) {
+        let nemesis = faults[turn % faults.len()];
+        turn += 1 + random.random_range(0..2);
+        println!("  {:>5.1} s {nemesis:?}", began.elapsed().as_secs_f64());
+        nemesis
+            .strike(
+                &mut history.cluster,
+                &history.network,
+                &history.store,
+                &mut random,
+            )
+            .await?;
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..3000))).await;
+    }
+    history.end().await
+}
+
+/// Kills the leader of the first partition again and again; prints how long it acknowledges nothing.
+async fn failovers(options: &Options, count: usize) -> Result<(), String> {
+    let mut history = History::begin(options, "failovers").await?;
+    history.wait_for_progress().await?;
+    let mut silences = Vec::new();
+    for _ in 0..count {
+        history.cluster.wait_until_in_sync(RECOVERY).await?;
+        let (controller, leader) = history.cluster.controller_and_leader(TOPIC).await;
+        let leader = leader.ok_or("the topic has no leader")?;
+        let killed = Instant::now();
+        history.cluster.kill(leader);
+        let next = loop {
+            if let Some(at) = history.notes.next_acknowledged(0, killed) {
+                break at;
+            }
+            if killed.elapsed() > RECOVERY {
+                return Err("nothing was acknowledged after a leader was killed".into());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let silence = (next - killed).as_millis();
+        println!("  leader {leader}, controller {controller:?}: {silence} ms");
+        silences.push(silence);
+        history.cluster.launch(leader)?;
+    }
+    silences.sort_unstable();
+    let at = |share: f64| silences[((silences.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "kill -9 of a leader to its partition's next acknowledged record, {count} times: p50 {} ms, p90 {} ms, p99 {} ms, max {} ms",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+    history.end().await.map(|_| ())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let named: Option<Vec<Nemesis>> = options.faults.iter().map(|f| Nemesis::named(f)).collect();
+    let faults = match named {
+        None => {
+            eprintln!("known faults: {:?}", Nemesis::ALL);
+            return ExitCode::FAILURE;
+        }
+        Some(named) if named.is_empty() => Nemesis::ALL.to_vec(),
+        Some(named) => named,
+    };
+    if let Some(count) = options.failovers {
+        return match failovers(&options, count).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("FAILED: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let mut total = Summary::default();
+    let mut failed = 0;
+    for number in 0..options.histories {
+        println!("history {number}, seed {}", options.seed);
+        match history(&options, &faults, number).await {
+            Ok(summary) => {
+                println!(
+                    "  {} of {} records acknowledged, longest gap of a partition {:.1} s, in sync again after {:.1} s",
+                    summary.acknowledged,
+                    summary.sent,
+                    summary.longest_gap.as_secs_f64(),
+                    summary.recovery.as_secs_f64()
+                );
+                total.acknowledged += summary.acknowledged;
+                total.longest_gap = total.longest_gap.max(summary.longest_gap);
+                let _ = std::fs::remove_dir_all(options.keep.join(format!("history{number}")));
+            }
+            Err(error) => {
+                failed += 1;
+                println!("  FAILED: {error}");
+            }
+        }
+    }
+    let passed = options.histories - failed;
+    println!("{} records acknowledged", total.acknowledged);
+    println!("chaos: {passed} passed, {failed} failed");
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

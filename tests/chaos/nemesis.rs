@@ -1,0 +1,150 @@
+//! What is done to a cluster, and how it is undone.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use strandline_tests::{Fault, S3Server};
+
+use crate::cluster::{Cluster, Network};
+use crate::workload::TOPIC;
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nemesis {
+    KillLeader,
+    KillController,
+    KillAny,
+    KillAll,
+    Pause,
+    /// Nobody hears one node, and it hears nobody of the others.
+    Isolate,
+    /// The others do not hear one node, but it hears them.
+    Mute,
+    /// Two nodes do not hear each other; both hear the third.
+    Split,
+    RollingRestart,
+    StoreDown,
+    StoreAmbiguous,
+    SlowFlush,
+    FailingFlush,
+}
+
+impl Nemesis {
+    pub const ALL: [Self; 13] = [
+        Self::KillLeader,
+        Self::KillController,
+        Self::KillAny,
+        Self::KillAll,
+        Self::Pause,
+        Self::Isolate,
+        Self::Mute,
+        Self::Split,
+        Self::RollingRestart,
+        Self::StoreDown,
+        Self::StoreAmbiguous,
+        Self::SlowFlush,
+        Self::FailingFlush,
+    ];
+
+    pub fn named(name: &str) -> Option<Self> {
+        let wanted = name.replace('-', "").to_lowercase();
+        Self::ALL
+            .into_iter()
+            .find(|n| format!("{n:?}").to_lowercase() == wanted)
+    }
+
+    /// Does it, lets it last, and undoes it.
+    pub async fn strike(
+        self,
+        cluster: &mut Cluster,
+        network: &Network,
+        store: &S3Server,
+        random: &mut StdRng,
+    ) -> Result<(), String> {
+        let ids = cluster.ids();
+        let any = ids[random.random_range(0..ids.len())];
+        let (controller, leader) = cluster.controller_and_leader(TOPIC).await;
+        let lasts = Duration::from_millis(random.random_range(1500..5000));
+        match self {
+            Self::KillLeader => kill(cluster, &[leader.unwrap_or(any)], lasts).await,
+            Self::KillController => kill(cluster, &[controller.unwrap_or(any)], lasts).await,
+            Self::KillAny => kill(cluster, &[any], lasts).await,
+            Self::KillAll => kill(cluster, &ids, lasts).await,
+            Self::Pause => {
+                // Longer than a broker's session, half of the times.
+                let lasts = Duration::from_millis(random.random_range(1000..14_000));
+                let victim = leader.filter(|_| random.random()).unwrap_or(any);
+                cluster.pause(victim);
+                tokio::time::sleep(lasts).await;
+                cluster.resume(victim);
+                Ok(())
+            }
+            Self::Isolate | Self::Mute | Self::Split => {
+                let lasts = Duration::from_millis(random.random_range(3000..14_000));
+                let victim = leader.filter(|_| random.random()).unwrap_or(any);
+                let others = ids.iter().copied().filter(|id| *id != victim);
+                let others: Vec<i32> = others.collect();
+                for other in &others {
+                    network.cut(victim, *other)?;
+                    if self != Self::Mute {
+                        network.cut(*other, victim)?;
+                    }
+                    if self == Self::Split {
+                        break;
+                    }
+                }
+                tokio::time::sleep(lasts).await;
+                network.heal()
+            }
+            Self::RollingRestart => {
+                for id in ids {
+                    if !cluster.stop(id) {
+                        return Err(format!("node {id} did not stop when it was asked to"));
+                    }
+                    cluster.launch(id)?;
+                    cluster.wait_until_in_sync(Duration::from_secs(60)).await?;
+                }
+                Ok(())
+            }
+            Self::StoreDown => {
+                for method in ["PUT", "GET", "POST", "DELETE"] {
+                    store.inject(method, "", u32::MAX, Fault::SlowDown);
+                }
+                tokio::time::sleep(lasts).await;
+                store.heal();
+                Ok(())
+            }
+            Self::StoreAmbiguous => {
+                store.inject("PUT", "", 20, Fault::DropAfter);
+                store.inject("POST", "", 5, Fault::DropAfter);
+                store.inject("GET", "", 20, Fault::TruncateBody);
+                tokio::time::sleep(lasts).await;
+                store.heal();
+                Ok(())
+            }
+            Self::SlowFlush => {
+                cluster.disturb_flushes(any, "flush-slow", true);
+                tokio::time::sleep(lasts).await;
+                cluster.disturb_flushes(any, "flush-slow", false);
+                Ok(())
+            }
+            Self::FailingFlush => {
+                // The disk is bad: the process goes on without it, or ends. A new process finds it well again.
+                cluster.disturb_flushes(any, "flush-fails", true);
+                tokio::time::sleep(lasts).await;
+                cluster.kill(any);
+                cluster.disturb_flushes(any, "flush-fails", false);
+                cluster.launch(any)
+            }
+        }
+    }
+}
+
+async fn kill(cluster: &mut Cluster, victims: &[i32], lasts: Duration) -> Result<(), String> {
+    for id in victims {
+        cluster.kill(*id);
+    }
+    tokio::time::sleep(lasts).await;
+    victims.iter().try_for_each(|id| cluster.launch(*id))
+}

@@ -1,0 +1,237 @@
+//! Clients under fault: idempotent producers that note what they hear, a consumer that notes what it reads, and the final
+//! reading of everything.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::checker::{Outcome, Read, Sent};
+
+pub const TOPIC: &str = "chaos";
+pub const PARTITIONS: i32 = 4;
+/// Between records of one producer.
+const PACE: Duration = Duration::from_millis(8);
+/// So that segments roll and go to the cold tier.
+const PADDING: usize = 2000;
+
+/// What the clients of a history have noted.
+#[derive(Default)]
+pub struct Notes {
+    pub sent: Mutex<Vec<Sent>>,
+    pub seen: Mutex<Vec<Read>>,
+    /// When each partition acknowledged, for the longest gaps.
+    acknowledged_at: Mutex<BTreeMap<i32, Vec<Instant>>>,
+    next_producer: AtomicU32,
+    pub stop: AtomicBool,
+}
+
+impl Notes {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub fn acknowledged(&self) -> usize {
+        let sent = self.sent.lock().expect("no holder panics");
+        let is_acknowledged = |s: &&Sent| matches!(s.outcome, Outcome::Acknowledged { .. });
+        sent.iter().filter(is_acknowledged).count()
+    }
+
+    /// The first acknowledgement of a partition after `moment`.
+    pub fn next_acknowledged(&self, partition: i32, moment: Instant) -> Option<Instant> {
+        let all = self.acknowledged_at.lock().expect("no holder panics");
+        all.get(&partition)?.iter().copied().find(|at| *at > moment)
+    }
+
+    /// The longest time that a partition went without an acknowledgement.
+    pub fn longest_gap(&self) -> Duration {
+        let all = self.acknowledged_at.lock().expect("no holder panics");
+        all.values()
+            .flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]))
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "500")
+        .set("topic.metadata.refresh.fast.interval.ms", "50")
+        .set("socket.connection.setup.timeout.ms", "2000")
+        .set("log_level", "0");
+    config
+}
+
+/// Sends until told to stop. A producer that has given up on a record cannot vouch for the order of what follows, so
+/// another one takes its place, under another number.
+pub async fn produce(bootstrap: String, notes: Arc<Notes>) {
+    while !notes.stopped() {
+        let number = notes.next_producer.fetch_add(1, Ordering::AcqRel);
+        let producer: FutureProducer = config(&bootstrap)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "2")
+            .set("retry.backoff.ms", "20")
+            .set("message.timeout.ms", "60000")
+            .create()
+            .expect("a producer can be made");
+        let failed = Arc::new(AtomicBool::new(false));
+        let mut sending = tokio::task::JoinSet::new();
+        let mut sequence = 0u64;
+        while !notes.stopped() && !failed.load(Ordering::Acquire) {
+            let partition = (sequence % PARTITIONS as u64) as i32;
+            let payload = format!("{number}:{sequence}:{}", "x".repeat(PADDING));
+            let record = FutureRecord::<(), String>::to(TOPIC)
+                .payload(&payload)
+                .partition(partition);
+            match producer.send_result(record) {
+                Ok(delivery) => {
+                    let (notes, failed) = (notes.clone(), failed.clone());
+                    sending.spawn(async move {
+                        let outcome = match delivery.await {
+                            Ok(Ok(delivery)) => {
+                                let mut all =
+                                    notes.acknowledged_at.lock().expect("no holder panics");
+                                all.entry(partition).or_default().push(Instant::now());
+                                Outcome::Acknowledged {
+                                    offset: delivery.offset,
+                                }
+                            }
+                            other => {
+                                failed.store(true, Ordering::Release);
+                                match other {
+                                    Ok(Err((error, _))) if never_left(&error) => Outcome::Refused,
+                                    _ => Outcome::Unknown,
+                                }
+                            }
+                        };
+                        notes.sent.lock().expect("no holder panics").push(Sent {
+                            producer: number,
+                            sequence,
+                            partition,
+                            outcome,
+                        });
+                    });
+                    sequence += 1;
+                }
+                Err((error, _))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {}
+                // A producer with a fatal error: another one goes on.
+                Err(_) => break,
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        while sending.join_next().await.is_some() {}
+    }
+}
+
+/// The client dropped the record before it was sent to anybody.
+fn never_left(error: &rdkafka::error::KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::MessageSizeTooLarge)
+    )
+}
+
+fn parse(partition: i32, offset: i64, payload: Option<&[u8]>) -> Read {
+    let text = payload.and_then(|p| std::str::from_utf8(p).ok());
+    let mut words = text.unwrap_or_default().split(':');
+    let mut number = || words.next().and_then(|w| w.parse::<u64>().ok());
+    Read {
+        partition,
+        offset,
+        producer: number().map_or(u32::MAX, |n| n as u32),
+        sequence: number().unwrap_or(u64::MAX),
+    }
+}
+
+fn consumer(bootstrap: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = config(bootstrap)
+        .set("group.id", "unused")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "false")
+        .set("check.crcs", "true")
+        // An offset that is gone is an error here, never a silent jump.
+        .set("auto.offset.reset", "error")
+        .create()
+        .expect("a consumer can be made");
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        let added = all.add_partition_offset(TOPIC, partition, Offset::Offset(0));
+        added.expect("an offset can be asked for");
+    }
+    consumer.assign(&all).expect("partitions can be assigned");
+    consumer
+}
+
+/// Reads along until told to stop. Runs on a thread of its own.
+pub fn follow(bootstrap: &str, notes: &Notes) -> Result<(), String> {
+    let consumer = consumer(bootstrap);
+    while !notes.stopped() {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let read = parse(message.partition(), message.offset(), message.payload());
+                notes.seen.lock().expect("no holder panics").push(read);
+            }
+            Some(Err(error)) if is_fatal(&error) => return Err(error.to_string()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_fatal(error: &rdkafka::error::KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+    )
+}
+
+/// Everything from the beginning to the end as it is when this is called. Blocks.
+pub fn read_all(bootstrap: &str, limit: Duration) -> Result<Vec<Read>, String> {
+    let consumer = consumer(bootstrap);
+    let deadline = Instant::now() + limit;
+    let mut ends = BTreeMap::new();
+    for partition in 0..PARTITIONS {
+        loop {
+            match consumer.fetch_watermarks(TOPIC, partition, Duration::from_secs(5)) {
+                Ok((_, end)) => {
+                    ends.insert(partition, end);
+                    break;
+                }
+                Err(error) if Instant::now() > deadline => return Err(error.to_string()),
+                Err(_) => {}
+            }
+        }
+    }
+    let mut reads = Vec::new();
+    let mut at: BTreeMap<i32, i64> = ends.keys().map(|p| (*p, 0)).collect();
+    while at.iter().any(|(p, offset)| *offset < ends[p]) {
+        if Instant::now() > deadline {
+            return Err(format!("read up to {at:?} of {ends:?} within {limit:?}"));
+        }
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                let read = parse(message.partition(), message.offset(), message.payload());
+                at.insert(read.partition, read.offset + 1);
+                if read.offset < ends[&read.partition] {
+                    reads.push(read);
+                }
+            }
+            Some(Err(error)) if is_fatal(&error) => return Err(error.to_string()),
+            _ => {}
+        }
+    }
+    // Stable: within a partition the order of delivery stays.
+    reads.sort_by_key(|r| r.partition);
+    Ok(reads)
+}
