@@ -49,11 +49,12 @@ impl Notes {
         all.get(&partition)?.iter().copied().find(|at| *at > moment)
     }
 
-    /// The longest time that a partition went without an acknowledgement.
-    pub fn longest_gap(&self) -> Duration {
+    /// The longest time that a partition went without an acknowledgement, and when that began.
+    pub fn longest_gap(&self, began: Instant) -> (Duration, Duration) {
         let all = self.acknowledged_at.lock().expect("no holder panics");
         all.values()
-            .flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]))
+            .flat_map(|times| times.windows(2))
+            .map(|pair| (pair[1] - pair[0], pair[0].saturating_duration_since(began)))
             .max()
             .unwrap_or_default()
     }
@@ -65,6 +66,8 @@ fn config(bootstrap: &str) -> ClientConfig {
         .set("bootstrap.servers", bootstrap)
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "500")
+        // The client's own pauses grow to a second by default; here the cluster's are measured.
+        .set("retry.backoff.max.ms", "100")
         .set("topic.metadata.refresh.fast.interval.ms", "50")
         .set("socket.connection.setup.timeout.ms", "2000")
         .set("log_level", "0");

@@ -1,10 +1,12 @@
 //! What the test suites share: brokers in process on real sockets and files, and an S3 server that misbehaves on demand.
 
 mod broker;
+mod cluster;
 pub mod golden;
 mod s3;
 mod wait;
 
 pub use broker::TestBroker;
+pub use cluster::{PartitionState, TestCluster};
 pub use s3::{Fault, S3Server};
 pub use wait::eventually;

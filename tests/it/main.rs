@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clients;
+mod cluster;
 mod containers;
 mod hot;
 mod object_store_faults;

@@ -299,6 +299,8 @@ impl Node {
                     () = self.stop.cancelled() => return link.close(),
                     () = link.closed() => {}
                 }
+                // A link that broke between two processes that live is there again at once.
+                continue;
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,

@@ -30,10 +30,10 @@ use crate::types::{Member, NodeId, Raft};
 
 /// Entries between snapshots.
 const SNAPSHOT_EVERY: u64 = 5000;
-/// Milliseconds. A leader that is gone is followed within about a second: its lease of the longest election time-out has
-/// to end first.
-const HEARTBEAT_MS: u64 = 60;
-const ELECTION_MS: std::ops::Range<u64> = 250..450;
+/// Milliseconds. A follower stands for election when a lease of the longest election time-out has passed since it last
+/// heard from the leader, and then another, random one: after 350 to 500 ms here.
+const HEARTBEAT_MS: u64 = 50;
+const ELECTION_MS: std::ops::Range<u64> = 100..250;
 /// How long a command may wait for somebody who leads, and its effect for being applied here.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a quorum of one may take to lead and apply its log.

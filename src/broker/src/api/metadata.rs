@@ -114,10 +114,11 @@ async fn asked_topic(
 
 fn known_topic(call: &Call, topic: &TopicImage, operations_asked: bool) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().map(|(index, p)| {
+        let error = partition_error(call, topic, *index, p);
         MetadataResponsePartition::default()
-            .with_error_code(partition_error(call, topic, *index, p).code())
+            .with_error_code(error.code())
             .with_partition_index(*index)
-            .with_leader_id(m::BrokerId(p.leader.map_or(-1, |l| l.0)))
+            .with_leader_id(shown_leader(p, error))
             .with_leader_epoch(p.leader_epoch.0)
             .with_replica_nodes(ids(&p.replicas))
             .with_isr_nodes(ids(&p.isr))
@@ -156,17 +157,24 @@ fn partition_error(
     partition: &PartitionImage,
 ) -> ErrorCode {
     let mine = partition.leader.map(|l| l.0) == Some(call.context.node_id());
-    let offline = mine
+    // Its disk has failed, or it does not dare to lead: then this broker's metadata is old as well, and a client that
+    // hears of no leader asks another one.
+    let cannot = mine
         && call
             .context
             .partitions
             .get(&topic.name, index)
-            .is_none_or(|p| p.is_offline());
-    if partition.leader.is_none() || offline {
+            .is_none_or(|p| p.is_offline() || !p.is_leader());
+    if partition.leader.is_none() || cannot {
         ErrorCode::LeaderNotAvailable
     } else {
         ErrorCode::None
     }
+}
+
+fn shown_leader(partition: &PartitionImage, error: ErrorCode) -> m::BrokerId {
+    let leader = partition.leader.filter(|_| error == ErrorCode::None);
+    m::BrokerId(leader.map_or(-1, |l| l.0))
 }
 
 pub async fn describe_topic_partitions(
@@ -249,10 +257,11 @@ fn described(
     index: i32,
     partition: &PartitionImage,
 ) -> DescribeTopicPartitionsResponsePartition {
+    let error = partition_error(call, topic, index, partition);
     DescribeTopicPartitionsResponsePartition::default()
-        .with_error_code(partition_error(call, topic, index, partition).code())
+        .with_error_code(error.code())
         .with_partition_index(index)
-        .with_leader_id(m::BrokerId(partition.leader.map_or(-1, |l| l.0)))
+        .with_leader_id(shown_leader(partition, error))
         .with_leader_epoch(partition.leader_epoch.0)
         .with_replica_nodes(ids(&partition.replicas))
         .with_isr_nodes(ids(&partition.isr))

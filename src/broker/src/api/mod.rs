@@ -7,6 +7,7 @@ mod groups;
 mod list_offsets;
 mod log_dirs;
 mod metadata;
+mod moves;
 mod produce;
 pub mod read;
 mod records;
@@ -151,6 +152,20 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
                 configs::list_config_resources
             )
         }
+        ApiKey::ElectLeaders => handle!(m::ElectLeadersRequest, moves::elect_leaders),
+        ApiKey::AlterPartitionReassignments => {
+            handle!(
+                m::AlterPartitionReassignmentsRequest,
+                moves::alter_partition_reassignments
+            )
+        }
+        ApiKey::ListPartitionReassignments => {
+            handle!(
+                m::ListPartitionReassignmentsRequest,
+                moves::list_partition_reassignments
+            )
+        }
+        ApiKey::UnregisterBroker => handle!(m::UnregisterBrokerRequest, moves::unregister_broker),
         ApiKey::DescribeLogDirs => handle!(m::DescribeLogDirsRequest, log_dirs::describe_log_dirs),
         ApiKey::FindCoordinator => handle!(m::FindCoordinatorRequest, groups::find_coordinator),
         ApiKey::JoinGroup => handle!(m::JoinGroupRequest, groups::join_group),

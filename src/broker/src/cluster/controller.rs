@@ -14,9 +14,9 @@ use strandline_quorum::{Presence, Quorum};
 use tokio_util::sync::CancellationToken;
 
 /// A link may end and come back this fast without the process having died.
-const GONE_GRACE: Duration = Duration::from_millis(150);
+const GONE_GRACE: Duration = Duration::from_millis(50);
 /// How often deadlines are looked at where nothing happens.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(20);
 
 /// What should become of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,188 @@
+//! Several brokers in this process that form one cluster, each with a directory of its own.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use strandline_broker::Server;
+use strandline_broker::settings::{Properties, PropertySource, Settings};
+use strandline_client::{Client, Connection};
+use strandline_wire::{ApiKey, StrBytes};
+use tempfile::TempDir;
+
+use crate::wait::eventually;
+
+/// A running cluster; a node that was stopped keeps its data.
+pub struct TestCluster {
+    running: BTreeMap<i32, Server>,
+    directories: BTreeMap<i32, TempDir>,
+    /// Ports of clients' and controllers' listeners.
+    ports: BTreeMap<i32, (u16, u16)>,
+    properties: Vec<(String, String)>,
+}
+
+/// What the metadata says about a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionState {
+    pub leader: i32,
+    pub leader_epoch: i32,
+    pub replicas: Vec<i32>,
+    pub isr: Vec<i32>,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+impl TestCluster {
+    /// Starts `count` brokers that are controllers too.
+    pub async fn start(count: i32, properties: &[(&str, &str)]) -> Self {
+        let owned = properties.iter();
+        let owned = owned.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let mut cluster = Self {
+            running: BTreeMap::new(),
+            directories: (1..=count)
+                .map(|id| (id, TempDir::new().expect("a directory")))
+                .collect(),
+            ports: (1..=count).map(|id| (id, (free_port(), free_port()))).collect(),
+            properties: owned.collect(),
+        };
+        // None of them can be ready before the others are there.
+        let starting = cluster.ids().into_iter().map(|id| {
+            let settings = cluster.settings(id);
+            async move { (id, Server::start(settings).await.expect("a broker starts")) }
+        });
+        cluster.running = futures::future::join_all(starting).await.into_iter().collect();
+        cluster
+    }
+
+    pub fn ids(&self) -> Vec<i32> {
+        self.ports.keys().copied().collect()
+    }
+
+    fn settings(&self, id: i32) -> Settings {
+        let (client, controller) = self.ports[&id];
+        let voters = self.ports.iter();
+        let voters = voters.map(|(id, (_, port))| format!("{id}@127.0.0.1:{port}"));
+        let logs = self.directories[&id].path().join("log");
+        let mut properties = Properties::default();
+        for (key, value) in [
+            ("process.roles", "broker,controller".to_owned()),
+            ("node.id", id.to_string()),
+            (
+                "listeners",
+                format!("PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}"),
+            ),
+            ("controller.listener.names", "CONTROLLER".to_owned()),
+            (
+                "controller.quorum.voters",
+                voters.collect::<Vec<_>>().join(","),
+            ),
+            ("strandline.http.listener", "127.0.0.1:0".to_owned()),
+            ("log.dirs", logs.display().to_string()),
+            ("default.replication.factor", "3".to_owned()),
+            ("offsets.topic.num.partitions", "3".to_owned()),
+            ("group.initial.rebalance.delay.ms", "0".to_owned()),
+        ] {
+            properties.set(key.to_owned(), value, PropertySource::File);
+        }
+        for (key, value) in &self.properties {
+            properties.set(key.clone(), value.clone(), PropertySource::Override);
+        }
+        Settings::resolve(&properties).expect("the settings are valid")
+    }
+
+    /// Stops a node cleanly.
+    pub async fn stop(&mut self, id: i32) {
+        let server = self.running.remove(&id).expect("the node runs");
+        server.shutdown().await;
+    }
+
+    pub async fn resume(&mut self, id: i32) {
+        let server = Server::start(self.settings(id)).await;
+        self.running.insert(id, server.expect("the broker starts"));
+    }
+
+    /// The node's disk is lost: it comes back with an empty one.
+    pub fn replace_disk(&mut self, id: i32) {
+        assert!(!self.running.contains_key(&id), "the node is down");
+        self.directories
+            .insert(id, TempDir::new().expect("a directory"));
+    }
+
+    pub async fn stop_all(&mut self) {
+        for id in self.ids() {
+            if self.running.contains_key(&id) {
+                self.stop(id).await;
+            }
+        }
+    }
+
+    pub fn path(&self, id: i32) -> &std::path::Path {
+        self.directories[&id].path()
+    }
+
+    pub fn address(&self, id: i32) -> String {
+        format!("127.0.0.1:{}", self.ports[&id].0)
+    }
+
+    pub fn bootstrap(&self) -> String {
+        let all = self.ids().into_iter().map(|id| self.address(id));
+        all.collect::<Vec<_>>().join(",")
+    }
+
+    pub async fn client(&self, id: i32) -> Client {
+        Client::connect(&self.address(id))
+            .await
+            .expect("the broker accepts")
+    }
+
+    pub async fn connection(&self, id: i32) -> Connection {
+        Connection::open(&self.address(id))
+            .await
+            .expect("the broker accepts")
+    }
+
+    /// A node that runs.
+    pub fn any(&self) -> i32 {
+        *self.running.keys().next().expect("a node runs")
+    }
+
+    /// A partition as any running node describes it.
+    pub async fn partition(&self, topic: &str, partition: i32) -> Option<PartitionState> {
+        let name = m::TopicName(StrBytes::from_string(topic.to_owned()));
+        let asked = MetadataRequestTopic::default().with_name(Some(name));
+        let request = m::MetadataRequest::default().with_topics(Some(vec![asked]));
+        let mut connection = self.connection(self.any()).await;
+        let response: m::MetadataResponse =
+            connection.call(ApiKey::Metadata, 9, &request).await.ok()?;
+        let topic = response.topics.into_iter().next()?;
+        let found = topic
+            .partitions
+            .into_iter()
+            .find(|p| p.partition_index == partition)?;
+        let ids = |ids: Vec<m::BrokerId>| ids.into_iter().map(|b| b.0).collect();
+        Some(PartitionState {
+            leader: found.leader_id.0,
+            leader_epoch: found.leader_epoch,
+            replicas: ids(found.replica_nodes),
+            isr: ids(found.isr_nodes),
+        })
+    }
+
+    /// Waits until a partition is as wished.
+    pub async fn wait_for(
+        &self,
+        topic: &str,
+        what: &str,
+        holds: impl Fn(&PartitionState) -> bool,
+    ) -> PartitionState {
+        eventually(what, || async {
+            self.partition(topic, 0).await.filter(|p| holds(p))
+        })
+        .await
+    }
+}

@@ -1,0 +1,331 @@
+//! Three brokers: replication, failover, moves, both tiers.
+
+use std::time::Duration;
+
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use strandline_tests::{TestCluster, eventually};
+use strandline_wire::{ApiKey, ErrorCode, StrBytes};
+
+fn config(cluster: &TestCluster) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", cluster.bootstrap())
+        .set("message.timeout.ms", "30000")
+        .set("reconnect.backoff.ms", "20")
+        .set("retry.backoff.ms", "20");
+    config
+}
+
+/// Sends records `from..to` to partition 0 and waits for their acknowledgement by every in-sync replica.
+async fn send(cluster: &TestCluster, topic: &str, range: std::ops::Range<usize>) {
+    let mut config = config(cluster);
+    config.set("enable.idempotence", "true");
+    let producer: FutureProducer = config.create().unwrap();
+    let sends = range.map(|i| {
+        let producer = producer.clone();
+        async move {
+            let value = format!("value-{i}");
+            let record = FutureRecord::<(), _>::to(topic).partition(0).payload(&value);
+            let sent = producer.send(record, Duration::from_secs(30)).await;
+            sent.map_err(|(e, _)| e).unwrap();
+        }
+    });
+    futures::future::join_all(sends).await;
+}
+
+/// All values of partition 0, in order.
+async fn read(cluster: &TestCluster, topic: &str) -> Vec<String> {
+    let at = cluster.partition(topic, 0).await.unwrap().leader;
+    let mut client = cluster.client(at).await;
+    let mut offset = client.list_offset(topic, 0, -2).await.unwrap();
+    let end = client.list_offset(topic, 0, -1).await.unwrap();
+    let mut values = Vec::new();
+    while offset < end {
+        let records = client
+            .fetch(topic, 0, offset, 1 << 20, Duration::from_secs(5))
+            .await
+            .unwrap();
+        let last = records.last().expect("there is more");
+        offset = last.offset + 1;
+        let texts = records.iter().map(|r| r.value.clone().unwrap_or_default());
+        values.extend(texts.map(|v| String::from_utf8(v.to_vec()).unwrap()));
+    }
+    values
+}
+
+fn expected(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|i| format!("value-{i}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_survive_the_loss_of_each_leader_in_turn_and_come_once() {
+    let mut cluster = TestCluster::start(3, &[("min.insync.replicas", "2")]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    send(&cluster, "t", 0..100).await;
+    for round in 1..=3 {
+        let before = cluster
+            .wait_for("t", "all replicas are in sync", |p| p.isr.len() == 3)
+            .await;
+        cluster.stop(before.leader).await;
+        let after = cluster
+            .wait_for("t", "another leads", |p| {
+                p.leader >= 0 && p.leader != before.leader
+            })
+            .await;
+        assert!(after.leader_epoch > before.leader_epoch);
+        send(&cluster, "t", round * 100..(round + 1) * 100).await;
+        cluster.resume(before.leader).await;
+    }
+    cluster
+        .wait_for("t", "all replicas are in sync again", |p| p.isr.len() == 3)
+        .await;
+    assert_eq!(read(&cluster, "t").await, expected(0..400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_all_needs_min_insync_replicas_and_a_single_replica_acknowledges_nothing() {
+    let mut cluster = TestCluster::start(3, &[("min.insync.replicas", "2")]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    send(&cluster, "t", 0..10).await;
+    let leader = cluster
+        .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
+        .await
+        .leader;
+    let others: Vec<i32> = cluster.ids().into_iter().filter(|i| *i != leader).collect();
+    // One may go: two are still in sync, and the quorum has its majority.
+    cluster.stop(others[0]).await;
+    cluster
+        .wait_for("t", "the ISR shrinks", |p| p.isr.len() == 2)
+        .await;
+    send(&cluster, "t", 10..20).await;
+    cluster.resume(others[0]).await;
+    cluster
+        .wait_for("t", "the ISR grows", |p| p.isr.len() == 3)
+        .await;
+    assert_eq!(read(&cluster, "t").await, expected(0..20));
+    // More replicas than a topic can have in sync are never asked for: effective is the replication factor.
+    client
+        .create_topic("strict", 1, &[("min.insync.replicas", "9")])
+        .await
+        .unwrap();
+    send(&cluster, "strict", 0..10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_go_on_under_another_coordinator() {
+    let mut cluster = TestCluster::start(3, &[]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    send(&cluster, "t", 0..50).await;
+    let consume = |cluster: &TestCluster| -> StreamConsumer {
+        let mut config = config(cluster);
+        config
+            .set("group.id", "g")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("session.timeout.ms", "6000");
+        let consumer: StreamConsumer = config.create().unwrap();
+        consumer.subscribe(&["t"]).unwrap();
+        consumer
+    };
+    let mut values = Vec::new();
+    for round in 0..3 {
+        {
+            let consumer = consume(&cluster);
+            while values.len() < (round + 1) * 50 {
+                let message = tokio::time::timeout(Duration::from_secs(40), consumer.recv()).await;
+                let message = message.expect("a message comes").unwrap();
+                values.push(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
+            }
+            eventually("the positions are committed", || async {
+                consumer.commit_consumer_state(CommitMode::Sync).ok()
+            })
+            .await;
+        }
+        // The coordinator is whoever leads the group's partition.
+        let mut coordinator = None;
+        for partition in 0..3 {
+            coordinator = coordinator.or(cluster.partition("__consumer_offsets", partition).await);
+        }
+        let leader = coordinator.unwrap().leader;
+        cluster.stop(leader).await;
+        send(&cluster, "t", (round + 1) * 50..(round + 2) * 50).await;
+        cluster.resume(leader).await;
+    }
+    assert_eq!(values, expected(0..150));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_moves_and_its_preferred_leader_is_elected() {
+    let cluster = TestCluster::start(4, &[("default.replication.factor", "2")]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    send(&cluster, "t", 0..200).await;
+    let before = cluster.partition("t", 0).await.unwrap();
+    let target: Vec<i32> = cluster
+        .ids()
+        .into_iter()
+        .filter(|id| !before.replicas.contains(id))
+        .collect();
+    let partition = ReassignablePartition::default()
+        .with_partition_index(0)
+        .with_replicas(Some(target.iter().map(|id| m::BrokerId(*id)).collect()));
+    let topic = ReassignableTopic::default()
+        .with_name(m::TopicName(StrBytes::from_static_str("t")))
+        .with_partitions(vec![partition]);
+    let request = m::AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(10_000)
+        .with_topics(vec![topic]);
+    let mut connection = cluster.connection(2).await;
+    let response: m::AlterPartitionReassignmentsResponse = connection
+        .call(ApiKey::AlterPartitionReassignments, 0, &request)
+        .await
+        .unwrap();
+    assert_eq!(response.responses[0].partitions[0].error_code, 0);
+    let after = cluster
+        .wait_for("t", "the move ends", |p| {
+            p.replicas == target && p.isr.len() == 2 && target.contains(&p.leader)
+        })
+        .await;
+    assert_eq!(read(&cluster, "t").await, expected(0..200));
+    for old in before.replicas {
+        let directory = cluster.path(old).join("log").join("t-0");
+        eventually("the old replica's directory goes", || async {
+            (!directory.exists()).then_some(())
+        })
+        .await;
+    }
+    let election = m::ElectLeadersRequest::default()
+        .with_topic_partitions(Some(vec![
+            TopicPartitions::default()
+                .with_topic(m::TopicName(StrBytes::from_static_str("t")))
+                .with_partitions(vec![0]),
+        ]))
+        .with_timeout_ms(10_000);
+    let response: m::ElectLeadersResponse = connection
+        .call(ApiKey::ElectLeaders, 2, &election)
+        .await
+        .unwrap();
+    let code = response.replica_election_results[0].partition_result[0].error_code;
+    let wanted = if after.leader == target[0] {
+        ErrorCode::ElectionNotNeeded
+    } else {
+        ErrorCode::None
+    };
+    assert_eq!(code, wanted.code());
+    let led = cluster
+        .wait_for("t", "the preferred replica leads", |p| p.leader == target[0])
+        .await;
+    assert_eq!(led.replicas, target);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_from_its_leader() {
+    let remote = tempfile::TempDir::new().unwrap();
+    let url = format!("file://{}", remote.path().display());
+    let tiered = [
+        ("strandline.remote.store.url", url.as_str()),
+        ("remote.log.storage.system.enable", "true"),
+        ("remote.log.manager.task.interval.ms", "50"),
+        ("remote.log.manager.task.retry.backoff.ms", "20"),
+    ];
+    let mut cluster = TestCluster::start(3, &tiered).await;
+    let mut client = cluster.client(1).await;
+    let configs = [
+        ("remote.storage.enable", "true"),
+        ("internal.segment.bytes", "1000"),
+        ("local.retention.bytes", "1"),
+    ];
+    client.create_topic("t", 1, &configs).await.unwrap();
+    for i in 0..20 {
+        send(&cluster, "t", i * 20..(i + 1) * 20).await;
+    }
+    let leader = cluster.partition("t", 0).await.unwrap().leader;
+    let mut at = cluster.client(leader).await;
+    eventually("the past is only in the cold tier", || async {
+        let mut client = cluster.client(leader).await;
+        let local = client.list_offset("t", 0, -4).await.ok()?;
+        (local > 200).then_some(())
+    })
+    .await;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.stop(follower).await;
+    cluster.replace_disk(follower);
+    cluster.resume(follower).await;
+    cluster
+        .wait_for("t", "the new disk is in sync", |p| p.isr.contains(&follower))
+        .await;
+    let local = at.list_offset("t", 0, -4).await.unwrap();
+    let directory = cluster.path(follower).join("log").join("t-0");
+    let oldest = std::fs::read_dir(directory)
+        .unwrap()
+        .filter_map(|e| e.unwrap().path().file_stem()?.to_str()?.parse::<i64>().ok())
+        .min()
+        .unwrap();
+    assert!(oldest > 200 && oldest <= local, "{oldest} of {local}");
+    // It can lead: the whole log is readable from it, and a producer's last batches are known to it.
+    for other in cluster.ids() {
+        if other != follower && cluster.partition("t", 0).await.unwrap().leader != follower {
+            let now = cluster.partition("t", 0).await.unwrap().leader;
+            cluster.stop(now).await;
+            cluster
+                .wait_for("t", "another leads", |p| p.leader >= 0 && p.leader != now)
+                .await;
+            cluster.resume(now).await;
+            cluster
+                .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
+                .await;
+        }
+    }
+    assert_eq!(read(&cluster, "t").await, expected(0..400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_answers_for_the_cluster_and_the_quorum_is_described_truly() {
+    let mut cluster = TestCluster::start(3, &[]).await;
+    for id in cluster.ids() {
+        let mut connection = cluster.connection(id).await;
+        let request = m::MetadataRequest::default().with_topics(None);
+        let metadata: m::MetadataResponse = connection
+            .call(ApiKey::Metadata, 12, &request)
+            .await
+            .unwrap();
+        assert_eq!(metadata.brokers.len(), 3);
+        let partition = m::describe_quorum_request::PartitionData::default();
+        let topic = m::describe_quorum_request::TopicData::default()
+            .with_topic_name(m::TopicName(StrBytes::from_static_str("__cluster_metadata")))
+            .with_partitions(vec![partition]);
+        let request = m::DescribeQuorumRequest::default().with_topics(vec![topic]);
+        let quorum: m::DescribeQuorumResponse = connection
+            .call(ApiKey::DescribeQuorum, 1, &request)
+            .await
+            .unwrap();
+        let described = &quorum.topics[0].partitions[0];
+        assert_eq!(described.error_code, 0);
+        assert_eq!(described.current_voters.len(), 3);
+        assert!((1..=3).contains(&described.leader_id.0));
+    }
+    cluster.stop(3).await;
+    eventually("a stopped broker is shown no more", || async {
+        let mut connection = cluster.connection(1).await;
+        let request = m::MetadataRequest::default().with_topics(None);
+        let metadata: m::MetadataResponse = connection
+            .call(ApiKey::Metadata, 12, &request)
+            .await
+            .ok()?;
+        (metadata.brokers.len() == 2).then_some(())
+    })
+    .await;
+    cluster.resume(3).await;
+    cluster.stop_all().await;
+}
