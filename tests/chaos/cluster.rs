@@ -145,9 +145,13 @@ impl Cluster {
         self.nodes.keys().copied().collect()
     }
 
+    pub fn addresses(&self) -> Vec<String> {
+        let all = self.nodes.keys();
+        all.map(|id| format!("{}:9092", address(*id))).collect()
+    }
+
     pub fn bootstrap(&self) -> String {
-        let all = self.nodes.keys().map(|id| format!("{}:9092", address(*id)));
-        all.collect::<Vec<_>>().join(",")
+        self.addresses().join(",")
     }
 
     pub fn node_directory(&self, id: i32) -> PathBuf {

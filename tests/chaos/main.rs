@@ -23,14 +23,17 @@ use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
 use strandline_tests::S3Server;
 
 use crate::cluster::{Cluster, HARNESS, Network};
 use crate::nemesis::Nemesis;
-use crate::workload::{Notes, PARTITIONS, TOPIC};
+use crate::workload::{Notes, PARTITIONS, PROBE, TOPIC};
 
 const NODES: i32 = 3;
 const PRODUCERS: usize = 3;
+/// The topic that failovers are measured on.
+const PROBED: &str = "probed";
 /// After all faults are gone.
 const RECOVERY: Duration = Duration::from_secs(60);
 
@@ -179,6 +182,7 @@ async fn create_topic(bootstrap: &str) -> Result<(), String> {
         .set("bootstrap.servers", bootstrap)
         .create()
         .map_err(|e| e.to_string())?;
+    let probed = NewTopic::new(PROBED, 1, TopicReplication::Fixed(NODES));
     let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(NODES))
         .set("min.insync.replicas", "2")
         .set("segment.bytes", "1048576")
@@ -188,11 +192,12 @@ async fn create_topic(bootstrap: &str) -> Result<(), String> {
     let began = Instant::now();
     loop {
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(5)));
-        let created = admin.create_topics([&topic], &options).await;
+        let created = admin.create_topics([&topic, &probed], &options).await;
+        let exists = |r: &Result<String, (String, RDKafkaErrorCode)>| {
+            matches!(r, Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)))
+        };
         match created.as_deref() {
-            Ok([Ok(_)] | [Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists))]) => {
-                return Ok(());
-            }
+            Ok(results) if results.iter().all(exists) => return Ok(()),
             other if began.elapsed() > RECOVERY => return Err(format!("no topic: {other:?}")),
             _ => tokio::time::sleep(Duration::from_millis(100)).await,
         }
@@ -228,18 +233,24 @@ async fn history(options: &Options, faults: &[Nemesis], number: u64) -> Result<S
 async fn failovers(options: &Options, count: usize) -> Result<(), String> {
     let mut history = History::begin(options, "failovers").await?;
     history.wait_for_progress().await?;
+    let addresses = history.cluster.addresses();
+    let noting = history.notes.clone();
+    let probing = async move { workload::probe(addresses, PROBED, noting).await };
+    history.clients.push(tokio::spawn(probing));
     let mut silences = Vec::new();
+    let mut heard_by_client = Vec::new();
     for _ in 0..count {
         history.cluster.wait_until_in_sync(RECOVERY).await?;
-        let (controller, leader) = history.cluster.controller_and_leader(TOPIC).await;
+        let (controller, leader) = history.cluster.controller_and_leader(PROBED).await;
         let leader = leader.ok_or("the topic has no leader")?;
         let killed = Instant::now();
         history.cluster.kill(leader);
         // What the old leader had answered may still arrive.
         let in_flight = killed + Duration::from_millis(30);
-        let next = loop {
-            if let Some(at) = history.notes.next_acknowledged(0, in_flight) {
-                break at;
+        let (next, next_of_client) = loop {
+            let of = |partition| history.notes.next_acknowledged(partition, in_flight);
+            if let (Some(probe), Some(client)) = (of(PROBE), of(0)) {
+                break (probe, client);
             }
             if killed.elapsed() > RECOVERY {
                 return Err("nothing was acknowledged after a leader was killed".into());
@@ -249,17 +260,21 @@ async fn failovers(options: &Options, count: usize) -> Result<(), String> {
         let silence = (next - killed).as_millis();
         println!("  leader {leader}, controller {controller:?}: {silence} ms");
         silences.push(silence);
+        heard_by_client.push((next_of_client - killed).as_millis());
         history.cluster.launch(leader)?;
     }
-    silences.sort_unstable();
-    let at = |share: f64| silences[((silences.len() - 1) as f64 * share).round() as usize];
-    println!(
-        "kill -9 of a leader to its partition's next acknowledged record, {count} times: p50 {} ms, p90 {} ms, p99 {} ms, max {} ms",
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
-    );
+    println!("kill -9 of a leader to the next acknowledged record, {count} times:");
+    for (who, mut times) in [("probe", silences), ("librdkafka", heard_by_client)] {
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        println!(
+            "  {who}: p50 {} ms, p90 {} ms, p99 {} ms, max {} ms",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0)
+        );
+    }
     history.end().await.map(|_| ())
 }
 

@@ -12,6 +12,10 @@ use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use strandline_client::{Client, ClientError};
+use strandline_wire::batch::RecordToWrite;
+use strandline_wire::compression::Compression;
+
 use crate::checker::{Outcome, Read, Sent};
 
 pub const TOPIC: &str = "chaos";
@@ -57,6 +61,48 @@ impl Notes {
             .map(|pair| (pair[1] - pair[0], pair[0].saturating_duration_since(began)))
             .max()
             .unwrap_or_default()
+    }
+}
+
+/// The key under which the probe's acknowledgements are noted.
+pub const PROBE: i32 = -1;
+/// Nothing that lives takes longer to answer the probe.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// Writes one record after the other to the first partition of a topic of its own, to whoever leads it, without any of the
+/// pauses that client libraries make: what is left is the cluster's silence.
+pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>) {
+    let record = RecordToWrite {
+        timestamp: 0,
+        key: None,
+        value: Some("probe".into()),
+        headers: Vec::new(),
+    };
+    let mut clients: BTreeMap<String, Client> = BTreeMap::new();
+    let mut turn = 0;
+    while !notes.stopped() {
+        let address = &addresses[turn % addresses.len()];
+        let attempt = async {
+            if !clients.contains_key(address) {
+                clients.insert(address.clone(), Client::connect(address).await?);
+            }
+            let client = clients.get_mut(address).expect("it was just put there");
+            client
+                .produce(topic, 0, Compression::None, std::slice::from_ref(&record))
+                .await
+        };
+        match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
+            Ok(Ok(_)) => {
+                let mut all = notes.acknowledged_at.lock().expect("no holder panics");
+                all.entry(PROBE).or_default().push(Instant::now());
+            }
+            Ok(Err(ClientError::Broker { .. })) => turn += 1,
+            _ => {
+                clients.remove(address);
+                turn += 1;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
