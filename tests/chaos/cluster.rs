@@ -204,6 +204,7 @@ impl Cluster {
             .arg(&self.binary)
             .arg("server")
             .arg(directory.join("server.properties"))
+            .env("STRANDLINE_LOG", "info,openraft=off,strandline_broker::cluster=debug")
             .env("LD_PRELOAD", &self.shim)
             .env("FLUSH_SLOW", directory.join("flush-slow"))
             .env("FLUSH_FAILS", directory.join("flush-fails"))

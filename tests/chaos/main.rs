@@ -78,7 +78,17 @@ struct History {
     /// When faults begin.
     began: Instant,
     clients: Vec<tokio::task::JoinHandle<()>>,
-    reader: std::thread::JoinHandle<Result<(), String>>,
+    reader: Option<std::thread::JoinHandle<Result<(), String>>>,
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        // Clients of a history that failed must not write to the next one's cluster.
+        self.notes.stop.store(true, Ordering::Release);
+        for client in &self.clients {
+            client.abort();
+        }
+    }
 }
 
 impl History {
@@ -103,7 +113,7 @@ impl History {
             notes,
             began: Instant::now(),
             clients,
-            reader,
+            reader: Some(reader),
         })
     }
 
@@ -129,11 +139,13 @@ impl History {
         self.wait_for_progress().await?;
         let recovery = self.cluster.wait_until_in_sync(RECOVERY).await?;
         self.notes.stop.store(true, Ordering::Release);
-        for client in self.clients {
+        for client in &mut self.clients {
             client.await.map_err(|e| e.to_string())?;
         }
-        let read = self.reader.join().map_err(|_| "the reader panicked")?;
-        read.map_err(|e| format!("the reader was told: {e}"))?;
+        if let Some(reader) = self.reader.take() {
+            let read = reader.join().map_err(|_| "the reader panicked")?;
+            read.map_err(|e| format!("the reader was told: {e}"))?;
+        }
         let bootstrap = self.cluster.bootstrap();
         let reading =
             tokio::task::spawn_blocking(move || workload::read_all(&bootstrap, RECOVERY));

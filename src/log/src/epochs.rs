@@ -26,8 +26,15 @@ impl LeaderEpochs {
     }
 
     /// Notes that `epoch` writes from `start_offset` on; returns whether that was new. Entries that the new one
-    /// contradicts (a later start, or an epoch not below) are dropped.
+    /// contradicts (a later start, or an epoch not below) are dropped: first of all epochs that began here and wrote
+    /// nothing, because the one before them may be the one that goes on.
     pub fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
+        while let Some(last) = self.entries.last()
+            && last.epoch != epoch
+            && last.start_offset >= start_offset
+        {
+            self.entries.pop();
+        }
         if self.entries.last().is_some_and(|last| last.epoch == epoch) {
             return false;
         }
@@ -135,6 +142,16 @@ mod tests {
         assert!(epochs.assign(LeaderEpoch(4), 15));
         assert_eq!(epochs, lineage(&[(1, 0), (2, 10), (4, 15)]));
         assert!(!epochs.assign(LeaderEpoch(4), 99));
+    }
+
+    #[test]
+    fn an_epoch_goes_on_behind_newer_ones_that_wrote_nothing() {
+        let mut epochs = lineage(&[(2, 0), (5, 3)]);
+        assert!(!epochs.assign(LeaderEpoch(2), 3));
+        assert_eq!(epochs, lineage(&[(2, 0)]));
+        let mut epochs = lineage(&[(2, 0), (5, 3)]);
+        assert!(epochs.assign(LeaderEpoch(4), 3));
+        assert_eq!(epochs, lineage(&[(2, 0), (4, 3)]));
     }
 
     #[test]

@@ -270,15 +270,16 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader)
     }
     let is_follower = matches!(reader, Reader::Follower { .. });
     let mut remote = false;
-    if wanted.fetch_offset > view.log_end_offset && !role.is_leader {
+    if let Some(diverging) = diverging_epoch(&view, &wanted) {
+        // First of all: a log that has parted from this one may well be longer.
+        answer.diverging_epoch = Some(diverging);
+    } else if wanted.fetch_offset > view.log_end_offset && !role.is_leader {
         // The leader may have it.
         answer.error = ErrorCode::OffsetNotAvailable;
     } else if wanted.fetch_offset < view.log_start_offset
         || wanted.fetch_offset > view.log_end_offset
     {
         answer.error = ErrorCode::OffsetOutOfRange;
-    } else if let Some(diverging) = diverging_epoch(&view, &wanted) {
-        answer.diverging_epoch = Some(diverging);
     } else if is_follower && wanted.fetch_offset < view.local_log_start_offset {
         // It takes epochs and producer state from the cold tier and begins where this log begins.
         answer.error = ErrorCode::OffsetMovedToTieredStorage;
