@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use strandline_log::LeaderEpochs;
 use strandline_metadata::controller::{
-    Answer, Command, ControllerContext, IsrChange, NewTopic, Registration, decide,
+    Answer, Command, ControllerContext, IsrChange, NewTopic, Refusal, Registration, decide,
 };
 use strandline_metadata::{ClusterImage, PartitionImage};
 use strandline_replication::{IsrWish, LeaderState, Leadership, Replica, truncation_offset};
@@ -101,7 +101,9 @@ enum Message {
         result: Fetched,
     },
     AlterIsr(usize, BrokerEpoch, IsrWish),
+    /// Refused for good, or the answer was lost.
     IsrRefused(usize, i32),
+    IsrUnanswered(usize, i32),
 }
 
 pub struct World {
@@ -275,22 +277,30 @@ impl World {
         }
         let at = self.random.random_range(0..self.messages.len());
         let message = self.messages.swap_remove(at);
-        if self.random.random_range(0..20) != 0 {
+        // Commands to a controller that changes are lost more often than anything between two brokers.
+        let one_in = if matches!(message, Message::AlterIsr(..)) {
+            3
+        } else {
+            20
+        };
+        if self.random.random_range(0..one_in) != 0 {
             return self.deliver(message);
         }
         match message {
             Message::Fetch { .. } | Message::Fetched { .. } => self.count("lost messages"),
-            // The leader is told that its wish failed, whether it was only the answer that was lost or not.
+            // The wish, or only its answer: the leader cannot tell.
             Message::AlterIsr(node, _, ref wish) => {
                 let epoch = wish.partition_epoch;
                 if self.random.random() {
                     self.deliver(message);
                 }
                 self.count("lost messages");
-                self.messages.push(Message::IsrRefused(node, epoch));
+                self.messages.push(Message::IsrUnanswered(node, epoch));
             }
             // Metadata is not lost, only late: the quorum sends it again.
-            Message::Image(..) | Message::IsrRefused(..) => self.deliver(message),
+            Message::Image(..) | Message::IsrRefused(..) | Message::IsrUnanswered(..) => {
+                self.deliver(message);
+            }
         }
     }
 
@@ -339,18 +349,25 @@ impl World {
                     }],
                 };
                 let answer = self.submit(command);
-                let granted =
-                    matches!(&answer, Some(Answer::Results(results)) if results[0].is_ok());
-                if granted {
-                    self.count("ISR changes");
-                } else {
-                    self.messages.push(Message::IsrRefused(node, epoch));
+                match answer {
+                    Some(Answer::Results(results)) => match &results[0] {
+                        Ok(()) => self.count("ISR changes"),
+                        Err(Refusal::InvalidUpdateVersion | Refusal::Fenced(_)) => {}
+                        Err(_) => self.messages.push(Message::IsrRefused(node, epoch)),
+                    },
+                    _ => self.messages.push(Message::IsrUnanswered(node, epoch)),
                 }
             }
             Message::IsrRefused(node, epoch) => {
                 if let Role::Leader { state, .. } = &mut self.nodes[node].role {
-                    state.wish_failed(epoch);
+                    state.wish_refused(epoch);
                 }
+            }
+            Message::IsrUnanswered(node, epoch) => {
+                if let Role::Leader { state, .. } = &mut self.nodes[node].role {
+                    state.wish_unanswered(epoch);
+                }
+                self.ask_for_isr(node, i64::MAX);
             }
         }
     }

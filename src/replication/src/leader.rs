@@ -47,6 +47,13 @@ struct Follower {
     last_caught_up_ms: TimestampMs,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pending {
+    wish: IsrWish,
+    /// The answer was lost: ask the same again.
+    again: bool,
+}
+
 /// Where the replicas of a partition stand, as its leader knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderState {
@@ -58,8 +65,8 @@ pub struct LeaderState {
     /// acknowledges.
     vouched: Offset,
     followers: BTreeMap<BrokerId, Follower>,
-    /// Asked of the controller and not decided yet.
-    pending: Option<Vec<BrokerId>>,
+    /// Asked of the controller; what came of it is not known yet.
+    pending: Option<Pending>,
     min_insync_replicas: usize,
     high_watermark: Offset,
 }
@@ -151,7 +158,8 @@ impl LeaderState {
     /// The committed ISR and whoever is about to be added to it: the high watermark waits for all of them, because the
     /// controller may have added them already.
     fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> + '_ {
-        let added = self.pending.iter().flatten();
+        let wished = self.pending.iter().flat_map(|p| &p.wish.new_isr);
+        let added = wished.map(|(id, _)| id);
         let added = added.filter(|id| !self.leadership.isr.contains(id));
         self.leadership.isr.iter().chain(added).copied()
     }
@@ -227,8 +235,9 @@ impl LeaderState {
 
     /// The in-sync set to ask the controller for, if it is another than now; nothing while an answer is outstanding.
     pub fn wish(&mut self, now_ms: TimestampMs, max_lag_ms: i64) -> Option<IsrWish> {
-        if self.pending.is_some() {
-            return None;
+        if let Some(pending) = &mut self.pending {
+            let again = std::mem::replace(&mut pending.again, false);
+            return again.then(|| pending.wish.clone());
         }
         let recovered = self.leadership.recovering;
         let lags = |id: BrokerId| {
@@ -253,20 +262,33 @@ impl LeaderState {
             let replica = self.leadership.replicas.iter().find(|r| r.id == id);
             replica.map_or(BrokerEpoch(-1), |r| r.broker_epoch)
         };
-        let new_isr = isr.iter().map(|id| (*id, epoch_of(*id))).collect();
-        self.pending = Some(isr);
-        Some(IsrWish {
+        let wish = IsrWish {
             leader_epoch: self.leadership.leader_epoch,
             partition_epoch: self.leadership.partition_epoch,
-            new_isr,
+            new_isr: isr.iter().map(|id| (*id, epoch_of(*id))).collect(),
             recovered,
-        })
+        };
+        self.pending = Some(Pending {
+            wish: wish.clone(),
+            again: false,
+        });
+        Some(wish)
     }
 
-    /// The controller refused, or its answer was lost: the committed set holds until it says otherwise.
-    pub fn wish_failed(&mut self, partition_epoch: i32) {
+    /// The controller refused a wish, knowing the same state as this leader: the committed set holds.
+    pub fn wish_refused(&mut self, partition_epoch: i32) {
         if self.leadership.partition_epoch == partition_epoch {
             self.pending = None;
+        }
+    }
+
+    /// The answer to a wish was lost. It may have been granted, so whoever it adds counts until the controller has been
+    /// asked again.
+    pub fn wish_unanswered(&mut self, partition_epoch: i32) {
+        if self.leadership.partition_epoch == partition_epoch
+            && let Some(pending) = &mut self.pending
+        {
+            pending.again = true;
         }
     }
 

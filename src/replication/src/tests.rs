@@ -68,8 +68,22 @@ fn it_waits_for_a_replica_that_is_about_to_join() {
     assert_eq!(wished(&mut state, 1), Some(vec![1, 2]));
     state.local_reached(20);
     assert_eq!(state.high_watermark(), 10, "it may be in the ISR already");
-    state.wish_failed(7);
+    state.wish_refused(7);
     assert_eq!(state.local_reached(20), 20);
+}
+
+#[test]
+fn a_wish_whose_answer_was_lost_counts_as_granted_until_it_is_asked_again() {
+    let mut state = leader(&[1], 1);
+    state.local_reached(9);
+    fetch(&mut state, 2, 10, 1);
+    let wish = state.wish(1, LAG).unwrap();
+    state.wish_unanswered(7);
+    assert_eq!(state.local_reached(20), 10, "it may be in the ISR");
+    assert_eq!(state.wish(2, LAG), Some(wish), "the same, not another");
+    assert_eq!(state.wish(3, LAG), None);
+    state.update(leadership(8, &[1, 2], 3), 4);
+    assert_eq!(fetch(&mut state, 2, 20, 5), 20);
 }
 
 #[test]
@@ -107,13 +121,13 @@ fn a_replica_leaves_when_it_has_not_caught_up_for_the_allowed_time() {
     fetch(&mut state, 3, 10, LAG);
     assert_eq!(wished(&mut state, LAG), None);
     assert_eq!(wished(&mut state, LAG + 1), Some(vec![1, 3]));
-    state.wish_failed(6);
+    state.wish_refused(6);
     assert_eq!(
         wished(&mut state, LAG + 2),
         None,
         "an answer to an older wish ends nothing"
     );
-    state.wish_failed(7);
+    state.wish_refused(7);
     assert_eq!(wished(&mut state, LAG + 3), Some(vec![1, 3]));
 }
 

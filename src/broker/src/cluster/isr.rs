@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strandline_metadata::controller::{Answer, Command, IsrChange};
-use strandline_quorum::Quorum;
+use strandline_metadata::controller::{Answer, Command, IsrChange, Refusal};
+use strandline_quorum::{Quorum, SubmitError};
 use strandline_types::{BrokerEpoch, BrokerId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use crate::partition::IsrRequest;
 
 /// Wishes that one command carries at the most.
 const BATCH: usize = 10_000;
-/// Before a refused or lost wish may be made again.
+/// Before a wish whose answer was lost is made again.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Takes wishes until the broker stops.
@@ -36,27 +36,50 @@ pub async fn forward_isr_requests(
         let Some(results) = stop.run_until_cancelled(submitting).await else {
             return;
         };
-        let mut failed = Vec::new();
-        for (request, result) in batch.drain(..).zip(results) {
-            if let Err(reason) = result {
-                tracing::debug!(partition = %request.partition.topic_partition, %reason, "the ISR stays as it is");
-                failed.push(request);
+        let mut refused = Vec::new();
+        let mut unanswered = Vec::new();
+        for (request, outcome) in batch.drain(..).zip(results) {
+            match outcome {
+                Outcome::Settled => {}
+                Outcome::Refused => refused.push(request),
+                Outcome::Unanswered => unanswered.push(request),
             }
         }
-        if failed.is_empty() {
+        for request in refused {
+            let epoch = request.wish.partition_epoch;
+            let told = request.partition.run(move |o| o.isr_wish_refused(epoch));
+            let _ = told.await;
+        }
+        if unanswered.is_empty() {
             continue;
         }
-        // A wish that was granted shows in the metadata; one that was not may be made again in a while.
         tokio::spawn(async move {
             tokio::time::sleep(RETRY).await;
-            for request in failed {
+            for request in unanswered {
                 let epoch = request.wish.partition_epoch;
-                let _ = request
-                    .partition
-                    .run(move |owned| owned.isr_wish_failed(epoch))
-                    .await;
+                let told = request.partition.run(move |o| o.isr_wish_unanswered(epoch));
+                let _ = told.await;
             }
         });
+    }
+}
+
+/// What a leader is to make of what became of its wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Granted, or overtaken by a newer state: the metadata shows it, and until then the wish counts.
+    Settled,
+    Refused,
+    /// It may have been granted.
+    Unanswered,
+}
+
+fn outcome(result: Result<(), Refusal>) -> Outcome {
+    match result {
+        Ok(()) | Err(Refusal::InvalidUpdateVersion | Refusal::Fenced(_)) => Outcome::Settled,
+        // The controller is behind this broker, or knows another incarnation of it.
+        Err(Refusal::NotController | Refusal::StaleBrokerEpoch(_)) => Outcome::Unanswered,
+        Err(_) => Outcome::Refused,
     }
 }
 
@@ -64,7 +87,7 @@ async fn submit(
     quorum: &Quorum,
     node_id: BrokerId,
     batch: &[IsrRequest],
-) -> Vec<Result<(), String>> {
+) -> Vec<Outcome> {
     let image = quorum.image();
     let broker_epoch = image
         .brokers
@@ -82,15 +105,16 @@ async fn submit(
         broker_epoch,
         changes: changes.collect(),
     };
-    let all = |reason: String| vec![Err(reason); batch.len()];
+    let all = |outcome: Outcome| vec![outcome; batch.len()];
     match quorum.submit(command).await {
         Ok(change) => match change.answer {
-            Answer::Results(results) => results
-                .into_iter()
-                .map(|r| r.map_err(|e| e.to_string()))
-                .collect(),
-            _ => all("the controller answered something else".into()),
+            Answer::Results(results) => results.into_iter().map(outcome).collect(),
+            _ => all(Outcome::Unanswered),
         },
-        Err(error) => all(error.to_string()),
+        Err(SubmitError::Refused(refusal)) => all(outcome(Err(refusal))),
+        Err(SubmitError::Unavailable(reason)) => {
+            tracing::debug!(%reason, "whether an ISR changed is not known");
+            all(Outcome::Unanswered)
+        }
     }
 }

@@ -411,11 +411,19 @@ impl OwnedPartition {
         }
     }
 
-    /// The controller refused a wish, or could not be asked.
-    pub fn isr_wish_failed(&mut self, partition_epoch: i32) {
+    /// The controller refused a wish.
+    pub fn isr_wish_refused(&mut self, partition_epoch: i32) {
         if let ReplicaState::Leader(state) = &mut self.state {
-            state.wish_failed(partition_epoch);
+            state.wish_refused(partition_epoch);
         }
+    }
+
+    /// Whether a wish was granted is not known; it is made again.
+    pub fn isr_wish_unanswered(&mut self, partition_epoch: i32) {
+        if let ReplicaState::Leader(state) = &mut self.state {
+            state.wish_unanswered(partition_epoch);
+        }
+        self.review_isr(i64::MAX);
     }
 
     /// Whether no in-sync follower has been silent for longer; then nobody else can be leading.
