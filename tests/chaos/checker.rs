@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// What a producer heard about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Acknowledged { offset: i64 },
+    Acknowledged {
+        offset: i64,
+    },
     /// Provably not appended.
     Refused,
     /// A time-out or a lost answer: it may be in the log or not.

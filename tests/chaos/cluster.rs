@@ -63,7 +63,10 @@ impl Network {
             run(&format!("ip link add {outer} type veth peer name {inner}"))?;
             run(&format!("ip link set {inner} netns {ns}"))?;
             run(&format!("ip link set {outer} master {BRIDGE} up"))?;
-            run(&format!("ip -n {ns} addr add {}/24 dev {inner}", address(id)))?;
+            run(&format!(
+                "ip -n {ns} addr add {}/24 dev {inner}",
+                address(id)
+            ))?;
             run(&format!("ip -n {ns} link set {inner} up"))?;
             run(&format!("ip -n {ns} link set lo up"))?;
         }
@@ -90,7 +93,10 @@ impl Network {
 
     pub fn heal(&self) -> Result<(), String> {
         for id in 1..=self.nodes {
-            run(&format!("ip netns exec {} iptables -F INPUT", namespace(id)))?;
+            run(&format!(
+                "ip netns exec {} iptables -F INPUT",
+                namespace(id)
+            ))?;
         }
         Ok(())
     }
@@ -166,7 +172,9 @@ impl Cluster {
         let directory = self.node_directory(id);
         fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
         let voters = self.nodes.keys();
-        let voters: Vec<_> = voters.map(|v| format!("{v}@{}:9093", address(*v))).collect();
+        let voters: Vec<_> = voters
+            .map(|v| format!("{v}@{}:9093", address(*v)))
+            .collect();
         let host = address(id);
         let text = format!(
             "process.roles=broker,controller\nnode.id={id}\n\
@@ -204,7 +212,10 @@ impl Cluster {
             .arg(&self.binary)
             .arg("server")
             .arg(directory.join("server.properties"))
-            .env("STRANDLINE_LOG", "info,openraft=off,strandline_broker::cluster=debug")
+            .env(
+                "STRANDLINE_LOG",
+                "info,openraft=off,strandline_broker::cluster=debug",
+            )
             .env("LD_PRELOAD", &self.shim)
             .env("FLUSH_SLOW", directory.join("flush-slow"))
             .env("FLUSH_FAILS", directory.join("flush-fails"))
@@ -277,7 +288,8 @@ impl Cluster {
                 let mut connection = Connection::open(&format!("{}:9092", address(id)))
                     .await
                     .ok()?;
-                let request = kafka_protocol::messages::MetadataRequest::default().with_topics(None);
+                let request =
+                    kafka_protocol::messages::MetadataRequest::default().with_topics(None);
                 connection.call(ApiKey::Metadata, 12, &request).await.ok()
             };
             if let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), asking).await {
@@ -313,11 +325,9 @@ impl Cluster {
                     let name = t.name.as_ref().map_or("?", |n| n.as_str());
                     t.partitions.iter().map(move |p| (name, p))
                 });
-                all.filter(|(_, p)| {
-                    p.isr_nodes.len() < p.replica_nodes.len() || p.leader_id.0 < 0
-                })
-                .map(|(name, p)| format!("{name}-{}: isr {:?}", p.partition_index, p.isr_nodes))
-                .collect()
+                all.filter(|(_, p)| p.isr_nodes.len() < p.replica_nodes.len() || p.leader_id.0 < 0)
+                    .map(|(name, p)| format!("{name}-{}: isr {:?}", p.partition_index, p.isr_nodes))
+                    .collect()
             });
             match behind {
                 Some(behind) if behind.is_empty() => return Ok(began.elapsed()),

@@ -147,8 +147,7 @@ impl History {
             read.map_err(|e| format!("the reader was told: {e}"))?;
         }
         let bootstrap = self.cluster.bootstrap();
-        let reading =
-            tokio::task::spawn_blocking(move || workload::read_all(&bootstrap, RECOVERY));
+        let reading = tokio::task::spawn_blocking(move || workload::read_all(&bootstrap, RECOVERY));
         let log = reading.await.map_err(|e| e.to_string())??;
         let sent = self.notes.sent.lock().expect("no holder panics").clone();
         let seen = self.notes.seen.lock().expect("no holder panics").clone();

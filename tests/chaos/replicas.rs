@@ -22,7 +22,11 @@ fn read(directory: &Path) -> Result<Batches, String> {
         let bytes = Bytes::from(fs::read(&path).map_err(|e| e.to_string())?);
         for found in split_batches(&bytes) {
             let (_, header) = found.map_err(|e| format!("{}: {e}", path.display()))?;
-            let batch = (header.end_offset(), header.crc, header.partition_leader_epoch);
+            let batch = (
+                header.end_offset(),
+                header.crc,
+                header.partition_leader_epoch,
+            );
             batches.insert(header.base_offset, batch);
         }
     }

@@ -47,7 +47,9 @@ impl TestCluster {
             directories: (1..=count)
                 .map(|id| (id, TempDir::new().expect("a directory")))
                 .collect(),
-            ports: (1..=count).map(|id| (id, (free_port(), free_port()))).collect(),
+            ports: (1..=count)
+                .map(|id| (id, (free_port(), free_port())))
+                .collect(),
             properties: owned.collect(),
         };
         // None of them can be ready before the others are there.
@@ -55,7 +57,10 @@ impl TestCluster {
             let settings = cluster.settings(id);
             async move { (id, Server::start(settings).await.expect("a broker starts")) }
         });
-        cluster.running = futures::future::join_all(starting).await.into_iter().collect();
+        cluster.running = futures::future::join_all(starting)
+            .await
+            .into_iter()
+            .collect();
         cluster
     }
 

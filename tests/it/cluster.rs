@@ -33,7 +33,9 @@ async fn send(cluster: &TestCluster, topic: &str, range: std::ops::Range<usize>)
         let producer = producer.clone();
         async move {
             let value = format!("value-{i}");
-            let record = FutureRecord::<(), _>::to(topic).partition(0).payload(&value);
+            let record = FutureRecord::<(), _>::to(topic)
+                .partition(0)
+                .payload(&value);
             let sent = producer.send(record, Duration::from_secs(30)).await;
             sent.map_err(|(e, _)| e).unwrap();
         }
@@ -224,7 +226,9 @@ async fn a_partition_moves_and_its_preferred_leader_is_elected() {
     };
     assert_eq!(code, wanted.code());
     let led = cluster
-        .wait_for("t", "the preferred replica leads", |p| p.leader == target[0])
+        .wait_for("t", "the preferred replica leads", |p| {
+            p.leader == target[0]
+        })
         .await;
     assert_eq!(led.replicas, target);
 }
@@ -263,7 +267,9 @@ async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_fr
     cluster.replace_disk(follower);
     cluster.resume(follower).await;
     cluster
-        .wait_for("t", "the new disk is in sync", |p| p.isr.contains(&follower))
+        .wait_for("t", "the new disk is in sync", |p| {
+            p.isr.contains(&follower)
+        })
         .await;
     let local = at.list_offset("t", 0, -4).await.unwrap();
     let directory = cluster.path(follower).join("log").join("t-0");
@@ -303,7 +309,9 @@ async fn every_broker_answers_for_the_cluster_and_the_quorum_is_described_truly(
         assert_eq!(metadata.brokers.len(), 3);
         let partition = m::describe_quorum_request::PartitionData::default();
         let topic = m::describe_quorum_request::TopicData::default()
-            .with_topic_name(m::TopicName(StrBytes::from_static_str("__cluster_metadata")))
+            .with_topic_name(m::TopicName(StrBytes::from_static_str(
+                "__cluster_metadata",
+            )))
             .with_partitions(vec![partition]);
         let request = m::DescribeQuorumRequest::default().with_topics(vec![topic]);
         let quorum: m::DescribeQuorumResponse = connection
@@ -319,10 +327,8 @@ async fn every_broker_answers_for_the_cluster_and_the_quorum_is_described_truly(
     eventually("a stopped broker is shown no more", || async {
         let mut connection = cluster.connection(1).await;
         let request = m::MetadataRequest::default().with_topics(None);
-        let metadata: m::MetadataResponse = connection
-            .call(ApiKey::Metadata, 12, &request)
-            .await
-            .ok()?;
+        let metadata: m::MetadataResponse =
+            connection.call(ApiKey::Metadata, 12, &request).await.ok()?;
         (metadata.brokers.len() == 2).then_some(())
     })
     .await;

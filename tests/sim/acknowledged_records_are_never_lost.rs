@@ -29,7 +29,10 @@ fn acknowledged_records_are_never_lost() {
             *seen.entry(what).or_default() += count;
         }
     }
-    println!("{} seeds, {acknowledged} records acknowledged: {seen:?}", seeds());
+    println!(
+        "{} seeds, {acknowledged} records acknowledged: {seen:?}",
+        seeds()
+    );
     // Seeds that reach none of this would prove nothing.
     for what in [
         "appends",

@@ -33,11 +33,19 @@ fn mutants_are_caught() {
         Mutant::CommitAtLogEnd,
     ]
     .into_iter()
-    .map(|mutant| (mutant, (0..MOST_SEEDS).find(|seed| is_caught(*seed, mutant))))
+    .map(|mutant| {
+        (
+            mutant,
+            (0..MOST_SEEDS).find(|seed| is_caught(*seed, mutant)),
+        )
+    })
     .collect();
     std::panic::set_hook(hook);
     println!("caught at seed: {caught:?}");
     for (mutant, seed) in caught {
-        assert!(seed.is_some(), "{mutant:?} was not caught in {MOST_SEEDS} seeds");
+        assert!(
+            seed.is_some(),
+            "{mutant:?} was not caught in {MOST_SEEDS} seeds"
+        );
     }
 }

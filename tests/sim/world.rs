@@ -453,7 +453,9 @@ impl World {
             "the high watermark moved back"
         );
         node.high_watermark = high_watermark;
-        let done = waiting.iter().filter(|(offset, _)| *offset < high_watermark);
+        let done = waiting
+            .iter()
+            .filter(|(offset, _)| *offset < high_watermark);
         self.acknowledged
             .extend(done.map(|(offset, value)| (*value, *offset)));
         waiting.retain(|(offset, _)| *offset >= high_watermark);
@@ -618,8 +620,7 @@ impl World {
         // The lineage comes back from the records; an epoch that wrote nothing is forgotten.
         node.epochs = LeaderEpochs::default();
         for (offset, record) in node.log.iter().enumerate() {
-            node.epochs
-                .assign(LeaderEpoch(record.epoch), offset as i64);
+            node.epochs.assign(LeaderEpoch(record.epoch), offset as i64);
         }
         node.high_watermark = node.stored_high_watermark.min(node.flushed);
         node.role = Role::Follower { leader: None };
@@ -674,6 +675,10 @@ impl World {
                 return;
             }
         }
-        panic!("never in sync again: {:?}, {:?}", self.partition(), self.nodes);
+        panic!(
+            "never in sync again: {:?}, {:?}",
+            self.partition(),
+            self.nodes
+        );
     }
 }

@@ -11,12 +11,12 @@ use strandline_coordinator::{
     CoordinatorRecord, GroupConfig, GroupCoordinator, Outcome, PendingAppend, Reply, Token,
 };
 use strandline_metadata::config::BrokerConfig;
+use strandline_types::LeaderEpoch;
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{
     BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
 };
 use strandline_wire::compression::Compression;
-use strandline_types::LeaderEpoch;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -94,8 +94,7 @@ impl Groups {
                 .iter()
                 .any(|p| p.topic_partition.partition == number && p.leader_epoch() == epoch)
         };
-        coordinators
-            .retain(|number, c| here(*number, c.leader_epoch) && !c.sender.is_closed());
+        coordinators.retain(|number, c| here(*number, c.leader_epoch) && !c.sender.is_closed());
         for partition in partitions {
             coordinators
                 .entry(partition.topic_partition.partition)

@@ -35,11 +35,7 @@ pub async fn serve(context: Arc<BrokerContext>, listener: TcpListener, stop: Can
 }
 
 /// The listener of a process that is a controller only.
-pub async fn serve_controller(
-    quorum: Arc<Quorum>,
-    listener: TcpListener,
-    stop: CancellationToken,
-) {
+pub async fn serve_controller(quorum: Arc<Quorum>, listener: TcpListener, stop: CancellationToken) {
     let router = Router::new()
         .route("/metrics", get(controller_page))
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))

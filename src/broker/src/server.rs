@@ -21,7 +21,7 @@ use strandline_quorum::{
 };
 use strandline_tiering::cache::DiskCacheError;
 use strandline_tiering::store::{RemoteStore, StoreError};
-use strandline_types::{BrokerEpoch, BrokerId, TopicId};
+use strandline_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition, TopicPartition};
 use strandline_wire::ErrorCode;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -278,7 +278,7 @@ impl BrokerContext {
             .partitions
             .all()
             .iter()
-            .filter(|p| !p.is_offline())
+            .filter(|p| p.is_leader() && !p.is_offline())
             .count();
         if open < mine {
             Err(format!("{open} of {mine} partitions are online"))
@@ -445,9 +445,14 @@ impl Broker {
     ) -> Result<Self, StartError> {
         let node_id = BrokerId(settings.node_id);
         let advertised = advertised(&settings, &listeners);
-        let lifecycle =
-            Lifecycle::register(&settings, incarnation, quorum.clone(), &log_dirs, &advertised)
-                .await?;
+        let lifecycle = Lifecycle::register(
+            &settings,
+            incarnation,
+            quorum.clone(),
+            &log_dirs,
+            &advertised,
+        )
+        .await?;
         let tier = open_tier(&settings, &file, &quorum.image()).await?;
         let shards = std::thread::available_parallelism()
             .map_or(2, usize::from)
@@ -730,6 +735,7 @@ async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
             _ = timer.tick() => {}
         }
         context.partitions.refresh_disk_space();
+        report_failed_replicas(&context).await;
         let broker = context.config();
         let max_lag_ms = broker.number("replica.lag.time.max.ms");
         let session_ms = broker.number("broker.session.timeout.ms");
@@ -758,6 +764,47 @@ async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
                 tracing::error!(partition = %partition.topic_partition, %error, "a segment was not rolled");
             }
         }
+    }
+}
+
+/// Tells the controller which replicas here cannot serve any more, so that others lead.
+async fn report_failed_replicas(context: &BrokerContext) {
+    let image = context.quorum.image();
+    if context.partitions.applied_index() < image.applied_index {
+        return;
+    }
+    let own = BrokerId(context.node_id());
+    let table = context.partitions.table();
+    let mut failed = Vec::new();
+    for topic in image.topics() {
+        for (number, state) in &topic.partitions {
+            if !state.replicas.contains(&own) || state.offline_replicas.contains(&own) {
+                continue;
+            }
+            let tp = TopicPartition::new(topic.name.clone(), *number);
+            if table.get(&tp).is_none_or(|p| p.is_offline()) {
+                failed.push(TopicIdPartition {
+                    topic_id: topic.id,
+                    partition: *number,
+                });
+            }
+        }
+    }
+    if failed.is_empty() {
+        return;
+    }
+    let count = failed.len();
+    let command = Command::ReplicasFailed {
+        id: own,
+        epoch: context.broker_epoch(),
+        partitions: failed,
+    };
+    match context.quorum.submit(command).await {
+        Ok(_) => tracing::error!(
+            count,
+            "replicas are offline here; others lead what they led"
+        ),
+        Err(error) => tracing::warn!(%error, "failed replicas could not be reported"),
     }
 }
 

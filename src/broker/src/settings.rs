@@ -243,7 +243,10 @@ impl Settings {
         }
         let controller_listener = controller_listener(roles, node_id, &voters, controller)?;
         let protocols = text("listener.security.protocol.map").unwrap_or_default();
-        for listener in listeners.iter().chain(controller_listener.iter().map(|(e, _)| e)) {
+        for listener in listeners
+            .iter()
+            .chain(controller_listener.iter().map(|(e, _)| e))
+        {
             let protocol = protocols
                 .split(',')
                 .filter_map(|entry| entry.trim().split_once(':'))

@@ -113,9 +113,10 @@ impl PartitionLog {
             shared_segments: Arc::new(segments.clone()),
             log_start_offset: options.log_start_offset,
             log_end_offset,
-            high_watermark: options
-                .high_watermark
-                .clamp(options.log_start_offset, log_end_offset.max(options.log_start_offset)),
+            high_watermark: options.high_watermark.clamp(
+                options.log_start_offset,
+                log_end_offset.max(options.log_start_offset),
+            ),
             // What recovery kept was either flushed before or is flushed by the caller before it is acknowledged.
             flushed_offset: options.recovery_point.min(log_end_offset),
             unflushed: segments
@@ -352,7 +353,11 @@ impl PartitionLog {
 
     /// Appends whole batches as the leader wrote them: offsets and epochs are final. Every batch is checked; what follows
     /// a bad one is not appended.
-    pub fn append_fetched(&mut self, records: &Bytes, now_ms: TimestampMs) -> Result<(), FetchedError> {
+    pub fn append_fetched(
+        &mut self,
+        records: &Bytes,
+        now_ms: TimestampMs,
+    ) -> Result<(), FetchedError> {
         let mut run = PendingWrite::default();
         let mut results = Vec::new();
         let mut bad = None;
@@ -363,7 +368,10 @@ impl PartitionLog {
                 .and_then(|(at, header)| {
                     let bytes = records.slice(at..at + header.size());
                     self.stage_fetched(header, bytes, now_ms, &mut run, &mut results)?;
-                    epochs.assign(LeaderEpoch(header.partition_leader_epoch), header.base_offset);
+                    epochs.assign(
+                        LeaderEpoch(header.partition_leader_epoch),
+                        header.base_offset,
+                    );
                     Ok(())
                 });
             if let Err(error) = staged {

@@ -76,7 +76,12 @@ impl Link {
         };
         let closed = link.closed.clone();
         tokio::spawn(async move {
-            ends(closed.run_until_cancelled(write(writer, queue)).await.unwrap_or(Ok(())));
+            ends(
+                closed
+                    .run_until_cancelled(write(writer, queue))
+                    .await
+                    .unwrap_or(Ok(())),
+            );
             closed.cancel();
         });
         let reading = link.clone();
@@ -149,7 +154,11 @@ impl Link {
                     }
                 }
                 Frame::Request(id, request) => {
-                    let turn = turns.clone().acquire_owned().await.map_err(io::Error::other)?;
+                    let turn = turns
+                        .clone()
+                        .acquire_owned()
+                        .await
+                        .map_err(io::Error::other)?;
                     let (answer, outgoing) = (handler(self, request), self.outgoing.clone());
                     let closed = self.closed.clone();
                     tokio::spawn(async move {

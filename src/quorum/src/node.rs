@@ -137,8 +137,7 @@ impl Node {
         self.take_over().await?;
         let image = self.image.borrow().clone();
         let context = self.context.load_full();
-        let decision =
-            decide(&image, &context, command).map_err(SubmitFailure::Refused)?;
+        let decision = decide(&image, &context, command).map_err(SubmitFailure::Refused)?;
         let mut index = image.applied_index;
         if !decision.records.is_empty() {
             let proposal = Proposal {
@@ -195,7 +194,10 @@ impl Node {
             .map(|(other, _)| *other)
             .collect();
         if former.iter().any(|f| self.peers.link_to(*f).is_some()) {
-            return Err(format!("node.id {} is taken by a running process", member.node_id));
+            return Err(format!(
+                "node.id {} is taken by a running process",
+                member.node_id
+            ));
         }
         let failed = |e: &dyn std::fmt::Display| e.to_string();
         let node_id = member.node_id;
@@ -238,7 +240,9 @@ impl Node {
             } else {
                 matched.get(&id).copied().flatten().map(|l| l.index)
             };
-            let heard = presences.get(&member.node_id).map(|p| p.last_heard.elapsed());
+            let heard = presences
+                .get(&member.node_id)
+                .map(|p| p.last_heard.elapsed());
             MemberProgress {
                 node_id: member.node_id,
                 directory_id: Uuid::from_u64_pair(0, id),

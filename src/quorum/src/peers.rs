@@ -147,4 +147,3 @@ impl Peers {
         state.accepted.values().for_each(|(link, _)| link.close());
     }
 }
-

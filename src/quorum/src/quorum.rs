@@ -209,9 +209,9 @@ impl Quorum {
             Ok(Response::Submit(result)) => result,
             Ok(_) => Err(SubmitFailure::Unknown("an answer of another kind".into())),
             Err(CallError::NotSent) => Err(SubmitFailure::NotLeader),
-            Err(CallError::NoAnswer) => {
-                Err(SubmitFailure::Unknown("the controller did not answer".into()))
-            }
+            Err(CallError::NoAnswer) => Err(SubmitFailure::Unknown(
+                "the controller did not answer".into(),
+            )),
         }
     }
 

@@ -204,7 +204,11 @@ async fn any_member_takes_a_command_and_a_dead_leader_is_followed_within_a_secon
     cluster.stop(leader).await;
     let began = Instant::now();
     let next = cluster.leader().await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     assert_ne!(next, leader);
     for (id, quorum) in &cluster.running {
         write(quorum, &format!("again{id}")).await;
@@ -225,7 +229,9 @@ async fn a_member_that_is_gone_is_missed_at_once_by_every_controller() {
     for id in (1..=3).filter(|id| *id != other) {
         cluster
             .wait_for(id, "everybody is heard of", |q| {
-                q.presences().get(&other).is_some_and(|p| p.gone_since.is_none())
+                q.presences()
+                    .get(&other)
+                    .is_some_and(|p| p.gone_since.is_none())
             })
             .await;
     }
@@ -249,9 +255,7 @@ async fn a_voter_with_an_empty_disk_is_a_new_member_in_the_place_of_the_old_one(
     let other = (1..=3).find(|id| *id != leader).unwrap();
     let before = cluster.running[&leader].describe().await.unwrap();
     cluster.stop(other).await;
-    cluster
-        .directories
-        .insert(other, TempDir::new().unwrap());
+    cluster.directories.insert(other, TempDir::new().unwrap());
     cluster.restart(other).await;
     cluster
         .wait_for(other, "the new voter has everything", |q| configs(q) == 1)
@@ -292,6 +296,9 @@ async fn a_broker_that_does_not_vote_follows_and_submits() {
     write(&broker, "k").await;
     assert_eq!(configs(&broker), 1);
     let description = broker.describe().await.unwrap();
-    assert_eq!((description.voters.len(), description.observers.len()), (3, 1));
+    assert_eq!(
+        (description.voters.len(), description.observers.len()),
+        (3, 1)
+    );
     assert_eq!(description.observers[0].node_id, 9);
 }

@@ -91,7 +91,11 @@ fn a_replica_joins_when_it_has_what_is_committed_and_what_is_older_than_this_lea
     let mut state = leader(&[1], 1);
     state.local_reached(8);
     fetch(&mut state, 2, 9, 1);
-    assert_eq!(wished(&mut state, 1), None, "the leader's epoch began at 10");
+    assert_eq!(
+        wished(&mut state, 1),
+        None,
+        "the leader's epoch began at 10"
+    );
     fetch(&mut state, 2, 10, 2);
     assert_eq!(wished(&mut state, 2), Some(vec![1, 2]));
     assert_eq!(wished(&mut state, 3), None, "one wish at a time");
@@ -172,7 +176,10 @@ fn silence_of_the_in_sync_followers_is_noticed() {
     fetch(&mut state, 2, 10, 5_000);
     assert!(state.hears_from_followers(9_001, 9_000));
     state.update(leadership(8, &[1], 3), 1);
-    assert!(state.hears_from_followers(i64::MAX / 2, 9_000), "nobody else to hear");
+    assert!(
+        state.hears_from_followers(i64::MAX / 2, 9_000),
+        "nobody else to hear"
+    );
 }
 
 #[test]
@@ -187,6 +194,10 @@ fn a_log_is_cut_by_epoch_and_never_by_high_watermark() {
     let cut = |epoch, leader_end| truncation_offset((LeaderEpoch(epoch), leader_end), end, own);
     assert_eq!(cut(6, 25), 25, "both have the epoch, the leader less of it");
     assert_eq!(cut(4, 40), 20, "the leader has more of an older epoch");
-    assert_eq!(cut(5, 15), 20, "an epoch this log never saw: ask again from what is older");
+    assert_eq!(
+        cut(5, 15),
+        20,
+        "an epoch this log never saw: ask again from what is older"
+    );
     assert_eq!(cut(1, 3), 3, "nothing in common but the beginning");
 }

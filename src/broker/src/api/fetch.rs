@@ -251,7 +251,13 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader)
     answer.high_watermark = view.high_watermark;
     answer.last_stable_offset = view.last_stable_offset;
     answer.log_start_offset = view.log_start_offset;
-    let committed = matches!(reader, Reader::Consumer { isolation_level: 1, .. });
+    let committed = matches!(
+        reader,
+        Reader::Consumer {
+            isolation_level: 1,
+            ..
+        }
+    );
     answer.aborted_transactions = committed.then(Vec::new);
     if let Reader::Consumer {
         rack: Some(rack), ..

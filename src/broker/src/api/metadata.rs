@@ -269,6 +269,10 @@ fn described(
         // Empty lists, not null: Kafka's Java client cannot read null here.
         .with_eligible_leader_replicas(Some(ids(&partition.eligible_leader_replicas)))
         .with_last_known_elr(Some(
-            partition.last_known_leader.map(|l| m::BrokerId(l.0)).into_iter().collect(),
+            partition
+                .last_known_leader
+                .map(|l| m::BrokerId(l.0))
+                .into_iter()
+                .collect(),
         ))
 }

@@ -136,10 +136,7 @@ pub async fn alter_partition_reassignments(
     for (name, partition, refused) in asked {
         let (code, reason) = if refused {
             let reason = "The replication factor may not change (allow_replication_factor_change).";
-            (
-                ErrorCode::InvalidReplicationFactor,
-                Some(reason.to_owned()),
-            )
+            (ErrorCode::InvalidReplicationFactor, Some(reason.to_owned()))
         } else {
             let result = results.next();
             told(&result.unwrap_or(Err(Refusal::NotController)))
@@ -157,9 +154,7 @@ pub async fn alter_partition_reassignments(
             ),
         }
     }
-    response
-        .with_error_message(None)
-        .with_responses(topics)
+    response.with_error_message(None).with_responses(topics)
 }
 
 pub async fn list_partition_reassignments(

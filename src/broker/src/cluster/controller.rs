@@ -46,11 +46,7 @@ fn judge(
     let gone = presence.gone_since.map(|since| since.elapsed());
     if !broker.fenced {
         let dead = !same || silent || gone.is_some_and(|gone| gone > GONE_GRACE);
-        return if dead {
-            Verdict::Fence
-        } else {
-            Verdict::Leave
-        };
+        return if dead { Verdict::Fence } else { Verdict::Leave };
     }
     let caught_up = presence.applied_index as i64 >= broker.epoch.0;
     if same && !silent && gone.is_none() && caught_up {
@@ -114,7 +110,9 @@ async fn watch_brokers(quorum: &Quorum, timeout: Duration, in_office: Duration) 
 }
 
 async fn balance_leaders(quorum: &Quorum, config: &BrokerConfig, last: &mut Instant) {
-    let interval = config.number("leader.imbalance.check.interval.seconds").max(1) as u64;
+    let interval = config
+        .number("leader.imbalance.check.interval.seconds")
+        .max(1) as u64;
     if !config.boolean("auto.leader.rebalance.enable")
         || last.elapsed() < Duration::from_secs(interval)
     {

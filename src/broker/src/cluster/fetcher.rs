@@ -96,7 +96,10 @@ impl ReplicaFetchers {
             });
             fetcher.followed.send_if_modified(|known| {
                 let same = known.len() == partitions.len()
-                    && known.iter().zip(&partitions).all(|(a, b)| Arc::ptr_eq(a, b));
+                    && known
+                        .iter()
+                        .zip(&partitions)
+                        .all(|(a, b)| Arc::ptr_eq(a, b));
                 if !same {
                     *known = Arc::new(partitions);
                 }
@@ -284,7 +287,8 @@ impl Fetcher {
             match code {
                 ErrorCode::None => {
                     if let Some(diverging) = diverging {
-                        truncations.push((one, (LeaderEpoch(diverging.epoch), diverging.end_offset)));
+                        truncations
+                            .push((one, (LeaderEpoch(diverging.epoch), diverging.end_offset)));
                     } else {
                         appends.push(append(one, answer));
                     }
@@ -361,17 +365,22 @@ impl Fetcher {
         open: &mut Connection,
     ) -> Result<(), String> {
         let partition = &one.partition;
-        let (start, log_start, epochs, producers) =
-            if code == ErrorCode::OffsetMovedToTieredStorage {
-                let start = self.leaders_local_start(one, open).await?;
-                let (epochs, producers) = self.cold_state(partition, start).await?;
-                (start, answer.log_start_offset, epochs, producers)
-            } else if partition.view().log_end_offset < answer.log_start_offset {
-                let start = answer.log_start_offset;
-                (start, start, Vec::new(), strandline_log::ProducerState::default())
-            } else {
-                return Err("the position is beyond the leader's log".into());
-            };
+        let (start, log_start, epochs, producers) = if code == ErrorCode::OffsetMovedToTieredStorage
+        {
+            let start = self.leaders_local_start(one, open).await?;
+            let (epochs, producers) = self.cold_state(partition, start).await?;
+            (start, answer.log_start_offset, epochs, producers)
+        } else if partition.view().log_end_offset < answer.log_start_offset {
+            let start = answer.log_start_offset;
+            (
+                start,
+                start,
+                Vec::new(),
+                strandline_log::ProducerState::default(),
+            )
+        } else {
+            return Err("the position is beyond the leader's log".into());
+        };
         let epoch = one.leader_epoch;
         let begun = partition
             .run(move |owned| {
@@ -472,4 +481,3 @@ fn append(
         (one, appended.map_err(|e| e.to_string()))
     }
 }
-

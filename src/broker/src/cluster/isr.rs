@@ -83,11 +83,7 @@ fn outcome(result: Result<(), Refusal>) -> Outcome {
     }
 }
 
-async fn submit(
-    quorum: &Quorum,
-    node_id: BrokerId,
-    batch: &[IsrRequest],
-) -> Vec<Outcome> {
+async fn submit(quorum: &Quorum, node_id: BrokerId, batch: &[IsrRequest]) -> Vec<Outcome> {
     let image = quorum.image();
     let broker_epoch = image
         .brokers

@@ -270,10 +270,7 @@ impl Partition {
 
     /// Hands over what the leader sent; answered when it is in the log, and on disk where the topic flushes before it
     /// acknowledges.
-    pub async fn append_fetched(
-        &self,
-        fetched: FetchedRecords,
-    ) -> Result<(), PartitionError> {
+    pub async fn append_fetched(&self, fetched: FetchedRecords) -> Result<(), PartitionError> {
         let (reply, receiver) = oneshot::channel();
         let message = ShardMessage::AppendFetched {
             key: self.key,

@@ -165,6 +165,11 @@ impl PartitionManager {
         self.table.load_full()
     }
 
+    /// Index of the quorum's log up to which partitions reflect the metadata.
+    pub fn applied_index(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
     /// Waits until everything up to `index` of the quorum's log is reflected here.
     pub async fn wait_until_applied(&self, index: u64) {
         // The sender lives as long as `self`, so this cannot fail.
@@ -235,10 +240,14 @@ impl PartitionManager {
             to_assign.push((partition.clone(), self.assignment(&image, &state)));
             table.insert(partition.topic_partition.clone(), partition);
         }
-        join_all(to_assign.into_iter().map(|(partition, assignment)| async move {
-            // A partition that is gone needs no role.
-            let _ = partition.run(|owned| owned.assign(assignment)).await;
-        }))
+        join_all(
+            to_assign
+                .into_iter()
+                .map(|(partition, assignment)| async move {
+                    // A partition that is gone needs no role.
+                    let _ = partition.run(|owned| owned.assign(assignment)).await;
+                }),
+        )
         .await;
         self.table.store(Arc::new(table));
         for partition in gone {
@@ -585,7 +594,10 @@ async fn reconfigure(partition: &Arc<Partition>, config: TopicConfig, broker: &B
 fn store_epochs(dir: &LogDir, partition: &Partition, view: &LogView) -> std::io::Result<()> {
     let mut stored = partition.stored_epochs.lock().expect("no holder panics");
     if *stored != view.epochs {
-        write_leader_epochs(&dir.partition_path(&partition.topic_partition), &view.epochs)?;
+        write_leader_epochs(
+            &dir.partition_path(&partition.topic_partition),
+            &view.epochs,
+        )?;
         *stored = view.epochs.clone();
     }
     Ok(())

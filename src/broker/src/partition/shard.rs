@@ -141,7 +141,9 @@ pub enum Assignment {
 enum ReplicaState {
     Leader(LeaderState),
     /// The leader's high watermark as of the last fetch.
-    Follower { high_watermark: Offset },
+    Follower {
+        high_watermark: Offset,
+    },
 }
 
 /// A partition in the hands of its owner.
@@ -310,14 +312,14 @@ impl OwnedPartition {
         let min = self.min_insync_replicas();
         match assignment {
             Assignment::Lead(leadership) => match &mut self.state {
-                ReplicaState::Leader(state)
-                    if state.leader_epoch() == leadership.leader_epoch =>
-                {
+                ReplicaState::Leader(state) if state.leader_epoch() == leadership.leader_epoch => {
                     state.set_min_insync_replicas(min);
                     state.update(leadership, now);
                 }
                 _ => {
                     self.fail_waiting(&not_leader());
+                    // The controller has just been heard of.
+                    self.aside = false;
                     self.log.start_leader_epoch(leadership.leader_epoch);
                     self.state = ReplicaState::Leader(LeaderState::new(
                         self.node_id,
@@ -334,6 +336,7 @@ impl OwnedPartition {
                 leader_epoch,
             } => {
                 self.fail_waiting(&not_leader());
+                self.aside = false;
                 if matches!(self.state, ReplicaState::Leader(_)) {
                     let high_watermark = self.log.high_watermark();
                     self.state = ReplicaState::Follower { high_watermark };

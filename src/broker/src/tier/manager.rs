@@ -138,7 +138,8 @@ impl TierManager {
         }
         if self.cleans_up(&image)
             && image.purging().next().is_some()
-            && !std::mem::replace(&mut self.lock().purging, true) {
+            && !std::mem::replace(&mut self.lock().purging, true)
+        {
             let manager = self.clone();
             work.spawn(async move {
                 manager.purge_deleted_topics().await;

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 use strandline_types::{BrokerEpoch, BrokerId, TopicIdPartition};
 use uuid::Uuid;
 
-use super::partitions::{
-    Loss, PartitionChange, TopicRules, change_partitions, check_broker_epoch,
-};
+use super::partitions::{Loss, PartitionChange, TopicRules, change_partitions, check_broker_epoch};
 use super::{ControllerContext, Refusal};
 use crate::image::{BrokerImage, ClusterImage, PartitionImage};
 use crate::record::{Listener, MetadataRecord};
@@ -150,9 +148,8 @@ pub(super) fn shut_down(
         }));
     }
     let has_another = |p: &PartitionImage| {
-        let usable = |r: &BrokerId| {
-            *r != id && image.is_active(*r) && !p.offline_replicas.contains(r)
-        };
+        let usable =
+            |r: &BrokerId| *r != id && image.is_active(*r) && !p.offline_replicas.contains(r);
         p.isr.contains(&id) && p.isr.iter().any(usable)
     };
     records.extend(change_partitions(

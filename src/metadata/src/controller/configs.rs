@@ -163,4 +163,3 @@ fn validate_broker_configs(
     }
     Ok(())
 }
-

@@ -139,7 +139,10 @@ impl<'a> PartitionChange<'a> {
         }
         for id in &self.before.isr {
             let left = !state.isr.contains(id) && state.replicas.contains(id);
-            if left && !self.lost.is_some_and(|(lost, _)| lost == *id) && !state.eligible_leader_replicas.contains(id) {
+            if left
+                && !self.lost.is_some_and(|(lost, _)| lost == *id)
+                && !state.eligible_leader_replicas.contains(id)
+            {
                 state.eligible_leader_replicas.push(*id);
             }
         }
@@ -263,7 +266,9 @@ fn alter_one(
         .get(&tp.partition)
         .ok_or(Refusal::UnknownTopic)?;
     let fenced = |what: &str| {
-        Refusal::Fenced(format!("{tp}: {what} of broker {broker} is not the current one"))
+        Refusal::Fenced(format!(
+            "{tp}: {what} of broker {broker} is not the current one"
+        ))
     };
     if change.leader_epoch > partition.leader_epoch
         || change.partition_epoch > partition.partition_epoch
@@ -397,11 +402,7 @@ fn elect_one(
         .get(&tp.partition)
         .ok_or(Refusal::UnknownTopic)?;
     let is_active = |id| image.is_active(id);
-    let change = PartitionChange::new(
-        partition,
-        TopicRules::of(image, context, topic),
-        &is_active,
-    );
+    let change = PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
     let change = match kind {
         ElectionKind::Preferred => {
             let preferred = partition.replicas.first().copied();

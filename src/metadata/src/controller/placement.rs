@@ -79,8 +79,17 @@ fn place_one(
                 let in_rack = racks.get(&broker.rack.as_deref()).copied().unwrap_or(0);
                 let leads = if first { load.preferred } else { 0 };
                 // Distance behind the leader breaks ties, so that the followers of one leader spread as well.
-                let distance = chosen.first().map_or(0, |leader| id.0.wrapping_sub(leader.0) as u32);
-                (!broker.is_active(), in_rack, leads, load.replicas, distance, **id)
+                let distance = chosen
+                    .first()
+                    .map_or(0, |leader| id.0.wrapping_sub(leader.0) as u32);
+                (
+                    !broker.is_active(),
+                    in_rack,
+                    leads,
+                    load.replicas,
+                    distance,
+                    **id,
+                )
             })
             .map(|(id, _)| *id);
         let Some(id) = best else { break };

@@ -48,11 +48,8 @@ fn reassign(
         .get(&tp.partition)
         .ok_or(Refusal::UnknownTopic)?;
     let is_active = |id| image.is_active(id);
-    let mut change = PartitionChange::new(
-        partition,
-        TopicRules::of(image, context, topic),
-        &is_active,
-    );
+    let mut change =
+        PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
     // What the partition had before any move that is under way.
     let original: Vec<BrokerId> = partition
         .replicas

@@ -489,7 +489,11 @@ fn alter_partition_checks_epochs_and_replicas_in_kafkas_order() {
 fn unclean_election_happens_only_where_it_is_allowed() {
     let mut cluster = Cluster::new(2);
     cluster.create("no", &[1, 2], &[]);
-    cluster.create("yes", &[1, 2], &[("unclean.leader.election.enable", "true")]);
+    cluster.create(
+        "yes",
+        &[1, 2],
+        &[("unclean.leader.election.enable", "true")],
+    );
     for name in ["no", "yes"] {
         cluster.set_isr(1, name, &[1]);
     }
@@ -566,7 +570,12 @@ fn a_reassignment_ends_when_its_targets_are_in_sync_and_can_be_cancelled() {
     let p = cluster.partition("t").clone();
     assert_eq!((p.replicas, p.isr), (ids(&[3, 4]), ids(&[3, 4])));
     assert_eq!(p.leader, Some(BrokerId(3)));
-    assert!(!p.adding_replicas.iter().chain(&p.removing_replicas).any(|_| true));
+    assert!(
+        !p.adding_replicas
+            .iter()
+            .chain(&p.removing_replicas)
+            .any(|_| true)
+    );
 }
 
 #[test]
@@ -600,7 +609,10 @@ fn leaders_are_balanced_only_above_the_allowed_share() {
     cluster.create("b", &[2, 1], &[]);
     cluster.fence(1);
     cluster.start(1, &[1], true);
-    assert!(imbalanced_partitions(&cluster.image, 10).is_empty(), "not in sync yet");
+    assert!(
+        imbalanced_partitions(&cluster.image, 10).is_empty(),
+        "not in sync yet"
+    );
     cluster.set_isr(2, "a", &[1, 2]);
     let wanted = [TopicPartition {
         topic: Arc::from("a"),

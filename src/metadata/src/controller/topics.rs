@@ -192,8 +192,10 @@ pub(super) fn create_partitions(
         .collect())
 }
 
-pub(super) fn delete_topic(image: &ClusterImage, id: TopicId) -> Result<Vec<MetadataRecord>, Refusal> {
+pub(super) fn delete_topic(
+    image: &ClusterImage,
+    id: TopicId,
+) -> Result<Vec<MetadataRecord>, Refusal> {
     image.topic_by_id(id).ok_or(Refusal::UnknownTopicId)?;
     Ok(vec![MetadataRecord::RemoveTopic { id }])
 }
-
