@@ -84,6 +84,8 @@ impl Network {
 
     /// `to` does not hear `from` any more.
     pub fn cut(&self, from: i32, to: i32) -> Result<(), String> {
+        let known = 1..=self.nodes;
+        assert!(known.contains(&from) && known.contains(&to));
         let ns = namespace(to);
         run(&format!(
             "ip netns exec {ns} iptables -A INPUT -s {} -j DROP",

@@ -8,11 +8,13 @@ WORK="$(mktemp -d "${TMPDIR:-/tmp}/strandline-compat.XXXXXX")"
 PASSED=0
 FAILED=0
 BROKER_PID=""
+CLUSTER_PIDS=()
 MINIO_PID=""
 DOCKER_PID=""
 
 cleanup() {
     [ -n "$BROKER_PID" ] && kill "$BROKER_PID" 2>/dev/null
+    [ ${#CLUSTER_PIDS[@]} -gt 0 ] && kill "${CLUSTER_PIDS[@]}" 2>/dev/null
     [ -n "$MINIO_PID" ] && kill "$MINIO_PID" 2>/dev/null
     [ -n "$DOCKER_PID" ] && kill "$DOCKER_PID" 2>/dev/null
     wait 2>/dev/null
@@ -104,6 +106,55 @@ stop_broker() {
     wait "$BROKER_PID" 2>/dev/null
     local status=$?
     BROKER_PID=""
+    return $status
+}
+
+# Starts node $1 of the cluster whose ports are in CLIENT_PORTS and CONTROLLER_PORTS.
+start_node() {
+    local id=$1 voters="" other
+    for other in 1 2 3; do
+        voters+="${voters:+,}$other@127.0.0.1:${CONTROLLER_PORTS[$other]}"
+    done
+    cat >"$WORK/node$id.properties" <<CONFIG
+process.roles=broker,controller
+node.id=$id
+controller.quorum.voters=$voters
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:${CLIENT_PORTS[$id]},CONTROLLER://127.0.0.1:${CONTROLLER_PORTS[$id]}
+log.dirs=$WORK/node$id
+strandline.http.listener=127.0.0.1:${HTTP_PORTS[$id]}
+default.replication.factor=3
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=10
+group.initial.rebalance.delay.ms=0
+CONFIG
+    "$STRANDLINE" server "$WORK/node$id.properties" >>"$WORK/node$id.log" 2>&1 &
+    CLUSTER_PIDS[$id]=$!
+}
+
+# Three brokers that are controllers too, without a cold tier.
+start_cluster() {
+    local id
+    for id in 1 2 3; do
+        CLIENT_PORTS[$id]=$(free_port)
+        CONTROLLER_PORTS[$id]=$(free_port)
+        HTTP_PORTS[$id]=$(free_port)
+    done
+    BOOTSTRAP="127.0.0.1:${CLIENT_PORTS[1]},127.0.0.1:${CLIENT_PORTS[2]},127.0.0.1:${CLIENT_PORTS[3]}"
+    for id in 1 2 3; do
+        start_node $id
+    done
+    for id in 1 2 3; do
+        wait_for "$STRANDLINE" health --http "127.0.0.1:${HTTP_PORTS[$id]}" || return 1
+    done
+}
+
+# Stops a node, or with a second argument sends it that signal; its exit status is the node's.
+stop_node() {
+    kill -"${2:-TERM}" "${CLUSTER_PIDS[$1]}"
+    wait "${CLUSTER_PIDS[$1]}" 2>/dev/null
+    local status=$?
+    unset "CLUSTER_PIDS[$1]"
     return $status
 }
 

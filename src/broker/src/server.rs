@@ -337,26 +337,23 @@ impl Server {
             let duties = controller::run(quorum.clone(), file.clone(), stop.clone());
             tasks.push(quorum.threads().spawn(duties));
         }
-        let broker = match log_dirs {
-            Some(log_dirs) => Some(
-                Broker::start(
-                    settings,
-                    file,
-                    incarnation,
-                    quorum.clone(),
-                    log_dirs,
-                    listeners,
-                    http_listener,
-                )
-                .await?,
-            ),
-            None => {
-                if let Some(listener) = http_listener {
-                    let serving = http::serve_controller(quorum.clone(), listener, stop.clone());
-                    tasks.push(tokio::spawn(serving));
-                }
-                None
+        let broker = if let Some(log_dirs) = log_dirs {
+            let starting = Broker::start(
+                settings,
+                file,
+                incarnation,
+                quorum.clone(),
+                log_dirs,
+                listeners,
+                http_listener,
+            );
+            Some(starting.await?)
+        } else {
+            if let Some(listener) = http_listener {
+                let serving = http::serve_controller(quorum.clone(), listener, stop.clone());
+                tasks.push(tokio::spawn(serving));
             }
+            None
         };
         Ok(Self {
             quorum,

@@ -313,3 +313,125 @@ fn a_segment_rolls_by_time_though_nobody_appends() {
         "an empty segment stays"
     );
 }
+
+/// The bytes of a whole log, as a follower fetches them.
+fn all_bytes(log: &PartitionLog) -> Bytes {
+    let view = log.view();
+    let mut bytes = Vec::new();
+    for segment in view.segments.iter() {
+        let mut buffer = vec![0; segment.bytes() as usize];
+        segment.read_at(&mut buffer, 0).unwrap();
+        bytes.extend(buffer);
+    }
+    bytes.into()
+}
+
+#[test]
+fn a_follower_holds_the_leaders_bytes_epochs_and_producers() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut leader = filled(one.path(), 200);
+    for sequence in 0..3 {
+        append(&mut leader, producer_batch(1, 5000, 7, sequence)).unwrap();
+    }
+    let mut follower = open(other.path(), 0, false).unwrap();
+    follower
+        .append_fetched(&all_bytes(&leader), 1_000_000)
+        .unwrap();
+    assert_eq!(follower.log_end_offset(), leader.log_end_offset());
+    assert_eq!(all_bytes(&follower), all_bytes(&leader));
+    assert_eq!(follower.epochs(), leader.epochs());
+    // It becomes the leader: what the producer sends again is a duplicate, what it sends next goes on.
+    let again = append(&mut follower, producer_batch(1, 5000, 7, 1)).unwrap();
+    assert!(again.duplicate);
+    assert!(
+        !append(&mut follower, producer_batch(1, 5000, 7, 3))
+            .unwrap()
+            .duplicate
+    );
+}
+
+#[test]
+fn a_follower_refuses_a_damaged_batch_and_keeps_those_before_it() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let leader = filled(one.path(), 5);
+    let mut bytes = all_bytes(&leader).to_vec();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let mut follower = open(other.path(), 0, false).unwrap();
+    assert!(follower.append_fetched(&bytes.into(), 1_000_000).is_err());
+    assert_eq!(follower.log_end_offset(), 40);
+    // What it has already is no gap and no repetition.
+    assert!(
+        follower
+            .append_fetched(&all_bytes(&leader), 1_000_000)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_truncated_log_goes_on_as_if_it_had_never_been_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = filled(directory.path(), 200);
+    let segments = log.view().segments.len();
+    assert!(segments > 3);
+    // Inside a batch: the whole batch goes.
+    assert!(log.truncate(1234).unwrap());
+    assert_eq!(log.log_end_offset(), 1230);
+    assert!(log.flushed_offset() <= 1230 && log.high_watermark() <= 1230);
+    assert!(!log.truncate(1230).unwrap(), "nothing is left to cut");
+    let other = tempfile::tempdir().unwrap();
+    let short = filled(other.path(), 123);
+    assert_eq!(all_bytes(&log), all_bytes(&short));
+    let info = append(&mut log, batch(10, 9000)).unwrap();
+    assert_eq!(info.base_offset, 1230);
+    let end = log.log_end_offset();
+    drop(log);
+    let log = open(directory.path(), 1230, false).unwrap();
+    assert_eq!(log.log_end_offset(), end);
+    let found = log.view().find_timestamp(9000, 0, end).unwrap().unwrap();
+    assert_eq!(found.offset, 1230);
+    // To the very beginning, and from there on.
+    let mut log = log;
+    assert!(log.truncate(0).unwrap());
+    assert_eq!((log.log_end_offset(), log.log_start_offset()), (0, 0));
+    assert_eq!(append(&mut log, batch(1, 1)).unwrap().base_offset, 0);
+}
+
+#[test]
+fn a_truncation_forgets_the_epochs_and_producers_of_what_went() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = filled(directory.path(), 10);
+    append(&mut log, producer_batch(1, 1, 7, 0)).unwrap();
+    log.start_leader_epoch(LeaderEpoch(8));
+    append(&mut log, producer_batch(1, 1, 7, 1)).unwrap();
+    assert!(log.truncate(101).unwrap());
+    assert_eq!(log.epochs().latest(), Some(EPOCH));
+    let info = append(&mut log, producer_batch(1, 1, 7, 1)).unwrap();
+    assert!(!info.duplicate && info.base_offset == 101);
+}
+
+#[test]
+fn an_empty_log_begins_behind_the_cold_tier_with_its_lineage_and_producers() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut leader = filled(one.path(), 10);
+    append(&mut leader, producer_batch(1, 1, 7, 0)).unwrap();
+    leader.seal_active().unwrap();
+    let sealed = leader.sealed_segments();
+    let snapshot = sealed.last().unwrap().producer_snapshot_path.clone();
+    let producers = crate::read_snapshot(&snapshot).unwrap();
+    let end = leader.log_end_offset();
+    let lineage = leader.epoch_range(0, end);
+    let mut follower = open(other.path(), 0, false).unwrap();
+    follower
+        .start_behind_cold_tier(end, 0, lineage, producers)
+        .unwrap();
+    let view = follower.view();
+    assert_eq!(
+        (view.log_start_offset, view.local_log_start_offset),
+        (0, end)
+    );
+    assert_eq!((view.log_end_offset, view.high_watermark), (end, end));
+    assert_eq!(follower.epochs().latest(), Some(EPOCH));
+    let again = append(&mut follower, producer_batch(1, 1, 7, 0)).unwrap();
+    assert!(again.duplicate);
+}

@@ -1,4 +1,6 @@
 //! openraft's transport over links.
+// The errors are openraft's own.
+#![allow(clippy::result_large_err)]
 
 use std::io;
 use std::sync::Arc;

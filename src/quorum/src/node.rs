@@ -263,6 +263,8 @@ impl Node {
             };
             to.push(progress(*id, member));
         }
+        leading.sort_by_key(|m| m.node_id);
+        following.sort_by_key(|m| m.node_id);
         Some(QuorumDescription {
             leader: self.member.node_id,
             epoch: metrics.current_term as i32,

@@ -10,7 +10,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::future::join_all;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
@@ -462,7 +461,7 @@ fn append(
     one: &Asked,
     answer: PartitionData,
 ) -> impl Future<Output = (&Asked, Result<(), String>)> {
-    let records = answer.records.unwrap_or_else(Bytes::new);
+    let records = answer.records.unwrap_or_default();
     let view = one.partition.view();
     let news = !records.is_empty()
         || answer.high_watermark.min(view.log_end_offset) > view.high_watermark

@@ -111,10 +111,10 @@ impl Lifecycle {
                 let broker = image.brokers.get(&self.id);
                 broker.is_some_and(|b| b.epoch == self.epoch && !b.fenced)
             });
-            match tokio::time::timeout(COMPLAIN, unfenced).await {
-                Ok(_) => return,
-                Err(_) => tracing::warn!("waiting for the controller to unfence this broker"),
+            if tokio::time::timeout(COMPLAIN, unfenced).await.is_ok() {
+                return;
             }
+            tracing::warn!("waiting for the controller to unfence this broker");
         }
     }
 

@@ -140,7 +140,7 @@ impl<'a> PartitionChange<'a> {
         for id in &self.before.isr {
             let left = !state.isr.contains(id) && state.replicas.contains(id);
             if left
-                && !self.lost.is_some_and(|(lost, _)| lost == *id)
+                && self.lost.is_none_or(|(lost, _)| lost != *id)
                 && !state.eligible_leader_replicas.contains(id)
             {
                 state.eligible_leader_replicas.push(*id);

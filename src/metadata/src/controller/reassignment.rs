@@ -87,7 +87,7 @@ fn reassign(
                 .filter(|r| !target.contains(r))
                 .copied()
                 .collect();
-            state.replicas = target.clone();
+            state.replicas.clone_from(target);
             state.replicas.extend(&state.removing_replicas);
             // Replicas that an earlier move was adding and this one does not want are gone at once.
             let stay = state.replicas.clone();
