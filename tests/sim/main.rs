@@ -3,6 +3,7 @@
 
 mod acknowledged_records_are_never_lost;
 mod mutants_are_caught;
+mod nothing_leaves_the_local_log_before_it_is_in_the_bucket;
 mod replicas_agree_below_the_high_watermark;
 mod world;
 

@@ -57,7 +57,9 @@ pub fn plan_copy(
     let mut plans = Vec::new();
     for segment in sealed {
         newer_bytes -= segment.bytes;
-        if segment.base_offset <= highest_remote_offset {
+        // Another leader's segments may end elsewhere: one that is there in part is copied whole, or its rest would be
+        // nowhere once it is gone from here.
+        if segment.end_offset - 1 <= highest_remote_offset {
             continue;
         }
         let old_enough = rules.copy_lag_ms > 0

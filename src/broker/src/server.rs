@@ -373,6 +373,11 @@ impl Server {
         self.http_address
     }
 
+    /// Returns when the process cannot go on as a member of its cluster, with the reason.
+    pub async fn failed(&self) -> String {
+        self.quorum.failed().await
+    }
+
     /// Stops cleanly: others lead what this process led, and nothing that was acknowledged needs recovery at the next
     /// start.
     pub async fn shutdown(self) {

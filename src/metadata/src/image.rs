@@ -100,7 +100,7 @@ impl RemoteLogImage {
         self.segments.get(&(base_offset, id))
     }
 
-    fn find(&self, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
+    pub(crate) fn find(&self, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
         self.segments.values().find(|s| s.id == id)
     }
 

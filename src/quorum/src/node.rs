@@ -362,6 +362,15 @@ impl Node {
         }
     }
 
+    /// Ends every link when raft has ended here, because it was asked to or because its disk failed: this process hears of
+    /// no change any more, and the others must not count on it.
+    pub async fn end_with_raft(self: Arc<Self>) {
+        let mut metrics = self.raft.metrics();
+        let _ = metrics.wait_for(|m| m.running_state.is_err()).await;
+        self.stop.cancel();
+        self.peers.close();
+    }
+
     /// Begins the quorum's history together with the other voters, if there is none yet.
     pub async fn form(self: Arc<Self>) {
         loop {

@@ -310,6 +310,20 @@ impl Quorum {
         &self.node.raft
     }
 
+    /// Returns when this member cannot go on: its disk has failed, or what it holds is damaged. It is part of no quorum from
+    /// then on and the process should end.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.node.raft.metrics();
+        let stopped = metrics.wait_for(|m| m.running_state.is_err()).await;
+        stopped.map_or_else(
+            |_| "the member of the metadata quorum has ended".to_owned(),
+            |m| match &m.running_state {
+                Err(error) => format!("metadata quorum: {error}"),
+                Ok(()) => unreachable!("it was just looked at"),
+            },
+        )
+    }
+
     /// Leaves the quorum and ends every link.
     pub async fn shutdown(&self) {
         self.node.stop.cancel();
@@ -391,6 +405,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
         tokio::spawn(node.clone().form());
     }
     tokio::spawn(node.clone().join());
+    tokio::spawn(node.clone().end_with_raft());
     tokio::spawn(node.clone().keep_alive(options.heartbeat_interval));
     Ok(node)
 }

@@ -358,8 +358,9 @@ impl TierManager {
             .running
             .remove(&started.id);
         if result.is_err() {
-            // The attempt is over; its record goes at once where the quorum answers, else with the next pass.
-            let _ = self.delete_segment(&started).await;
+            // The attempt is over, unless only the answer was lost; its record goes at once where the quorum answers, else
+            // with the next pass.
+            let _ = self.abandon(&started).await;
         }
         result
     }
@@ -475,21 +476,39 @@ impl TierManager {
 
     /// Two committed phases: unreadable first, forgotten when the objects are gone.
     async fn delete_segment(&self, segment: &RemoteLogSegmentMetadata) -> Result<(), StepError> {
-        let step = |state| RemoteLogSegmentMetadata {
-            state,
+        self.commit(RemoteLogSegmentMetadata {
+            state: RemoteLogSegmentState::DeleteSegmentStarted,
             event_timestamp_ms: now_ms(),
             ..segment.clone()
+        })
+        .await?;
+        self.finish_deletion(segment).await
+    }
+
+    /// The same for a copy that nobody will finish.
+    async fn abandon(&self, segment: &RemoteLogSegmentMetadata) -> Result<(), StepError> {
+        let command = Command::AbandonCopy {
+            partition: segment.partition,
+            id: segment.id,
         };
-        self.commit(step(RemoteLogSegmentState::DeleteSegmentStarted))
-            .await?;
+        let committed = self.context.quorum.submit(command).await;
+        committed.map_err(|e| e.to_string())?;
+        self.finish_deletion(segment).await
+    }
+
+    async fn finish_deletion(&self, segment: &RemoteLogSegmentMetadata) -> Result<(), StepError> {
         if !self.tier.uploader.remove(segment).await {
             return Err(format!(
                 "the objects of remote segment {} could not be deleted",
                 segment.id
             ));
         }
-        self.commit(step(RemoteLogSegmentState::DeleteSegmentFinished))
-            .await
+        self.commit(RemoteLogSegmentMetadata {
+            state: RemoteLogSegmentState::DeleteSegmentFinished,
+            event_timestamp_ms: now_ms(),
+            ..segment.clone()
+        })
+        .await
     }
 
     /// Goes on with deletions that an earlier pass or process began, and ends copies that nobody will finish.
@@ -502,11 +521,12 @@ impl TierManager {
         let abandoned: HashSet<_> = abandoned_copies(log.segments(), &running)
             .into_iter()
             .collect();
-        let unfinished = log.segments().filter(|s| {
-            s.state == RemoteLogSegmentState::DeleteSegmentStarted || abandoned.contains(&s.id)
-        });
-        for segment in unfinished {
-            self.delete_segment(segment).await?;
+        for segment in log.segments() {
+            if abandoned.contains(&segment.id) {
+                self.abandon(segment).await?;
+            } else if segment.state == RemoteLogSegmentState::DeleteSegmentStarted {
+                self.finish_deletion(segment).await?;
+            }
         }
         Ok(())
     }
@@ -518,7 +538,7 @@ impl TierManager {
         };
         let local_start = partition.view().local_log_start_offset;
         self.advance_log_start(partition, local_start).await?;
-        for segment in log.segments() {
+        for segment in log.readable() {
             self.delete_segment(segment).await?;
         }
         Ok(())
@@ -562,7 +582,10 @@ impl TierManager {
         let image = self.context.quorum.image();
         let log = image.remote_log(partition.id());
         let highest = log.map_or(-1, |l| l.highest_remote_offset());
-        let waiting: Vec<_> = sealed.iter().filter(|s| s.base_offset > highest).collect();
+        // Only a leader copies, so only a leader can be behind.
+        let leads = partition.is_leader();
+        let lags = |s: &&LocalSegment| leads && s.end_offset - 1 > highest;
+        let waiting: Vec<_> = sealed.iter().filter(lags).collect();
         let view = partition.view();
         self.tier.status.update(&partition.topic_partition, |s| {
             s.local_start_offset = view.local_log_start_offset;

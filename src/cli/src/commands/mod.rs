@@ -33,16 +33,20 @@ fn resolve(properties: &Properties) -> Result<Settings, String> {
     Settings::resolve(properties).map_err(|e| e.to_string())
 }
 
-/// Runs until SIGTERM or SIGINT, then stops cleanly.
-async fn serve(broker: Server) -> Result<(), String> {
+/// Runs until SIGTERM or SIGINT, then stops cleanly; or until the process has lost its part in the cluster's metadata.
+async fn serve(server: Server) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        reason = server.failed() => {
+            // Nothing that could be flushed now is worth waiting for: others lead, and the next start recovers.
+            return Err(reason);
+        }
     }
     tracing::info!("stopping");
-    broker.shutdown().await;
+    server.shutdown().await;
     tracing::info!("stopped cleanly");
     Ok(())
 }

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use strandline_types::{
-    BrokerEpoch, BrokerId, RemoteLogSegmentMetadata, TopicId, TopicIdPartition, TopicPartition,
+    BrokerEpoch, BrokerId, RemoteLogSegmentId, RemoteLogSegmentMetadata, TopicId, TopicIdPartition,
+    TopicPartition,
 };
 use thiserror::Error;
 
@@ -77,6 +78,12 @@ pub enum Command {
     },
     AllocateProducerIds,
     UpdateRemoteSegment(RemoteLogSegmentMetadata),
+    /// Nobody will finish this copy. Refused if it has finished: whoever asks may not have heard of it, and others may
+    /// rely on it already.
+    AbandonCopy {
+        partition: TopicIdPartition,
+        id: RemoteLogSegmentId,
+    },
     AlterIsr {
         broker: BrokerId,
         broker_epoch: BrokerEpoch,
@@ -202,6 +209,7 @@ pub fn decide(
                 answer: Answer::FirstProducerId(first),
             });
         }
+        Command::AbandonCopy { partition, id } => remote::abandon_copy(image, partition, id)?,
         Command::UpdateRemoteSegment(segment) => remote::update_remote_segment(image, segment)?,
         Command::AlterIsr {
             broker,

@@ -1,6 +1,8 @@
 //! The life of remote segments: who may move them to which state.
 
-use strandline_types::{RemoteLogSegmentMetadata, RemoteLogSegmentState};
+use strandline_types::{
+    RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState, TopicIdPartition,
+};
 
 use super::Refusal;
 use crate::image::ClusterImage;
@@ -8,8 +10,9 @@ use crate::record::MetadataRecord;
 
 /// Moves a remote segment to its next state, for the leader that asks.
 ///
-/// `CopySegmentStarted` must come from the partition's current leader epoch and continue where the readable copies end:
-/// a stale leader, or one that has not yet seen the last copy, is refused.
+/// A copy must come from the partition's current leader epoch, bring something that the readable copies lack, and leave no
+/// gap behind them: a stale leader, or one that has not yet seen the last copy, is refused. Copies may overlap, because
+/// segments of two leaders need not end at the same offsets.
 pub(super) fn update_remote_segment(
     image: &ClusterImage,
     segment: RemoteLogSegmentMetadata,
@@ -31,6 +34,30 @@ pub(super) fn update_remote_segment(
     Ok(vec![MetadataRecord::RemoteSegment(segment)])
 }
 
+/// Ends a copy that nobody will finish; its objects go next.
+pub(super) fn abandon_copy(
+    image: &ClusterImage,
+    partition: TopicIdPartition,
+    id: RemoteLogSegmentId,
+) -> Result<Vec<MetadataRecord>, Refusal> {
+    let log = image.remote_log(partition);
+    let Some(known) = log.and_then(|log| log.find(id)) else {
+        return Ok(Vec::new());
+    };
+    match known.state {
+        RemoteLogSegmentState::CopySegmentFinished => Err(Refusal::Fenced(format!(
+            "the copy {id} of {partition} has finished"
+        ))),
+        RemoteLogSegmentState::CopySegmentStarted => Ok(vec![MetadataRecord::RemoteSegment(
+            RemoteLogSegmentMetadata {
+                state: RemoteLogSegmentState::DeleteSegmentStarted,
+                ..known.clone()
+            },
+        )]),
+        _ => Ok(Vec::new()),
+    }
+}
+
 fn check_copier(image: &ClusterImage, segment: &RemoteLogSegmentMetadata) -> Result<(), Refusal> {
     let fenced = |text: String| Err(Refusal::Fenced(text));
     let tp = segment.partition;
@@ -50,10 +77,17 @@ fn check_copier(image: &ClusterImage, segment: &RemoteLogSegmentMetadata) -> Res
     let highest = image
         .remote_log(tp)
         .map_or(-1, |log| log.highest_remote_offset());
-    if segment.base_offset <= highest {
+    if segment.last_offset() <= highest {
         return fenced(format!(
-            "offsets from {} of {tp} are in the cold tier already (up to {highest})",
-            segment.base_offset
+            "offsets up to {} of {tp} are in the cold tier already (up to {highest})",
+            segment.last_offset()
+        ));
+    }
+    if highest >= 0 && segment.base_offset > highest + 1 {
+        return fenced(format!(
+            "offsets {} to {} of {tp} would be missing in the cold tier",
+            highest + 1,
+            segment.base_offset - 1
         ));
     }
     Ok(())

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
+use strandline_types::LeaderEpoch;
 use strandline_types::RemoteLogSegmentState::*;
-use strandline_types::{LeaderEpoch, RemoteLogSegmentId};
 use uuid::Uuid;
 
 use super::*;
@@ -321,6 +321,15 @@ fn only_the_current_leader_may_copy_and_nothing_twice() {
         step(segment(2, 0, CopySegmentStarted)).is_err(),
         "copied already"
     );
+    assert!(
+        step(segment(2, 20, CopySegmentStarted)).is_err(),
+        "offsets 10 to 19 would be missing"
+    );
+    let overlapping = RemoteLogSegmentMetadata {
+        end_offset: 15,
+        ..segment(4, 5, CopySegmentStarted)
+    };
+    step(overlapping).unwrap();
     step(segment(3, 10, CopySegmentStarted)).unwrap();
     step(segment(1, 0, DeleteSegmentStarted)).unwrap();
     assert!(
@@ -328,7 +337,18 @@ fn only_the_current_leader_may_copy_and_nothing_twice() {
         "no way back"
     );
     let after = step(segment(1, 0, DeleteSegmentFinished)).unwrap();
-    assert_eq!(after.remote_log(partition).unwrap().segments().count(), 1);
+    assert_eq!(after.remote_log(partition).unwrap().segments().count(), 2);
+    step(segment(3, 10, CopySegmentFinished)).unwrap();
+    let mut abandon = |attempt| {
+        let id = RemoteLogSegmentId(Uuid::from_u128(attempt));
+        cluster.run(Command::AbandonCopy { partition, id })
+    };
+    abandon(4).unwrap();
+    abandon(99).unwrap();
+    assert!(
+        abandon(3).is_err(),
+        "it has finished, and others may rely on it"
+    );
 }
 
 #[test]
