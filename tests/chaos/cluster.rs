@@ -10,6 +10,7 @@ use strandline_client::Connection;
 use strandline_wire::ApiKey;
 
 const BRIDGE: &str = "slchaos";
+const BETWEEN_NODES: &str = "-i slchaos -o slchaos -j ACCEPT";
 /// Addresses of the bridge (the harness) and of the nodes: `10.77.0.<id>`.
 pub const HARNESS: &str = "10.77.0.254";
 
@@ -53,6 +54,8 @@ impl Network {
         run(&format!("ip link add {BRIDGE} type bridge"))?;
         run(&format!("ip addr add {HARNESS}/24 dev {BRIDGE}"))?;
         run(&format!("ip link set {BRIDGE} up"))?;
+        // A Docker daemon, even one that has stopped, leaves a policy that forwards nothing over bridges.
+        run(&format!("iptables -I FORWARD {BETWEEN_NODES}"))?;
         for id in 1..=nodes {
             let (ns, inner, outer) = (
                 namespace(id),
@@ -79,6 +82,7 @@ impl Network {
             let _ = run(&format!("ip netns del {}", namespace(id)));
             let _ = run(&format!("ip link del {BRIDGE}o{id}"));
         }
+        let _ = run(&format!("iptables -D FORWARD {BETWEEN_NODES}"));
         let _ = run(&format!("ip link del {BRIDGE}"));
     }
 
