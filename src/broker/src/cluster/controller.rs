@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use strandline_metadata::config::BrokerConfig;
 use strandline_metadata::controller::{Command, ElectionKind, imbalanced_partitions};
 use strandline_metadata::{BrokerImage, ClusterImage};
-use strandline_quorum::{Presence, Quorum};
+use strandline_quorum::{Presence, Quorum, SubmitError};
 use tokio_util::sync::CancellationToken;
 
 /// A link may end and come back this fast without the process having died.
@@ -103,8 +103,15 @@ async fn watch_brokers(quorum: &Quorum, timeout: Duration, in_office: Duration) 
             Verdict::Leave => continue,
         };
         tracing::info!(broker = %id, ?command, "a broker's standing changes");
-        if let Err(error) = quorum.submit(command).await {
-            tracing::warn!(broker = %id, %error, "a broker's standing could not be changed");
+        match quorum.submit(command).await {
+            Ok(_) => {}
+            // It has registered again in between: the next look is at the new incarnation.
+            Err(SubmitError::Refused(refusal)) => {
+                tracing::debug!(broker = %id, %refusal, "a broker's standing stays");
+            }
+            Err(error) => {
+                tracing::warn!(broker = %id, %error, "a broker's standing could not be changed");
+            }
         }
     }
 }

@@ -36,8 +36,8 @@ const EARLIEST_LOCAL: i64 = -4;
 /// Before a partition is asked for again whose leader refused, and before a leader that cannot be reached is tried again.
 const BACKOFF: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_millis(100);
-/// Longer than any fetch waits.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A leader that lives answers within `replica.fetch.wait.max.ms` and a little; one that does not is dialled again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Followed = Arc<Vec<Arc<Partition>>>;
 

@@ -85,8 +85,7 @@ pub(super) fn fence(
     id: BrokerId,
     epoch: BrokerEpoch,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    check_broker_epoch(image, id, epoch)?;
-    let broker = &image.brokers[&id];
+    let broker = check_broker_epoch(image, id, epoch)?;
     if broker.fenced {
         return Ok(Vec::new());
     }
@@ -112,8 +111,7 @@ pub(super) fn unfence(
     id: BrokerId,
     epoch: BrokerEpoch,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    check_broker_epoch(image, id, epoch)?;
-    let broker = &image.brokers[&id];
+    let broker = check_broker_epoch(image, id, epoch)?;
     if !broker.fenced {
         return Ok(Vec::new());
     }
@@ -138,8 +136,7 @@ pub(super) fn shut_down(
     id: BrokerId,
     epoch: BrokerEpoch,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    check_broker_epoch(image, id, epoch)?;
-    let broker = &image.brokers[&id];
+    let broker = check_broker_epoch(image, id, epoch)?;
     let mut records = Vec::new();
     if !broker.in_controlled_shutdown {
         records.push(MetadataRecord::Broker(BrokerImage {

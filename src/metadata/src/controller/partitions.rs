@@ -9,7 +9,7 @@ use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, TopicIdPartition, Top
 
 use super::{Answer, ControllerContext, Decision, Refusal};
 use crate::config::TopicConfig;
-use crate::image::{ClusterImage, PartitionImage, TopicImage};
+use crate::image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
 use crate::record::MetadataRecord;
 
 /// What a topic's configuration says about its leaders.
@@ -240,15 +240,24 @@ pub(super) fn alter_isr(
     })
 }
 
+/// The broker, if the one who asks is its registered incarnation.
 pub(super) fn check_broker_epoch(
     image: &ClusterImage,
     id: BrokerId,
     epoch: BrokerEpoch,
-) -> Result<(), Refusal> {
-    match image.brokers.get(&id) {
-        Some(broker) if broker.epoch == epoch => Ok(()),
-        _ => Err(Refusal::StaleBrokerEpoch(id)),
-    }
+) -> Result<&BrokerImage, Refusal> {
+    let broker = image.brokers.get(&id).filter(|b| b.epoch == epoch);
+    broker.ok_or(Refusal::StaleBrokerEpoch(id))
+}
+
+/// A partition with its topic, by name.
+pub(super) fn find<'a>(
+    image: &'a ClusterImage,
+    tp: &TopicPartition,
+) -> Result<(&'a TopicImage, &'a PartitionImage), Refusal> {
+    let topic = image.topic(&tp.topic).ok_or(Refusal::UnknownTopic)?;
+    let partition = topic.partitions.get(&tp.partition);
+    Ok((topic, partition.ok_or(Refusal::UnknownTopic)?))
 }
 
 fn alter_one(
@@ -396,11 +405,7 @@ fn elect_one(
     kind: ElectionKind,
     tp: &TopicPartition,
 ) -> Result<MetadataRecord, Refusal> {
-    let topic = image.topic(&tp.topic).ok_or(Refusal::UnknownTopic)?;
-    let partition = topic
-        .partitions
-        .get(&tp.partition)
-        .ok_or(Refusal::UnknownTopic)?;
+    let (topic, partition) = find(image, tp)?;
     let is_active = |id| image.is_active(id);
     let change = PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
     let change = match kind {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use strandline_types::{BrokerId, TopicPartition};
 
-use super::partitions::{PartitionChange, TopicRules};
+use super::partitions::{PartitionChange, TopicRules, find};
 use super::placement::check_replicas;
 use super::{Answer, ControllerContext, Decision, Refusal};
 use crate::image::ClusterImage;
@@ -42,11 +42,7 @@ fn reassign(
     wish: &Reassignment,
 ) -> Result<Option<MetadataRecord>, Refusal> {
     let tp = &wish.partition;
-    let topic = image.topic(&tp.topic).ok_or(Refusal::UnknownTopic)?;
-    let partition = topic
-        .partitions
-        .get(&tp.partition)
-        .ok_or(Refusal::UnknownTopic)?;
+    let (topic, partition) = find(image, tp)?;
     let is_active = |id| image.is_active(id);
     let mut change =
         PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
