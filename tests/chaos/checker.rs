@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// What a producer heard about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Acknowledged {
-        offset: i64,
-    },
+    /// Without an offset where the client learned only by what came after that the record had been there all along.
+    Acknowledged { offset: Option<i64> },
     /// Provably not appended.
     Refused,
     /// A time-out or a lost answer: it may be in the log or not.
@@ -87,7 +86,12 @@ pub fn check(sent: &[Sent], log: &[Read], seen: &[Read]) -> Vec<Anomaly> {
         let read = found.get(&(s.producer, s.sequence));
         match (s.outcome, read) {
             (Outcome::Acknowledged { .. }, None) => anomalies.push(Anomaly::Lost(*s)),
-            (Outcome::Acknowledged { offset }, Some(read)) if read.offset != offset => {
+            (
+                Outcome::Acknowledged {
+                    offset: Some(offset),
+                },
+                Some(read),
+            ) if read.offset != offset => {
                 anomalies.push(Anomaly::Moved(*s, read.offset));
             }
             (Outcome::Refused, Some(read)) => {
@@ -129,7 +133,9 @@ mod tests {
     }
 
     fn acknowledged(offset: i64) -> Outcome {
-        Outcome::Acknowledged { offset }
+        Outcome::Acknowledged {
+            offset: Some(offset),
+        }
     }
 
     /// Ten records, all acknowledged but two whose fate nobody heard of; one of these is in the log.
@@ -151,6 +157,15 @@ mod tests {
     #[test]
     fn a_lost_record_is_found() {
         let (all, mut log) = good();
+        log.remove(3);
+        assert_eq!(check(&all, &log, &[]), [Anomaly::Lost(all[3])]);
+    }
+
+    #[test]
+    fn a_record_acknowledged_without_an_offset_must_be_there_all_the_same() {
+        let (mut all, mut log) = good();
+        all[3] = sent(3, Outcome::Acknowledged { offset: None });
+        assert_eq!(check(&all, &log, &[]), []);
         log.remove(3);
         assert_eq!(check(&all, &log, &[]), [Anomaly::Lost(all[3])]);
     }

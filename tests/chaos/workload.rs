@@ -152,7 +152,8 @@ pub async fn produce(bootstrap: String, notes: Arc<Notes>) {
                                     notes.acknowledged_at.lock().expect("no holder panics");
                                 all.entry(partition).or_default().push(Instant::now());
                                 Outcome::Acknowledged {
-                                    offset: delivery.offset,
+                                    // librdkafka's "invalid offset" is negative.
+                                    offset: Some(delivery.offset).filter(|o| *o >= 0),
                                 }
                             }
                             other => {
