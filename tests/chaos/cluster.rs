@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use strandline_client::Connection;
 use strandline_wire::ApiKey;
 
@@ -288,17 +289,9 @@ impl Cluster {
     }
 
     /// Asks any node that answers for what the metadata says.
-    pub async fn metadata(&self) -> Option<kafka_protocol::messages::MetadataResponse> {
+    pub async fn metadata(&self) -> Option<MetadataResponse> {
         for id in self.ids() {
-            let asking = async {
-                let mut connection = Connection::open(&format!("{}:9092", address(id)))
-                    .await
-                    .ok()?;
-                let request =
-                    kafka_protocol::messages::MetadataRequest::default().with_topics(None);
-                connection.call(ApiKey::Metadata, 12, &request).await.ok()
-            };
-            if let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), asking).await {
+            if let Some(answer) = metadata_of(id).await {
                 return Some(answer);
             }
         }
@@ -321,26 +314,64 @@ impl Cluster {
         (known(metadata.controller_id.0), leader.and_then(known))
     }
 
-    /// Waits until every partition has all its replicas in sync.
+    /// Waits until every node says that every partition has all its replicas in sync, under the same leader: one that was
+    /// cut off knows only how it was before.
     pub async fn wait_until_in_sync(&self, limit: Duration) -> Result<Duration, String> {
         let began = Instant::now();
         loop {
-            let metadata = self.metadata().await;
-            let behind: Option<Vec<String>> = metadata.map(|m| {
-                let all = m.topics.iter().flat_map(|t| {
-                    let name = t.name.as_ref().map_or("?", |n| n.as_str());
-                    t.partitions.iter().map(move |p| (name, p))
-                });
-                all.filter(|(_, p)| p.isr_nodes.len() < p.replica_nodes.len() || p.leader_id.0 < 0)
-                    .map(|(name, p)| format!("{name}-{}: isr {:?}", p.partition_index, p.isr_nodes))
-                    .collect()
-            });
-            match behind {
-                Some(behind) if behind.is_empty() => return Ok(began.elapsed()),
-                behind if began.elapsed() > limit => {
-                    return Err(format!("not in sync after {limit:?}: {behind:?}"));
+            let mut missing = Vec::new();
+            let mut leaders = BTreeMap::new();
+            for id in self.ids() {
+                match metadata_of(id).await {
+                    None => missing.push(format!("node {id} does not answer")),
+                    Some(metadata) => compare(id, &metadata, &mut leaders, &mut missing),
                 }
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+            if missing.is_empty() {
+                return Ok(began.elapsed());
+            }
+            if began.elapsed() > limit {
+                return Err(format!("not in sync after {limit:?}: {missing:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn metadata_of(id: i32) -> Option<MetadataResponse> {
+    let asking = async {
+        let mut connection = Connection::open(&format!("{}:9092", address(id)))
+            .await
+            .ok()?;
+        let request = MetadataRequest::default().with_topics(None);
+        connection.call(ApiKey::Metadata, 12, &request).await.ok()
+    };
+    let limit = Duration::from_secs(1);
+    tokio::time::timeout(limit, asking).await.ok().flatten()
+}
+
+/// Notes what is not as it should be in one node's metadata, or is not what another node says.
+fn compare(
+    id: i32,
+    metadata: &MetadataResponse,
+    leaders: &mut BTreeMap<(String, i32), (i32, i32)>,
+    missing: &mut Vec<String>,
+) {
+    for topic in &metadata.topics {
+        let name = topic.name.as_ref().map_or("?", |n| n.as_str());
+        for p in &topic.partitions {
+            let partition = format!("{name}-{} by node {id}", p.partition_index);
+            if p.isr_nodes.len() < p.replica_nodes.len() || p.leader_id.0 < 0 {
+                missing.push(format!("{partition}: isr {:?}", p.isr_nodes));
+            }
+            let leader = (p.leader_id.0, p.leader_epoch);
+            let known = leaders
+                .entry((name.to_owned(), p.partition_index))
+                .or_insert(leader);
+            if *known != leader {
+                missing.push(format!(
+                    "{partition}: leader {leader:?}, others say {known:?}"
+                ));
             }
         }
     }
