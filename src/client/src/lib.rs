@@ -1,5 +1,5 @@
-//! A small Kafka client on `wire`: enough for the demonstration, the tools and the tests. One connection, one request at
-//! a time, to one broker.
+//! A small Kafka client on `wire`: enough for the demonstration, the tools, followers and the tests. One connection, one
+//! request at a time, to one broker.
 
 mod connection;
 

@@ -90,7 +90,7 @@ async fn submit(quorum: &Quorum, node_id: BrokerId, batch: &[IsrRequest]) -> Vec
         .get(&node_id)
         .map_or(BrokerEpoch(-1), |b| b.epoch);
     let changes = batch.iter().map(|request| IsrChange {
-        partition: request.id(),
+        partition: request.partition.id(),
         leader_epoch: request.wish.leader_epoch,
         partition_epoch: request.wish.partition_epoch,
         new_isr: request.wish.new_isr.clone(),

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use strandline_log::{AppendInfo, FetchedError, PartitionLog};
 use strandline_replication::{IsrWish, LeaderState, Leadership};
-use strandline_types::{BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+use strandline_types::{BrokerId, LeaderEpoch, Offset, TimestampMs};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::ValidatedBatch;
 use tokio::sync::{mpsc, oneshot};
@@ -119,12 +119,6 @@ struct Shard {
 pub struct IsrRequest {
     pub partition: Arc<Partition>,
     pub wish: IsrWish,
-}
-
-impl IsrRequest {
-    pub fn id(&self) -> TopicIdPartition {
-        self.partition.id()
-    }
 }
 
 /// What the metadata makes of this replica.

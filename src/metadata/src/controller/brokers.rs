@@ -94,14 +94,25 @@ pub(super) fn fence(
         in_controlled_shutdown: false,
         ..broker.clone()
     })];
-    records.extend(change_partitions(
+    let concerned = |p: &PartitionImage| p.isr.contains(&id) || p.leader == Some(id);
+    records.extend(hand_over(image, context, id, concerned));
+    Ok(records)
+}
+
+/// Takes a broker out of the ISR of these partitions, and lets others lead what it led.
+fn hand_over(
+    image: &ClusterImage,
+    context: &ControllerContext,
+    id: BrokerId,
+    concerns: impl Fn(&PartitionImage) -> bool,
+) -> Vec<MetadataRecord> {
+    change_partitions(
         image,
         context,
-        |p| p.isr.contains(&id) || p.leader == Some(id),
+        concerns,
         &|other| other != id && image.is_active(other),
         |_, change| change.leave_isr(id),
-    ));
-    Ok(records)
+    )
 }
 
 /// The broker is up and knows the metadata as of its registration: it may lead what has no leader.
@@ -149,13 +160,7 @@ pub(super) fn shut_down(
             |r: &BrokerId| *r != id && image.is_active(*r) && !p.offline_replicas.contains(r);
         p.isr.contains(&id) && p.isr.iter().any(usable)
     };
-    records.extend(change_partitions(
-        image,
-        context,
-        has_another,
-        &|other| other != id && image.is_active(other),
-        |_, change| change.leave_isr(id),
-    ));
+    records.extend(hand_over(image, context, id, has_another));
     Ok(records)
 }
 
@@ -183,13 +188,7 @@ pub(super) fn replicas_failed(
             change.state.offline_replicas.push(id);
         }
         change.leave_isr(id);
-        if let Some(state) = change.finish() {
-            records.push(MetadataRecord::Partition {
-                topic_id: tp.topic_id,
-                partition: tp.partition,
-                state,
-            });
-        }
+        records.extend(change.finish_as_record(topic, tp.partition));
     }
     Ok(records)
 }

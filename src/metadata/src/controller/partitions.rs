@@ -5,7 +5,9 @@
 //! `min.insync.replicas` has every committed record, because the high watermark stood still from then on.
 
 use serde::{Deserialize, Serialize};
-use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, TopicIdPartition, TopicPartition};
+use strandline_types::{
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicIdPartition, TopicPartition,
+};
 
 use super::{Answer, ControllerContext, Decision, Refusal};
 use crate::config::TopicConfig;
@@ -98,7 +100,7 @@ impl<'a> PartitionChange<'a> {
     }
 
     /// The next state with its epochs; `None` where nothing changed.
-    pub fn finish(mut self) -> Option<PartitionImage> {
+    fn finish(mut self) -> Option<PartitionImage> {
         self.finish_reassignment();
         self.keep_eligible();
         self.elect();
@@ -110,6 +112,20 @@ impl<'a> PartitionChange<'a> {
         }
         self.state.partition_epoch = self.before.partition_epoch + 1;
         Some(self.state)
+    }
+
+    /// The same as a record of the partition that it is about.
+    pub fn finish_as_record(
+        self,
+        topic: &TopicImage,
+        partition: PartitionId,
+    ) -> Option<MetadataRecord> {
+        let state = self.finish()?;
+        Some(MetadataRecord::Partition {
+            topic_id: topic.id,
+            partition,
+            state,
+        })
     }
 
     /// A reassignment ends when everybody who is to stay is in sync.
@@ -322,11 +338,7 @@ fn alter_one(
     if change.recovered {
         next.state.leader_recovering = false;
     }
-    Ok(next.finish().map(|state| MetadataRecord::Partition {
-        topic_id: tp.topic_id,
-        partition: tp.partition,
-        state,
-    }))
+    Ok(next.finish_as_record(topic, tp.partition))
 }
 
 /// Changes every partition for which `change` has something to say.
@@ -344,13 +356,7 @@ pub(super) fn change_partitions(
             let rules = *rules.get_or_insert_with(|| TopicRules::of(image, context, topic));
             let mut next = PartitionChange::new(partition, rules, is_active);
             change(&rules, &mut next);
-            if let Some(state) = next.finish() {
-                records.push(MetadataRecord::Partition {
-                    topic_id: topic.id,
-                    partition: *number,
-                    state,
-                });
-            }
+            records.extend(next.finish_as_record(topic, *number));
         }
     }
     records
@@ -426,15 +432,11 @@ fn elect_one(
             change.electing_uncleanly()
         }
     };
-    let state = change
-        .finish()
-        .filter(|next| next.leader.is_some())
-        .ok_or(Refusal::EligibleLeadersNotAvailable)?;
-    Ok(MetadataRecord::Partition {
-        topic_id: topic.id,
-        partition: tp.partition,
-        state,
-    })
+    let elected = change.finish_as_record(topic, tp.partition);
+    let leads = |r: &MetadataRecord| matches!(r, MetadataRecord::Partition { state, .. } if state.leader.is_some());
+    elected
+        .filter(leads)
+        .ok_or(Refusal::EligibleLeadersNotAvailable)
 }
 
 /// Partitions that should be led by their preferred replica and are not, where a broker's share of those is above

@@ -91,9 +91,5 @@ fn reassign(
             state.eligible_leader_replicas.retain(|r| stay.contains(r));
         }
     }
-    Ok(change.finish().map(|state| MetadataRecord::Partition {
-        topic_id: topic.id,
-        partition: tp.partition,
-        state,
-    }))
+    Ok(change.finish_as_record(topic, tp.partition))
 }
