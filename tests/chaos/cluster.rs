@@ -10,25 +10,44 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use strandline_client::Connection;
 use strandline_wire::ApiKey;
 
-const BRIDGE: &str = "slchaos";
-const BETWEEN_NODES: &str = "-i slchaos -o slchaos -j ACCEPT";
-/// Addresses of the bridge (the harness) and of the nodes: `10.77.0.<id>`.
-pub const HARNESS: &str = "10.77.0.254";
+/// Runs beside each other, on networks that do not know of each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane(pub u8);
+
+impl Lane {
+    fn bridge(self) -> String {
+        format!("slchaos{}x", self.0)
+    }
+
+    fn namespace(self, id: i32) -> String {
+        format!("{}{id}", self.bridge())
+    }
+
+    fn address(self, id: i32) -> String {
+        format!("10.77.{}.{id}", self.0)
+    }
+
+    /// Address of the bridge, where the harness listens.
+    pub fn harness(self) -> String {
+        format!("10.77.{}.254", self.0)
+    }
+
+    fn forwarding(self) -> String {
+        let bridge = self.bridge();
+        format!("FORWARD -i {bridge} -o {bridge} -j ACCEPT")
+    }
+}
+
+/// What a node may write: a file system of its own, so that it can be full.
+const DISK: &str = "512m";
 
 pub struct Cluster {
+    lane: Lane,
     binary: PathBuf,
     directory: PathBuf,
     shim: PathBuf,
     store_endpoint: String,
     nodes: BTreeMap<i32, Option<Child>>,
-}
-
-fn address(id: i32) -> String {
-    format!("10.77.0.{id}")
-}
-
-fn namespace(id: i32) -> String {
-    format!("{BRIDGE}{id}")
 }
 
 fn run(command: &str) -> Result<(), String> {
@@ -43,34 +62,31 @@ fn run(command: &str) -> Result<(), String> {
     Err(format!("{command}: {}", error.trim()))
 }
 
-/// A directory's network is taken down again when this goes.
+/// A lane's network; taken down again when this goes.
 pub struct Network {
+    lane: Lane,
     nodes: i32,
 }
 
 impl Network {
-    pub fn new(nodes: i32) -> Result<Self, String> {
-        let network = Self { nodes };
+    pub fn new(lane: Lane, nodes: i32) -> Result<Self, String> {
+        let network = Self { lane, nodes };
         network.remove();
-        run(&format!("ip link add {BRIDGE} type bridge"))?;
-        run(&format!("ip addr add {HARNESS}/24 dev {BRIDGE}"))?;
-        run(&format!("ip link set {BRIDGE} up"))?;
+        let bridge = lane.bridge();
+        run(&format!("ip link add {bridge} type bridge"))?;
+        run(&format!("ip addr add {}/24 dev {bridge}", lane.harness()))?;
+        run(&format!("ip link set {bridge} up"))?;
         // A Docker daemon, even one that has stopped, leaves a policy that forwards nothing over bridges.
-        run(&format!("iptables -I FORWARD {BETWEEN_NODES}"))?;
+        run(&format!("iptables -w -I {}", lane.forwarding()))?;
         for id in 1..=nodes {
-            let (ns, inner, outer) = (
-                namespace(id),
-                format!("{BRIDGE}i{id}"),
-                format!("{BRIDGE}o{id}"),
-            );
+            let ns = lane.namespace(id);
+            let (inner, outer) = (format!("{bridge}i{id}"), format!("{bridge}o{id}"));
             run(&format!("ip netns add {ns}"))?;
             run(&format!("ip link add {outer} type veth peer name {inner}"))?;
             run(&format!("ip link set {inner} netns {ns}"))?;
-            run(&format!("ip link set {outer} master {BRIDGE} up"))?;
-            run(&format!(
-                "ip -n {ns} addr add {}/24 dev {inner}",
-                address(id)
-            ))?;
+            run(&format!("ip link set {outer} master {bridge} up"))?;
+            let address = lane.address(id);
+            run(&format!("ip -n {ns} addr add {address}/24 dev {inner}"))?;
             run(&format!("ip -n {ns} link set {inner} up"))?;
             run(&format!("ip -n {ns} link set lo up"))?;
         }
@@ -78,32 +94,31 @@ impl Network {
     }
 
     fn remove(&self) {
+        let bridge = self.lane.bridge();
         for id in 1..=self.nodes {
             // What is not there need not be removed.
-            let _ = run(&format!("ip netns del {}", namespace(id)));
-            let _ = run(&format!("ip link del {BRIDGE}o{id}"));
+            let _ = run(&format!("ip netns del {}", self.lane.namespace(id)));
+            let _ = run(&format!("ip link del {bridge}o{id}"));
         }
-        let _ = run(&format!("iptables -D FORWARD {BETWEEN_NODES}"));
-        let _ = run(&format!("ip link del {BRIDGE}"));
+        let _ = run(&format!("iptables -w -D {}", self.lane.forwarding()));
+        let _ = run(&format!("ip link del {bridge}"));
     }
 
     /// `to` does not hear `from` any more.
     pub fn cut(&self, from: i32, to: i32) -> Result<(), String> {
         let known = 1..=self.nodes;
         assert!(known.contains(&from) && known.contains(&to));
-        let ns = namespace(to);
         run(&format!(
-            "ip netns exec {ns} iptables -A INPUT -s {} -j DROP",
-            address(from)
+            "ip netns exec {} iptables -w -A INPUT -s {} -j DROP",
+            self.lane.namespace(to),
+            self.lane.address(from)
         ))
     }
 
     pub fn heal(&self) -> Result<(), String> {
         for id in 1..=self.nodes {
-            run(&format!(
-                "ip netns exec {} iptables -F INPUT",
-                namespace(id)
-            ))?;
+            let ns = self.lane.namespace(id);
+            run(&format!("ip netns exec {ns} iptables -w -F INPUT"))?;
         }
         Ok(())
     }
@@ -121,12 +136,16 @@ impl Drop for Cluster {
             let _ = child.kill();
             let _ = child.wait();
         }
+        for id in self.ids() {
+            let _ = run(&format!("umount -l {}", self.data_directory(id).display()));
+        }
     }
 }
 
 impl Cluster {
     /// Starts `nodes` processes, each broker and controller, with their data under `directory`.
     pub fn start(
+        lane: Lane,
         binary: &Path,
         directory: &Path,
         store_endpoint: &str,
@@ -141,6 +160,7 @@ impl Cluster {
             source.display()
         ))?;
         let mut cluster = Self {
+            lane,
             binary: binary.to_path_buf(),
             directory: directory.to_path_buf(),
             shim,
@@ -149,6 +169,12 @@ impl Cluster {
         };
         for id in 1..=nodes {
             cluster.write_configuration(id)?;
+            let data = cluster.data_directory(id);
+            fs::create_dir_all(&data).map_err(|e| e.to_string())?;
+            run(&format!(
+                "mount -t tmpfs -o size={DISK} tmpfs {}",
+                data.display()
+            ))?;
             cluster.launch(id)?;
         }
         Ok(cluster)
@@ -160,7 +186,8 @@ impl Cluster {
 
     pub fn addresses(&self) -> Vec<String> {
         let all = self.nodes.keys();
-        all.map(|id| format!("{}:9092", address(*id))).collect()
+        all.map(|id| format!("{}:9092", self.lane.address(*id)))
+            .collect()
     }
 
     pub fn bootstrap(&self) -> String {
@@ -180,9 +207,9 @@ impl Cluster {
         fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
         let voters = self.nodes.keys();
         let voters: Vec<_> = voters
-            .map(|v| format!("{v}@{}:9093", address(*v)))
+            .map(|v| format!("{v}@{}:9093", self.lane.address(*v)))
             .collect();
-        let host = address(id);
+        let host = self.lane.address(id);
         let text = format!(
             "process.roles=broker,controller\nnode.id={id}\n\
              listeners=PLAINTEXT://{host}:9092,CONTROLLER://{host}:9093\n\
@@ -215,7 +242,7 @@ impl Cluster {
             .open(directory.join("log"))
             .map_err(|e| e.to_string())?;
         let child = Command::new("ip")
-            .args(["netns", "exec", &namespace(id)])
+            .args(["netns", "exec", &self.lane.namespace(id)])
             .arg(&self.binary)
             .arg("server")
             .arg(directory.join("server.properties"))
@@ -288,10 +315,35 @@ impl Cluster {
         };
     }
 
+    async fn metadata_of(&self, id: i32) -> Option<MetadataResponse> {
+        let asking = async {
+            let mut connection = Connection::open(&format!("{}:9092", self.lane.address(id)))
+                .await
+                .ok()?;
+            let request = MetadataRequest::default().with_topics(None);
+            connection.call(ApiKey::Metadata, 12, &request).await.ok()
+        };
+        let limit = Duration::from_secs(1);
+        tokio::time::timeout(limit, asking).await.ok().flatten()
+    }
+
+    /// Leaves a node no byte of free space, or gives it back.
+    pub fn fill_disk(&self, id: i32, full: bool) -> Result<(), String> {
+        let filler = self.data_directory(id).join("filler");
+        if !full {
+            return fs::remove_file(&filler).map_err(|e| format!("{}: {e}", filler.display()));
+        }
+        let mut file = File::create(&filler).map_err(|e| format!("{}: {e}", filler.display()))?;
+        let chunk = vec![0; 64 << 10];
+        // Until the file system says that it is full.
+        while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
+        Ok(())
+    }
+
     /// Asks any node that answers for what the metadata says.
     pub async fn metadata(&self) -> Option<MetadataResponse> {
         for id in self.ids() {
-            if let Some(answer) = metadata_of(id).await {
+            if let Some(answer) = self.metadata_of(id).await {
                 return Some(answer);
             }
         }
@@ -322,7 +374,7 @@ impl Cluster {
             let mut missing = Vec::new();
             let mut leaders = BTreeMap::new();
             for id in self.ids() {
-                match metadata_of(id).await {
+                match self.metadata_of(id).await {
                     None => missing.push(format!("node {id} does not answer")),
                     Some(metadata) => compare(id, &metadata, &mut leaders, &mut missing),
                 }
@@ -336,18 +388,6 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-async fn metadata_of(id: i32) -> Option<MetadataResponse> {
-    let asking = async {
-        let mut connection = Connection::open(&format!("{}:9092", address(id)))
-            .await
-            .ok()?;
-        let request = MetadataRequest::default().with_topics(None);
-        connection.call(ApiKey::Metadata, 12, &request).await.ok()
-    };
-    let limit = Duration::from_secs(1);
-    tokio::time::timeout(limit, asking).await.ok().flatten()
 }
 
 /// Notes what is not as it should be in one node's metadata, or is not what another node says.

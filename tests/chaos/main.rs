@@ -26,7 +26,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use strandline_tests::S3Server;
 
-use crate::cluster::{Cluster, HARNESS, Network};
+use crate::cluster::{Cluster, Lane, Network};
 use crate::nemesis::Nemesis;
 use crate::workload::{Notes, PARTITIONS, PROBE, TOPIC};
 
@@ -55,6 +55,9 @@ struct Options {
     /// Instead of histories: kill the leader this many times and measure how long its partition is silent.
     #[arg(long)]
     failovers: Option<usize>,
+    /// Several runs at once need numbers of their own.
+    #[arg(long, default_value_t = 0)]
+    lane: u8,
     /// Where data and logs of failed histories stay.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
@@ -79,6 +82,7 @@ struct History {
     began: Instant,
     clients: Vec<tokio::task::JoinHandle<()>>,
     reader: Option<std::thread::JoinHandle<Result<(), String>>>,
+    committer: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Drop for History {
@@ -95,15 +99,18 @@ impl History {
     async fn begin(options: &Options, name: &str) -> Result<Self, String> {
         let directory = options.keep.join(name);
         let _ = std::fs::remove_dir_all(&directory);
-        let network = Network::new(NODES)?;
-        let store = S3Server::start_at(HARNESS).await;
-        let cluster = Cluster::start(&options.binary, &directory, &store.endpoint(), NODES)?;
+        let lane = Lane(options.lane);
+        let network = Network::new(lane, NODES)?;
+        let store = S3Server::start_at(&lane.harness()).await;
+        let cluster = Cluster::start(lane, &options.binary, &directory, &store.endpoint(), NODES)?;
         create_topic(&cluster.bootstrap()).await?;
         let notes = Arc::new(Notes::default());
         let bootstrap = cluster.bootstrap();
         let clients = (0..PRODUCERS)
             .map(|_| tokio::spawn(workload::produce(bootstrap.clone(), notes.clone())))
             .collect();
+        let (committing, at) = (notes.clone(), bootstrap.clone());
+        let committer = std::thread::spawn(move || workload::commit(&at, &committing));
         let (following, at) = (notes.clone(), bootstrap);
         let reader = std::thread::spawn(move || workload::follow(&at, &following));
         Ok(Self {
@@ -114,6 +121,7 @@ impl History {
             began: Instant::now(),
             clients,
             reader: Some(reader),
+            committer: Some(committer),
         })
     }
 
@@ -146,6 +154,9 @@ impl History {
             let read = reader.join().map_err(|_| "the reader panicked")?;
             read.map_err(|e| format!("the reader was told: {e}"))?;
         }
+        if let Some(committer) = self.committer.take() {
+            committer.join().map_err(|_| "the committer panicked")?;
+        }
         let bootstrap = self.cluster.bootstrap();
         let reading = tokio::task::spawn_blocking(move || workload::read_all(&bootstrap, RECOVERY));
         let log = reading.await.map_err(|e| e.to_string())??;
@@ -159,6 +170,10 @@ impl History {
             .collect();
         if anomalies.len() > complaints.len() {
             complaints.push(format!("{} anomalies in all", anomalies.len()));
+        }
+        complaints.append(&mut self.notes.complaints.lock().expect("no holder panics"));
+        if self.notes.commits.load(Ordering::Acquire) == 0 {
+            complaints.push("no offset was committed and read back".into());
         }
         if !self.store.keys().iter().any(|k| k.ends_with(".log")) {
             complaints.push("no segment came to the cold tier".into());

@@ -7,13 +7,14 @@ use rand::rngs::StdRng;
 use strandline_tests::{Fault, S3Server};
 
 use crate::cluster::{Cluster, Network};
-use crate::workload::TOPIC;
+use crate::workload::{OFFSETS_TOPIC, TOPIC};
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nemesis {
     KillLeader,
     KillController,
+    KillCoordinator,
     KillAny,
     KillAll,
     Pause,
@@ -25,15 +26,18 @@ pub enum Nemesis {
     Split,
     RollingRestart,
     StoreDown,
+    StoreSlow,
     StoreAmbiguous,
     SlowFlush,
     FailingFlush,
+    DiskFull,
 }
 
 impl Nemesis {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::KillLeader,
         Self::KillController,
+        Self::KillCoordinator,
         Self::KillAny,
         Self::KillAll,
         Self::Pause,
@@ -42,9 +46,11 @@ impl Nemesis {
         Self::Split,
         Self::RollingRestart,
         Self::StoreDown,
+        Self::StoreSlow,
         Self::StoreAmbiguous,
         Self::SlowFlush,
         Self::FailingFlush,
+        Self::DiskFull,
     ];
 
     pub fn named(name: &str) -> Option<Self> {
@@ -69,6 +75,10 @@ impl Nemesis {
         match self {
             Self::KillLeader => kill(cluster, &[leader.unwrap_or(any)], lasts).await,
             Self::KillController => kill(cluster, &[controller.unwrap_or(any)], lasts).await,
+            Self::KillCoordinator => {
+                let (_, coordinator) = cluster.controller_and_leader(OFFSETS_TOPIC).await;
+                kill(cluster, &[coordinator.unwrap_or(any)], lasts).await
+            }
             Self::KillAny => kill(cluster, &[any], lasts).await,
             Self::KillAll => kill(cluster, &ids, lasts).await,
             Self::Pause => {
@@ -115,6 +125,15 @@ impl Nemesis {
                 store.heal();
                 Ok(())
             }
+            Self::StoreSlow => {
+                for method in ["PUT", "GET", "POST", "DELETE"] {
+                    let delay = Duration::from_millis(random.random_range(200..3000));
+                    store.inject(method, "", u32::MAX, Fault::SlowFirstByte(delay));
+                }
+                tokio::time::sleep(lasts).await;
+                store.heal();
+                Ok(())
+            }
             Self::StoreAmbiguous => {
                 store.inject("PUT", "", 20, Fault::DropAfter);
                 store.inject("POST", "", 5, Fault::DropAfter);
@@ -136,6 +155,14 @@ impl Nemesis {
                 cluster.kill(any);
                 cluster.disturb_flushes(any, "flush-fails", false);
                 cluster.launch(any)
+            }
+            Self::DiskFull => {
+                let victim = leader.filter(|_| random.random()).unwrap_or(any);
+                cluster.fill_disk(victim, true)?;
+                tokio::time::sleep(lasts).await;
+                cluster.fill_disk(victim, false)?;
+                // A process that could not write its metadata has ended; one that went on needs no help.
+                cluster.launch(victim)
             }
         }
     }

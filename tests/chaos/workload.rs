@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -33,6 +33,10 @@ pub struct Notes {
     /// When each partition acknowledged, for the longest gaps.
     acknowledged_at: Mutex<BTreeMap<i32, Vec<Instant>>>,
     next_producer: AtomicU32,
+    /// Offsets that a group has committed and read back.
+    pub commits: AtomicU32,
+    /// What is wrong with committed offsets, in words.
+    pub complaints: Mutex<Vec<String>>,
     pub stop: AtomicBool,
 }
 
@@ -237,6 +241,54 @@ pub fn follow(bootstrap: &str, notes: &Notes) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The group whose offsets are checked. Partition 0 of three of the offsets topic is its home.
+const GROUP: &str = "offsets-kept";
+
+/// Commits one offset after the other and reads each back: it must be the last one that was acknowledged, or one whose fate
+/// is unknown. Runs on a thread of its own until told to stop.
+pub fn commit(bootstrap: &str, notes: &Notes) {
+    let consumer: BaseConsumer = config(bootstrap)
+        .set("group.id", GROUP)
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer can be made");
+    let at = |offset: Offset| {
+        let mut list = TopicPartitionList::new();
+        let added = list.add_partition_offset(TOPIC, 0, offset);
+        added.expect("an offset can be named");
+        list
+    };
+    let mut acknowledged = None;
+    let mut unknown = Vec::new();
+    let mut next = 0;
+    while !notes.stopped() {
+        next += 1;
+        match consumer.commit(&at(Offset::Offset(next)), CommitMode::Sync) {
+            Ok(()) => acknowledged = Some(next),
+            Err(_) => unknown.push(next),
+        }
+        let read = consumer.committed_offsets(at(Offset::Invalid), Duration::from_secs(5));
+        if let Ok(list) = read
+            && let Some(found) = list.find_partition(TOPIC, 0)
+            && found.error().is_ok()
+        {
+            let found = match found.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            if found != acknowledged && found.is_none_or(|f| !unknown.contains(&f)) {
+                let mut complaints = notes.complaints.lock().expect("no holder panics");
+                complaints.push(format!(
+                    "the group's offset is {found:?}; {acknowledged:?} was acknowledged last"
+                ));
+            }
+            notes.commits.fetch_add(1, Ordering::AcqRel);
+        }
+        std::thread::sleep(PACE * 4);
+    }
 }
 
 fn is_fatal(error: &rdkafka::error::KafkaError) -> bool {

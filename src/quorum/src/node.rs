@@ -31,6 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between attempts to reach a controller.
 const REDIAL: Duration = Duration::from_millis(100);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// A link whose peer leaves this unanswered is dialled anew.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a joining member may take to catch up before the attempt is given up and made again.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 const JOIN_RETRY: Duration = Duration::from_millis(200);
@@ -341,9 +343,14 @@ impl Node {
             incarnation: self.incarnation,
             applied_index: self.image.borrow().applied_index,
         };
-        let answer = link.call(Request::Alive(alive), HELLO_TIMEOUT).await;
-        if matches!(answer, Ok(Response::Alive { leads: true })) {
-            *self.last_contact.lock().expect("no holder panics") = Instant::now();
+        match link.call(Request::Alive(alive), ALIVE_TIMEOUT).await {
+            Ok(Response::Alive { leads: true }) => {
+                *self.last_contact.lock().expect("no holder panics") = Instant::now();
+            }
+            Ok(_) => {}
+            // A connection that lost packets for a while is tried again by TCP after pauses that grow; a new one is
+            // there as soon as the network is.
+            Err(_) => link.close(),
         }
     }
 
