@@ -111,19 +111,25 @@ class Broker(Process):
     With `minio` the cold tier is on: in that MinIO, for Kafka in its test store, a local directory.
     """
 
-    def __init__(self, kind, minio=None, tiered=False, properties=()):
+    def __init__(self, kind, minio=None, tiered=False, properties=(), node=1, members=None):
+        """`members`: client and controller port of every node of a cluster, this one among them; it is not started then."""
         super().__init__(kind)
         self.kind = kind
-        self.port = free_port()
+        self.node = node
+        alone = members is None
+        members = members or {node: (free_port(), free_port())}
+        self.port, controller = members[node]
         self.http = f"127.0.0.1:{free_port()}"
         self.config = self.directory / "server.properties"
-        controller = free_port()
+        voters = ",".join(f"{n}@127.0.0.1:{ports[1]}" for n, ports in members.items())
+        replicas = min(3, len(members))
         lines = [
-            "process.roles=broker,controller", "node.id=1", f"controller.quorum.voters=1@127.0.0.1:{controller}",
+            "process.roles=broker,controller", f"node.id={node}", f"controller.quorum.voters={voters}",
             "controller.listener.names=CONTROLLER",
             f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            f"log.dirs={self.directory}/data", "num.partitions=6", "offsets.topic.replication.factor=1",
-            "transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1",
+            f"log.dirs={self.directory}/data", "num.partitions=6", f"offsets.topic.replication.factor={replicas}",
+            f"default.replication.factor={replicas}", f"min.insync.replicas={(replicas + 1) // 2}",
+            f"transaction.state.log.replication.factor={replicas}", "transaction.state.log.min.isr=1",
             "group.initial.rebalance.delay.ms=0",
             f"log.flush.interval.messages={'1' if kind == 'flushed' else NEVER}",
         ]
@@ -149,21 +155,29 @@ class Broker(Process):
                 java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self.config)),
                 check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
-        self.first_ack = self.start("probe")
+        if alone:
+            self.first_ack = self.start("probe")
+
+    def launch(self):
+        self.spawn(java("kafka.Kafka", str(self.config), heap="1g") if self.kind == "kafka" else [str(STRANDLINE), "server", str(self.config)])
 
     def start(self, topic):
         """Starts the process; returns the seconds to its first acknowledged record."""
-        command = java("kafka.Kafka", str(self.config), heap="1g") if self.kind == "kafka" else [str(STRANDLINE), "server", str(self.config)]
         started = time.monotonic()
-        self.spawn(command)
-        while time.monotonic() - started < 60:
+        self.launch()
+        self.wait_for_acknowledgement(topic)
+        return time.monotonic() - started
+
+    def wait_for_acknowledgement(self, topic):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             probe = subprocess.run(
                 ["kcat", "-b", self.bootstrap, "-P", "-t", topic, "-X", "acks=all", "-X", "message.timeout.ms=3000",
                  "-X", "reconnect.backoff.max.ms=20", "-X", "reconnect.backoff.ms=5", "-X", "topic.metadata.refresh.fast.interval.ms=10"],
                 input=b"x\n", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
             if probe.returncode == 0:
-                return time.monotonic() - started
+                return
         raise SystemExit(f"{self.kind} did not start; see {self.directory}/out.log")
 
     @property
@@ -210,3 +224,46 @@ class Broker(Process):
 
     def load_command(self, mode, topic, *flags):
         return [str(LOAD), mode, self.bootstrap, topic, *map(str, flags)]
+
+
+class Cluster:
+    """Three brokers of one kind, each a controller too. Topics have three replicas and a minimum of two in sync."""
+
+    def __init__(self, kind):
+        members = {node: (free_port(), free_port()) for node in (1, 2, 3)}
+        self.brokers = [Broker(kind, node=node, members=members) for node in members]
+        for broker in self.brokers:
+            broker.launch()
+        self.first.wait_for_acknowledgement("probe")
+        self.wait_until_in_sync()
+
+    @property
+    def first(self):
+        return self.brokers[0]
+
+    def cpu(self):
+        return sum(broker.cpu() for broker in self.brokers)
+
+    def resident(self):
+        return max(broker.resident() for broker in self.brokers)
+
+    def lagging(self):
+        """Partitions that a broker which answers counts as having fewer replicas in sync than they should."""
+        for broker in self.brokers:
+            listed = subprocess.run(["kcat", "-b", broker.bootstrap, "-L", "-J", "-m", "5"], capture_output=True, text=True)
+            if listed.returncode == 0:
+                topics = json.loads(listed.stdout)["topics"]
+                partitions = [p for t in topics for p in t["partitions"]]
+                return len([p for p in partitions if len(p["isrs"]) < len(p["replicas"]) or p["leader"] < 0]), len(partitions)
+        return None, 0
+
+    def wait_until_in_sync(self, partitions=1, seconds=120):
+        wait_until("every replica is in sync", lambda: (lambda lag, known: lag == 0 and known >= partitions)(*self.lagging()), seconds)
+
+    def stop(self):
+        # Together: none of them waits for others to take over what it leads.
+        for broker in self.brokers:
+            os.killpg(broker.process.pid, signal.SIGTERM)
+        for broker in self.brokers:
+            broker.process.wait(60)
+            shutil.rmtree(broker.directory, ignore_errors=True)

@@ -1,36 +1,66 @@
-//! Incremental fetch sessions (KIP-227): the broker remembers what a client fetches, and answers only what changed.
+//! Fetch sessions (KIP-227): the broker remembers what a client fetches, and answers only what changed.
+//!
+//! A session looks only at partitions that may have something to say: those that the request names, those that had more
+//! when they were looked at last, and those that have told of news since. So a fetch costs what has changed, whatever the
+//! number of its partitions. At intervals everything is looked at, for what nobody tells of: a replica nearer to the
+//! client, a topic that is back, and that a follower which has nothing to fetch is still there.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use strandline_wire::ErrorCode;
 use strandline_wire::fetch::{FetchPartition, FetchPartitionResponse, FetchRequest};
 use strandline_wire::produce::TopicKey;
 
+use crate::partition::{Interest, Partition, Watch};
+
 /// Kafka's `max.incremental.fetch.session.cache.slots`.
 const SLOTS: usize = 1000;
 /// The epoch that asks for no session, and the one that begins one.
 const FINAL_EPOCH: i32 = -1;
 const INITIAL_EPOCH: i32 = 0;
+/// Between looks at everything.
+const LOOK_AT_ALL: Duration = Duration::from_millis(500);
 
 /// A partition of a session, by topic and number.
 type Key = (TopicKey, i32);
 
-struct CachedPartition {
+struct Slot {
+    topic: TopicKey,
     request: FetchPartition,
     /// What the client was told last.
     high_watermark: i64,
     log_start_offset: i64,
     order: u64,
+    /// The partition that tells of news, by its key in this process.
+    watched: Option<u64>,
 }
 
-struct Session {
+/// What a client fetches. A request without a session has one for itself.
+pub struct Session {
     next_epoch: i32,
     uses_topic_ids: bool,
-    partitions: HashMap<Key, CachedPartition>,
+    slots: HashMap<u32, Slot>,
+    numbers: HashMap<Key, u32>,
+    next_number: u32,
     next_order: u64,
     last_used: u64,
+    interest: Interest,
+    watch: Arc<Watch>,
+    /// Those that may have something to say.
+    busy: BTreeSet<u32>,
+    looked_at_all: Option<Instant>,
+}
+
+/// A partition that is to be looked at.
+#[derive(Clone)]
+pub struct Visit {
+    pub slot: u32,
+    pub order: u64,
+    pub topic: TopicKey,
+    pub request: FetchPartition,
 }
 
 /// All sessions of a broker.
@@ -45,10 +75,10 @@ struct State {
     clock: u64,
 }
 
-/// What one request fetches, and what its answer must do to the session.
+/// The session of one request, and what its answer must do to it.
 pub struct FetchContext {
-    pub partitions: Vec<(TopicKey, FetchPartition)>,
-    session: Option<(i32, Arc<Mutex<Session>>, Answer)>,
+    session: Arc<Mutex<Session>>,
+    kept: Option<(i32, Answer)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,37 +95,33 @@ impl FetchSessions {
         &self,
         request: &FetchRequest,
         uses_topic_ids: bool,
+        interest: Interest,
     ) -> Result<FetchContext, ErrorCode> {
-        let listed = || -> Vec<(TopicKey, FetchPartition)> {
-            let topics = request.topics.iter();
-            topics
-                .flat_map(|t| t.partitions.iter().map(|p| (t.topic.clone(), *p)))
-                .collect()
-        };
         if request.session_epoch == FINAL_EPOCH || request.session_epoch == INITIAL_EPOCH {
             if request.session_id != 0 {
                 self.lock().sessions.remove(&request.session_id);
             }
-            let partitions = listed();
-            let session = (request.session_epoch == INITIAL_EPOCH && !partitions.is_empty())
-                .then(|| self.create(&partitions, uses_topic_ids))
-                .flatten();
+            let mut session = Session::new(uses_topic_ids, interest);
+            session.update(request);
+            let is_kept = request.session_epoch == INITIAL_EPOCH && !session.slots.is_empty();
+            let session = Arc::new(Mutex::new(session));
+            let id = is_kept.then(|| self.keep(&session, interest)).flatten();
             return Ok(FetchContext {
-                partitions,
                 session,
+                kept: id.map(|id| (id, Answer::Full)),
             });
         }
-        let session = {
+        let found = {
             let mut state = self.lock();
             state.clock += 1;
             let clock = state.clock;
-            let session = state.sessions.get(&request.session_id).cloned();
-            let session = session.ok_or(ErrorCode::FetchSessionIdNotFound)?;
-            session.lock().expect("no holder panics").last_used = clock;
-            session
+            let found = state.sessions.get(&request.session_id).cloned();
+            let found = found.ok_or(ErrorCode::FetchSessionIdNotFound)?;
+            lock(&found).last_used = clock;
+            found
         };
-        let partitions = {
-            let mut session = session.lock().expect("no holder panics");
+        {
+            let mut session = lock(&found);
             if session.next_epoch != request.session_epoch {
                 return Err(ErrorCode::InvalidFetchSessionEpoch);
             }
@@ -107,123 +133,202 @@ impl FetchSessions {
             } else {
                 session.next_epoch + 1
             };
-            session.update(listed(), &request.forgotten);
-            session.in_order()
-        };
+            session.update(request);
+        }
         Ok(FetchContext {
-            partitions,
-            session: Some((request.session_id, session, Answer::Incremental)),
+            session: found,
+            kept: Some((request.session_id, Answer::Incremental)),
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 
-    /// A new session, if there is room; the one that was used longest ago makes place.
-    fn create(
-        &self,
-        partitions: &[(TopicKey, FetchPartition)],
-        uses_topic_ids: bool,
-    ) -> Option<(i32, Arc<Mutex<Session>>, Answer)> {
+    /// Gives a session an id, if there is room. The one that was used longest ago makes place; a follower's only to
+    /// another follower.
+    fn keep(&self, session: &Arc<Mutex<Session>>, interest: Interest) -> Option<i32> {
         let mut state = self.lock();
         if state.sessions.len() >= SLOTS {
             let oldest = state
                 .sessions
                 .iter()
-                .min_by_key(|(_, s)| s.lock().map_or(0, |s| s.last_used))
-                .map(|(id, _)| *id)?;
+                .map(|(id, other)| (*id, lock(other)))
+                .filter(|(_, other)| {
+                    other.interest == Interest::Committed || interest == Interest::Appended
+                })
+                .min_by_key(|(_, other)| (other.interest == Interest::Appended, other.last_used))
+                .map(|(id, _)| id)?;
             state.sessions.remove(&oldest);
         }
         let mut rng = rand::rng();
         let id = std::iter::repeat_with(|| rng.random_range(1..i32::MAX))
             .find(|id| !state.sessions.contains_key(id))?;
         state.clock += 1;
-        let mut session = Session {
-            next_epoch: 1,
-            uses_topic_ids,
-            partitions: HashMap::new(),
-            next_order: 0,
-            last_used: state.clock,
-        };
-        session.update(partitions.to_vec(), &[]);
-        let session = Arc::new(Mutex::new(session));
+        lock(session).last_used = state.clock;
         state.sessions.insert(id, session.clone());
-        Some((id, session, Answer::Full))
+        Some(id)
     }
 }
 
+fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().expect("no holder panics")
+}
+
 impl Session {
-    fn update(
-        &mut self,
-        listed: Vec<(TopicKey, FetchPartition)>,
-        forgotten: &[(TopicKey, Vec<i32>)],
-    ) {
-        for (topic, request) in listed {
-            let order = self.next_order;
-            self.next_order += 1;
-            self.partitions
-                .entry((topic, request.partition))
-                .and_modify(|known| known.request = request)
-                .or_insert(CachedPartition {
-                    request,
-                    high_watermark: -1,
-                    log_start_offset: -1,
-                    order,
-                });
+    fn new(uses_topic_ids: bool, interest: Interest) -> Self {
+        Self {
+            next_epoch: 1,
+            uses_topic_ids,
+            slots: HashMap::new(),
+            numbers: HashMap::new(),
+            next_number: 0,
+            next_order: 0,
+            last_used: 0,
+            interest,
+            watch: Watch::new(interest),
+            busy: BTreeSet::new(),
+            looked_at_all: None,
         }
-        for (topic, partitions) in forgotten {
+    }
+
+    fn update(&mut self, request: &FetchRequest) {
+        for topic in &request.topics {
+            for wanted in &topic.partitions {
+                self.ask(&topic.topic, *wanted);
+            }
+        }
+        for (topic, partitions) in &request.forgotten {
             for partition in partitions {
-                self.partitions.remove(&(topic.clone(), *partition));
+                if let Some(number) = self.numbers.remove(&(topic.clone(), *partition)) {
+                    self.slots.remove(&number);
+                    self.busy.remove(&number);
+                }
             }
         }
     }
 
-    fn in_order(&self) -> Vec<(TopicKey, FetchPartition)> {
-        let ordered: BTreeMap<u64, (TopicKey, FetchPartition)> = self
-            .partitions
-            .iter()
-            .map(|((topic, _), cached)| (cached.order, (topic.clone(), cached.request)))
+    fn ask(&mut self, topic: &TopicKey, request: FetchPartition) {
+        let key = (topic.clone(), request.partition);
+        let known = self.numbers.get(&key).copied();
+        let number = known.unwrap_or_else(|| {
+            self.next_number += 1;
+            self.numbers.insert(key, self.next_number);
+            self.next_number
+        });
+        let (order, topic) = (self.next_order, topic.clone());
+        self.next_order += 1;
+        self.slots
+            .entry(number)
+            .and_modify(|slot| slot.request = request)
+            .or_insert(Slot {
+                topic,
+                request,
+                high_watermark: -1,
+                log_start_offset: -1,
+                order,
+                watched: None,
+            });
+        self.busy.insert(number);
+    }
+
+    /// The partitions to look at now, in their order.
+    pub fn visits(&mut self) -> Vec<Visit> {
+        // Noted before anything is looked at: a request may end half-way.
+        self.busy.extend(self.watch.take());
+        let is_due = |at: Instant| at.elapsed() >= LOOK_AT_ALL;
+        let numbers: Vec<u32> = if self.looked_at_all.is_none_or(is_due) {
+            self.looked_at_all = Some(Instant::now());
+            self.slots.keys().copied().collect()
+        } else {
+            self.busy.iter().copied().collect()
+        };
+        let mut visits: Vec<Visit> = numbers
+            .into_iter()
+            .filter_map(|number| {
+                let slot = self.slots.get(&number)?;
+                Some(Visit {
+                    slot: number,
+                    order: slot.order,
+                    topic: slot.topic.clone(),
+                    request: slot.request,
+                })
+            })
             .collect();
-        ordered.into_values().collect()
+        visits.sort_by_key(|visit| visit.order);
+        visits
+    }
+
+    /// Has `partition` tell of its news from here on. Look at its view after this.
+    pub fn watch(&mut self, number: u32, partition: &Partition) {
+        if let Some(slot) = self.slots.get_mut(&number)
+            && slot.watched != Some(partition.key())
+        {
+            slot.watched = Some(partition.key());
+            partition.watch(&self.watch, number);
+        }
+    }
+
+    /// Whether a partition that was looked at may have more to say without telling of news.
+    pub fn settle(&mut self, number: u32, busy: bool) {
+        if busy && self.slots.contains_key(&number) {
+            self.busy.insert(number);
+        } else {
+            self.busy.remove(&number);
+        }
     }
 }
 
 impl FetchContext {
+    pub fn session(&self) -> MutexGuard<'_, Session> {
+        lock(&self.session)
+    }
+
+    /// Whoever waits for news waits here.
+    pub fn watch(&self) -> Arc<Watch> {
+        self.session().watch.clone()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.session().slots.is_empty()
+    }
+
     /// The session's id for the answer, 0 without one; drops what an incremental answer leaves out.
     pub fn finish(
         self,
-        answers: Vec<(TopicKey, FetchPartitionResponse)>,
+        answers: Vec<(u32, TopicKey, FetchPartitionResponse)>,
     ) -> (i32, Vec<(TopicKey, FetchPartitionResponse)>) {
-        let Some((id, session, kind)) = self.session else {
-            return (0, answers);
+        let Some((id, kind)) = self.kept else {
+            let all = answers
+                .into_iter()
+                .map(|(_, topic, answer)| (topic, answer));
+            return (0, all.collect());
         };
-        let mut session = session.lock().expect("no holder panics");
-        let kept = answers
-            .into_iter()
-            .filter(|(topic, answer)| {
-                let key = (topic.clone(), answer.partition);
-                let next_order = session.next_order;
-                let Some(known) = session.partitions.get_mut(&key) else {
-                    return true;
-                };
+        let mut session = lock(&self.session);
+        let mut kept = Vec::new();
+        for (number, topic, answer) in answers {
+            let next_order = session.next_order;
+            let mut changed = true;
+            if let Some(slot) = session.slots.get_mut(&number) {
                 let has_records = !answer.records.is_empty();
-                let changed = has_records
+                changed = has_records
                     || answer.error != ErrorCode::None
-                    || known.high_watermark != answer.high_watermark
-                    || known.log_start_offset != answer.log_start_offset
+                    || slot.high_watermark != answer.high_watermark
+                    || slot.log_start_offset != answer.log_start_offset
                     || answer.preferred_read_replica >= 0
                     || answer.diverging_epoch.is_some();
-                known.high_watermark = answer.high_watermark;
-                known.log_start_offset = answer.log_start_offset;
+                slot.high_watermark = answer.high_watermark;
+                slot.log_start_offset = answer.log_start_offset;
                 if has_records {
                     // Who was served goes to the end, so that a small byte budget reaches everybody in turn.
-                    known.order = next_order;
+                    slot.order = next_order;
                     session.next_order += 1;
                 }
-                kind == Answer::Full || changed
-            })
-            .collect();
+            }
+            if kind == Answer::Full || changed {
+                kept.push((topic, answer));
+            }
+        }
         (id, kept)
     }
 }

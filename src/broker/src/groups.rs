@@ -17,14 +17,14 @@ use strandline_wire::batch::{
     BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
 };
 use strandline_wire::compression::Compression;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::read::read_batches;
 use crate::clock::now_ms;
-use crate::partition::{Acks, Partition};
+use crate::partition::{Acks, Interest, Partition, Watch};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
@@ -371,16 +371,16 @@ fn coordinator_error(code: ErrorCode) -> ErrorCode {
 /// still be lost, nor miss what will stay. `false` when the partition is led no more.
 async fn committed_to_the_end(partition: &Partition) -> bool {
     let end = partition.view().log_end_offset;
-    let changed = Arc::new(Notify::new());
+    let watch = Watch::new(Interest::Committed);
+    partition.watch(&watch, 0);
     loop {
-        partition.wake_on_change(&changed);
         if !partition.is_leader() || partition.is_offline() {
             return false;
         }
         if partition.view().high_watermark >= end {
             return true;
         }
-        changed.notified().await;
+        watch.woken().await;
     }
 }
 

@@ -3,6 +3,7 @@
 //
 //	load produce BOOTSTRAP TOPIC [-producers N] [-rate RECORDS_PER_SECOND] [-warmup 10s] [-duration 30s] [-linger 0s]
 //	load consume BOOTSTRAP TOPIC -records N
+//	load create BOOTSTRAP PREFIX -topics N -partitions P    one request a topic, with the broker's default of replicas
 //	load fetch BOOTSTRAP TOPIC -records N -partitions P     as a consumer asks, but without decoding records
 package main
 
@@ -34,7 +35,7 @@ func main() {
 
 func run() error {
 	if len(os.Args) < 4 {
-		return fmt.Errorf("usage: load produce|consume|fetch BOOTSTRAP TOPIC [flags]")
+		return fmt.Errorf("usage: load produce|consume|create|fetch BOOTSTRAP TOPIC [flags]")
 	}
 	var figures map[string]float64
 	var err error
@@ -43,6 +44,8 @@ func run() error {
 		figures, err = produce(os.Args[2], os.Args[3], os.Args[4:])
 	case "consume":
 		figures, err = consume(os.Args[2], os.Args[3], os.Args[4:])
+	case "create":
+		figures, err = create(os.Args[2], os.Args[3], os.Args[4:])
 	case "fetch":
 		figures, err = fetch(os.Args[2], os.Args[3], os.Args[4:])
 	default:
@@ -190,6 +193,40 @@ func consume(bootstrap, topic string, arguments []string) (map[string]float64, e
 		"seconds":  seconds,
 		"mb_per_s": float64(bytes) / 1e6 / seconds,
 	}, nil
+}
+
+func create(bootstrap, prefix string, arguments []string) (map[string]float64, error) {
+	flags := flag.NewFlagSet("create", flag.ExitOnError)
+	topics := flags.Int("topics", 1, "topics, named PREFIX0, PREFIX1, …")
+	partitions := flags.Int("partitions", 1, "partitions of each")
+	flags.Parse(arguments)
+
+	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	begin := time.Now()
+	for number := range *topics {
+		request := kmsg.NewPtrCreateTopicsRequest()
+		request.TimeoutMillis = 60_000
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic = fmt.Sprintf("%s%d", prefix, number)
+		topic.NumPartitions, topic.ReplicationFactor = int32(*partitions), -1
+		request.Topics = append(request.Topics, topic)
+		response, err := request.RequestWith(ctx, client)
+		if err != nil {
+			return nil, err
+		}
+		for _, topic := range response.Topics {
+			if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
+				return nil, fmt.Errorf("%s: %w", topic.Topic, err)
+			}
+		}
+	}
+	return map[string]float64{"seconds": time.Since(begin).Seconds()}, nil
 }
 
 // fetch asks for all partitions at once, a MiB each, one request after the other, and looks at batch headers only.

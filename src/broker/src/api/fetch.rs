@@ -4,6 +4,7 @@
 //! bytes that are left, for at most `remote.fetch.max.wait.ms`; what is not there by then is still being loaded, and the
 //! client's next fetch finds it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use strandline_wire::fetch::{FetchPartition, FetchPartitionResponse, FetchReques
 use strandline_wire::frame::{ResponseFrame, finish_response, start_response};
 use strandline_wire::primitive::DecodeError;
 use strandline_wire::produce::TopicKey;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Call;
@@ -26,8 +26,8 @@ use super::produce::{current_leader, find};
 use super::read::read_batches;
 use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
-use crate::fetch_session::FetchContext;
-use crate::partition::{Partition, ReplicaFetch, Role};
+use crate::fetch_session::{FetchContext, Visit};
+use crate::partition::{Interest, Partition, ReplicaFetch, Role};
 
 pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
     let request = FetchRequest::decode(call.version, body)?;
@@ -37,13 +37,15 @@ pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
 async fn fetch(call: &Call, request: FetchRequest) -> Answer {
     let uses_topic_ids = call.version >= 13;
     let reader = Reader::of(call, &request);
-    let context = match call.context.fetch_sessions.begin(&request, uses_topic_ids) {
+    let sessions = &call.context.fetch_sessions;
+    let context = match sessions.begin(&request, uses_topic_ids, reader.interest()) {
         Ok(context) => context,
         Err(error) => return refuse(call, error),
     };
     let readings = collect(call, &request, &context, &reader).await;
     let cold = readings.iter().any(|r| r.remote);
-    let answers = readings.into_iter().map(|r| (r.topic, r.answer)).collect();
+    let answers = readings.into_iter().map(|r| (r.slot, r.topic, r.answer));
+    let answers = answers.collect();
     let (session_id, answers) = context.finish(answers);
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
     for (topic, answer) in answers {
@@ -112,6 +114,13 @@ impl Reader {
         }
     }
 
+    fn interest(&self) -> Interest {
+        match self {
+            Self::Consumer { .. } => Interest::Committed,
+            Self::Follower { .. } => Interest::Appended,
+        }
+    }
+
     /// Offset up to which this reader may see records.
     fn limit(&self, view: &LogView) -> i64 {
         match self {
@@ -126,6 +135,7 @@ impl Reader {
 
 /// One partition of a request on its way.
 struct Reading {
+    slot: u32,
     topic: TopicKey,
     request: FetchPartition,
     partition: Option<Arc<Partition>>,
@@ -142,50 +152,65 @@ async fn collect(
     reader: &Reader,
 ) -> Vec<Reading> {
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    let changed = Arc::new(Notify::new());
+    let watch = context.watch();
+    // In the order of the session. What is looked at again takes the place of what was seen before.
+    let mut all: BTreeMap<u64, Reading> = BTreeMap::new();
     loop {
-        let mut readings = Vec::with_capacity(context.partitions.len());
-        for (topic, wanted) in &context.partitions {
-            let reading = start(call, topic, *wanted, reader);
-            if let Some(partition) = &reading.partition {
-                match reader {
-                    Reader::Consumer { .. } => partition.wake_on_change(&changed),
-                    Reader::Follower { .. } => partition.wake_on_growth(&changed),
-                }
-            }
-            readings.push(reading);
-        }
-        // Views were taken before the wake-up was registered; take them again so that no change falls in between.
-        for reading in &mut readings {
-            if let Some(partition) = reading.partition.clone()
-                && reading.answer.error == ErrorCode::None
-                && !reading.remote
-            {
-                *reading = start(call, &reading.topic, reading.request, reader);
-                reading.partition = Some(partition);
-            }
-        }
+        let (orders, mut readings) = look(call, context, reader);
         if let Reader::Follower { id, broker_epoch } = reader {
             note_positions(&readings, *id, *broker_epoch).await;
         }
         let budget = request.max_bytes.max(0) as usize;
         let used = read_local(&mut readings, reader, budget).await;
         let used = read_remote(call, &mut readings, budget, used).await;
-        let failed = readings.iter().any(|r| r.answer.error != ErrorCode::None);
-        let told = |r: &Reading| {
-            r.answer.diverging_epoch.is_some() || r.answer.preferred_read_replica >= 0
+        {
+            let mut session = context.session();
+            for reading in &readings {
+                session.settle(reading.slot, reading.may_have_more(reader));
+            }
+        }
+        all.extend(orders.into_iter().zip(readings));
+        let is_news = |r: &Reading| {
+            r.answer.error != ErrorCode::None
+                || r.answer.diverging_epoch.is_some()
+                || r.answer.preferred_read_replica >= 0
         };
-        let enough = used >= request.min_bytes.max(0) as usize || readings.iter().any(told);
-        let waits = !readings.is_empty() && !enough && !failed && Instant::now() < deadline;
+        let enough = used >= request.min_bytes.max(0) as usize || all.values().any(is_news);
+        let waits = !enough && !context.is_empty() && Instant::now() < deadline;
         // Woken before the time is up: records that were too few are read again together with the new ones.
         if waits
-            && tokio::time::timeout_at(deadline, changed.notified())
+            && tokio::time::timeout_at(deadline, watch.woken())
                 .await
                 .is_ok()
         {
             continue;
         }
-        return readings;
+        return all.into_values().collect();
+    }
+}
+
+/// Looks at every partition that may have something to say; gives the place of each in the session as well.
+fn look(call: &Call, context: &FetchContext, reader: &Reader) -> (Vec<u64>, Vec<Reading>) {
+    let mut session = context.session();
+    let visits = session.visits();
+    let mut watch = |slot: u32, partition: &Partition| session.watch(slot, partition);
+    visits
+        .into_iter()
+        .map(|visit| (visit.order, start(call, visit, reader, &mut watch)))
+        .unzip()
+}
+
+impl Reading {
+    /// Whether another look may find something although the partition has told of no news.
+    fn may_have_more(&self, reader: &Reader) -> bool {
+        let Some(partition) = &self.partition else {
+            return true;
+        };
+        self.answer.error != ErrorCode::None
+            || self.remote
+            || self.answer.diverging_epoch.is_some()
+            || self.answer.preferred_read_replica >= 0
+            || self.request.fetch_offset < reader.limit(&partition.view())
     }
 }
 
@@ -211,7 +236,13 @@ async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: Broker
 }
 
 /// Finds the partition and checks epoch and range; decides which tier is asked.
-fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader) -> Reading {
+fn start(
+    call: &Call,
+    visit: Visit,
+    reader: &Reader,
+    watch: &mut impl FnMut(u32, &Partition),
+) -> Reading {
+    let (slot, topic, wanted) = (visit.slot, &visit.topic, visit.request);
     let error = |code| {
         let mut answer = FetchPartitionResponse::error(wanted.partition, code);
         if matches!(
@@ -221,6 +252,7 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader)
             answer.current_leader = current_leader(call, topic, wanted.partition);
         }
         Reading {
+            slot,
             topic: topic.clone(),
             request: wanted,
             partition: None,
@@ -232,6 +264,7 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader)
         Ok(partition) => partition,
         Err(code) => return error(code),
     };
+    watch(slot, &partition);
     let role = partition.role();
     if let Err(code) = check_epoch(wanted.current_leader_epoch, role.leader_epoch.0) {
         return error(code);
@@ -267,6 +300,7 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader)
     {
         answer.preferred_read_replica = nearer.0;
         return Reading {
+            slot,
             topic: topic.clone(),
             request: wanted,
             partition: Some(partition),
@@ -293,6 +327,7 @@ fn start(call: &Call, topic: &TopicKey, wanted: FetchPartition, reader: &Reader)
         remote = wanted.fetch_offset < view.local_log_start_offset;
     }
     Reading {
+        slot,
         topic: topic.clone(),
         request: wanted,
         partition: Some(partition),

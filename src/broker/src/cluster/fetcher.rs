@@ -4,22 +4,27 @@
 //! A position that a fetch names is a promise: everything below is in the log, and on disk where the topic flushes
 //! before it acknowledges. So a round ends when its appends are durable. Where the logs have parted, this one is cut by
 //! leader epoch, and the recovery point is written before anything is appended behind the cut.
+//!
+//! The leader keeps a fetch session (KIP-227): after the first request only positions that have changed are named, so a
+//! round costs what has moved, whatever the number of partitions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
+use kafka_protocol::messages::fetch_request::{
+    FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
+};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use strandline_client::{ClientError, Connection};
 use strandline_log::{decode_leader_epochs, decode_snapshot};
 use strandline_metadata::ClusterImage;
 use strandline_replication::truncation_offset;
-use strandline_types::{BrokerId, EpochStart, LeaderEpoch, Offset, TopicIdPartition};
+use strandline_types::{BrokerId, EpochStart, LeaderEpoch, Offset, TopicId, TopicIdPartition};
 use strandline_wire::{ApiKey, ErrorCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -38,6 +43,8 @@ const BACKOFF: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_millis(100);
 /// A leader that lives answers within `replica.fetch.wait.max.ms` and a little; one that does not is dialled again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a fetch that others wait for may go on before newly followed partitions are asked for.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 type Followed = Arc<Vec<Arc<Partition>>>;
 
@@ -76,15 +83,17 @@ impl ReplicaFetchers {
             stays
         });
         for (leader, mut partitions) in wanted {
-            partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+            partitions.sort_by_key(|p| p.key());
             let fetcher = running.entry(leader).or_insert_with(|| {
                 let (followed, receiver) = watch::channel(Followed::default());
                 let stop = CancellationToken::new();
                 let fetcher = Fetcher {
                     context: context.clone(),
                     leader,
-                    followed: receiver,
+                    receiver,
+                    followed: HashMap::new(),
                     backoff: HashMap::new(),
+                    session: Session::default(),
                 };
                 let task = tokio::spawn(fetcher.run(stop.clone()));
                 Running {
@@ -124,15 +133,47 @@ impl ReplicaFetchers {
 struct Fetcher {
     context: Arc<BrokerContext>,
     leader: BrokerId,
-    followed: watch::Receiver<Followed>,
+    receiver: watch::Receiver<Followed>,
+    /// What was received last.
+    followed: HashMap<TopicIdPartition, Arc<Partition>>,
     /// Partitions that are left alone until then.
     backoff: HashMap<TopicIdPartition, Instant>,
+    session: Session,
+}
+
+/// What the leader has been told in this fetch session.
+#[derive(Default)]
+struct Session {
+    id: i32,
+    /// 0 begins a session.
+    epoch: i32,
+    told: HashMap<TopicIdPartition, Position>,
+    /// Partitions whose positions may have changed since.
+    changed: HashSet<TopicIdPartition>,
+    /// So may all.
+    all_changed: bool,
+}
+
+/// Where this replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    leader_epoch: LeaderEpoch,
+    offset: Offset,
+    last_epoch: Option<LeaderEpoch>,
+    log_start: Offset,
 }
 
 /// What a round does with one partition.
 struct Asked {
     partition: Arc<Partition>,
     leader_epoch: LeaderEpoch,
+}
+
+/// What one request tells the leader.
+#[derive(Default)]
+struct Telling {
+    positions: Vec<(TopicIdPartition, Position)>,
+    forgotten: Vec<TopicIdPartition>,
 }
 
 impl Fetcher {
@@ -156,26 +197,40 @@ impl Fetcher {
 
     /// One fetch and what follows from it.
     async fn round(&mut self, connection: &mut Option<Connection>) -> Result<(), ClientError> {
-        let followed = self.followed.borrow_and_update().clone();
-        let now = Instant::now();
-        self.backoff.retain(|_, until| *until > now);
-        let asked = self.positions(&followed);
-        if asked.is_empty() {
+        if connection.is_none() {
+            self.session = Session {
+                all_changed: true,
+                ..Session::default()
+            };
+        }
+        if self.followed.is_empty() || self.receiver.has_changed().unwrap_or(false) {
+            let followed = self.receiver.borrow_and_update().clone();
+            self.followed = followed.iter().map(|p| (p.id(), p.clone())).collect();
+            self.session.all_changed = true;
+        }
+        let telling = self.what_to_tell();
+        if telling.positions.is_empty() && telling.forgotten.len() >= self.session.told.len() {
+            *connection = None;
             // Everything is being flushed, or waits for its leader to hear that it leads.
-            let _ = tokio::time::timeout(BACKOFF, self.followed.changed()).await;
+            let _ = tokio::time::timeout(BACKOFF, self.receiver.changed()).await;
             return Ok(());
         }
-        let open = match connection.take() {
+        let mut open = match connection.take() {
             Some(open) => open,
             None => self.connect().await?,
         };
-        let mut open = open;
-        let request = self.request(&asked);
-        let mut changes = self.followed.clone();
+        let request = self.request(&telling);
+        let mut changes = self.receiver.clone();
+        let patience = async {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(PATIENCE).await;
+        };
         let response: m::FetchResponse = tokio::select! {
             answered = open.call(ApiKey::Fetch, FETCH_VERSION, &request) => answered?,
             // Newly followed partitions do not wait for a fetch that waits for others; its connection is given up.
-            _ = changes.changed() => return Ok(()),
+            () = patience => return Ok(()),
             () = tokio::time::sleep(CALL_TIMEOUT) => {
                 return Err(ClientError::Io {
                     address: open.address().to_owned(),
@@ -183,7 +238,15 @@ impl Fetcher {
                 });
             }
         };
-        self.take(&asked, response, &mut open).await;
+        if let Some(refused) =
+            ErrorCode::from_code(response.error_code).filter(|c| *c != ErrorCode::None)
+        {
+            // The session is gone, most likely; the next request begins another one.
+            tracing::debug!(leader = %self.leader, %refused, "a fetch session ended");
+            return Ok(());
+        }
+        self.session.note(telling, response.session_id);
+        self.take(response, &mut open).await;
         *connection = Some(open);
         Ok(())
     }
@@ -207,79 +270,125 @@ impl Fetcher {
         Connection::open(&format!("{}:{}", endpoint.host, endpoint.port)).await
     }
 
-    /// Partitions that can be asked for now.
-    fn positions(&self, followed: &Followed) -> Vec<Asked> {
-        followed
-            .iter()
-            .filter(|p| !p.is_offline() && !self.backoff.contains_key(&p.id()))
-            .filter_map(|partition| {
-                let role = partition.role();
-                let view = partition.view();
-                let flushes = partition.config().flush_messages == 1;
-                let durable = !flushes || view.flushed_offset >= view.log_end_offset;
-                (role.leader == Some(self.leader) && durable).then(|| Asked {
-                    partition: partition.clone(),
-                    leader_epoch: role.leader_epoch,
-                })
-            })
-            .collect()
-    }
-
-    fn request(&self, asked: &[Asked]) -> m::FetchRequest {
-        let config = self.context.config();
-        let max_bytes = config.number("replica.fetch.max.bytes") as i32;
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for Asked {
-            partition,
-            leader_epoch,
-        } in asked
-        {
-            let view = partition.view();
-            let last_epoch = view.epochs.epoch_of(view.log_end_offset - 1);
-            let wanted = FetchPartition::default()
-                .with_partition(partition.topic_partition.partition)
-                .with_current_leader_epoch(leader_epoch.0)
-                .with_fetch_offset(view.log_end_offset)
-                .with_last_fetched_epoch(last_epoch.map_or(-1, |e| e.0))
-                .with_log_start_offset(view.log_start_offset)
-                .with_partition_max_bytes(max_bytes);
-            match topics.last_mut() {
-                Some(topic) if topic.topic_id == partition.topic_id.0 => {
-                    topic.partitions.push(wanted);
+    /// Positions that the leader does not know yet, and partitions that it is to leave out for now.
+    fn what_to_tell(&mut self) -> Telling {
+        let now = Instant::now();
+        let session = &mut self.session;
+        self.backoff.retain(|id, until| {
+            let waits = *until > now;
+            if !waits {
+                session.changed.insert(*id);
+            }
+            waits
+        });
+        let mut telling = Telling::default();
+        let candidates: Vec<TopicIdPartition> = if session.all_changed {
+            let known = session
+                .told
+                .keys()
+                .filter(|id| !self.followed.contains_key(id));
+            telling.forgotten.extend(known);
+            self.followed.keys().copied().collect()
+        } else {
+            session.changed.iter().copied().collect()
+        };
+        session.all_changed = false;
+        session.changed.clear();
+        for id in candidates {
+            let partition = self.followed.get(&id).filter(|p| !p.is_offline());
+            let Some(partition) = partition.filter(|_| !self.backoff.contains_key(&id)) else {
+                if session.told.contains_key(&id) {
+                    telling.forgotten.push(id);
                 }
-                _ => topics.push(
-                    FetchTopic::default()
-                        .with_topic_id(partition.topic_id.0)
-                        .with_partitions(vec![wanted]),
-                ),
+                continue;
+            };
+            match position(partition, self.leader) {
+                Some(position) if session.told.get(&id) != Some(&position) => {
+                    telling.positions.push((id, position));
+                }
+                Some(_) => {}
+                None => {
+                    session.changed.insert(id);
+                }
             }
         }
+        telling
+    }
+
+    fn request(&self, telling: &Telling) -> m::FetchRequest {
+        let config = self.context.config();
+        let max_bytes = config.number("replica.fetch.max.bytes") as i32;
+        let mut topics: BTreeMap<TopicId, Vec<FetchPartition>> = BTreeMap::new();
+        for (id, position) in &telling.positions {
+            let wanted = FetchPartition::default()
+                .with_partition(id.partition)
+                .with_current_leader_epoch(position.leader_epoch.0)
+                .with_fetch_offset(position.offset)
+                .with_last_fetched_epoch(position.last_epoch.map_or(-1, |e| e.0))
+                .with_log_start_offset(position.log_start)
+                .with_partition_max_bytes(max_bytes);
+            topics.entry(id.topic_id).or_default().push(wanted);
+        }
+        let topics = topics.into_iter().map(|(id, partitions)| {
+            FetchTopic::default()
+                .with_topic_id(id.0)
+                .with_partitions(partitions)
+        });
+        let mut forgotten: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+        for id in &telling.forgotten {
+            forgotten.entry(id.topic_id).or_default().push(id.partition);
+        }
+        let forgotten = forgotten.into_iter().map(|(id, partitions)| {
+            ForgottenTopic::default()
+                .with_topic_id(id.0)
+                .with_partitions(partitions)
+        });
         let replica = ReplicaState::default()
             .with_replica_id(m::BrokerId(self.context.node_id()))
             .with_replica_epoch(self.context.broker_epoch().0);
+        // Whoever is left alone, or waits for its own disk, is looked at again soon.
+        let waits_for_nobody = self.backoff.is_empty() && self.session.changed.is_empty();
+        let max_wait = config.number("replica.fetch.wait.max.ms");
+        let max_wait = if waits_for_nobody {
+            max_wait
+        } else {
+            max_wait.min(BACKOFF.as_millis() as i64)
+        };
         m::FetchRequest::default()
             .with_replica_state(replica)
-            .with_max_wait_ms(config.number("replica.fetch.wait.max.ms") as i32)
+            .with_max_wait_ms(max_wait as i32)
             .with_min_bytes(config.number("replica.fetch.min.bytes") as i32)
             .with_max_bytes(config.number("replica.fetch.response.max.bytes") as i32)
-            .with_session_epoch(-1)
-            .with_topics(topics)
+            .with_session_id(self.session.id)
+            .with_session_epoch(self.session.epoch)
+            .with_topics(topics.collect())
+            .with_forgotten_topics_data(forgotten.collect())
     }
 
-    async fn take(&mut self, asked: &[Asked], response: m::FetchResponse, open: &mut Connection) {
-        let mut answers: HashMap<(uuid::Uuid, i32), PartitionData> = HashMap::new();
+    async fn take(&mut self, response: m::FetchResponse, open: &mut Connection) {
+        let mut asked = Vec::new();
         for topic in response.responses {
-            for partition in topic.partitions {
-                answers.insert((topic.topic_id, partition.partition_index), partition);
+            for answer in topic.partitions {
+                let id = TopicIdPartition {
+                    topic_id: TopicId(topic.topic_id),
+                    partition: answer.partition_index,
+                };
+                let (Some(partition), Some(told)) =
+                    (self.followed.get(&id), self.session.told.get(&id))
+                else {
+                    continue;
+                };
+                self.session.changed.insert(id);
+                let one = Asked {
+                    partition: partition.clone(),
+                    leader_epoch: told.leader_epoch,
+                };
+                asked.push((one, answer));
             }
         }
         let mut appends = Vec::new();
         let mut truncations = Vec::new();
-        for one in asked {
-            let id = one.partition.id();
-            let Some(answer) = answers.remove(&(id.topic_id.0, id.partition)) else {
-                continue;
-            };
+        for (one, answer) in asked {
             let code =
                 ErrorCode::from_code(answer.error_code).unwrap_or(ErrorCode::UnknownServerError);
             let diverging = Some(&answer.diverging_epoch).filter(|d| d.epoch >= 0);
@@ -293,21 +402,23 @@ impl Fetcher {
                     }
                 }
                 ErrorCode::OffsetMovedToTieredStorage | ErrorCode::OffsetOutOfRange => {
-                    let began = self.begin_again(one, code, &answer, open).await;
+                    let began = self.begin_again(&one, code, &answer, open).await;
                     if let Err(error) = began {
-                        self.leave_alone(one, &error);
+                        self.leave_alone(&one, &error);
                     }
                 }
-                code => self.leave_alone(one, &code.to_string()),
+                // It was asked under an epoch that is over here as well.
+                _ if one.partition.role().leader_epoch != one.leader_epoch => {}
+                code => self.leave_alone(&one, &code.to_string()),
             }
         }
-        let failed: Vec<(&Asked, String)> = join_all(appends)
+        let failed: Vec<(Asked, String)> = join_all(appends)
             .await
             .into_iter()
             .filter_map(|(one, result)| Some((one, result.err()?)))
             .collect();
         for (one, error) in failed {
-            self.leave_alone(one, &error);
+            self.leave_alone(&one, &error);
         }
         self.truncate(truncations).await;
     }
@@ -319,7 +430,7 @@ impl Fetcher {
     }
 
     /// Cuts logs that have parted from their leaders'; returns when the new recovery points are on disk.
-    async fn truncate(&self, truncations: Vec<(&Asked, (LeaderEpoch, Offset))>) {
+    async fn truncate(&self, truncations: Vec<(Asked, (LeaderEpoch, Offset))>) {
         if truncations.is_empty() {
             return;
         }
@@ -456,11 +567,47 @@ impl Fetcher {
     }
 }
 
+impl Session {
+    /// Takes over that the leader has answered what it was told.
+    fn note(&mut self, telling: Telling, id: i32) {
+        if self.epoch == 0 {
+            self.id = id;
+        }
+        if self.id == 0 {
+            // The leader keeps no session for us: everything is told every time.
+            self.all_changed = true;
+            self.told.clear();
+            self.told.extend(telling.positions);
+            return;
+        }
+        self.epoch = if self.epoch == i32::MAX {
+            1
+        } else {
+            self.epoch + 1
+        };
+        for id in telling.forgotten {
+            self.told.remove(&id);
+        }
+        self.told.extend(telling.positions);
+    }
+}
+
+/// Where the replica is, if it can be asked for now: not while its end is on its way to the disk.
+fn position(partition: &Partition, leader: BrokerId) -> Option<Position> {
+    let role = partition.role();
+    let view = partition.view();
+    let flushes = partition.config().flush_messages == 1;
+    let durable = !flushes || view.flushed_offset >= view.log_end_offset;
+    (role.leader == Some(leader) && durable).then(|| Position {
+        leader_epoch: role.leader_epoch,
+        offset: view.log_end_offset,
+        last_epoch: view.epochs.epoch_of(view.log_end_offset - 1),
+        log_start: view.log_start_offset,
+    })
+}
+
 /// Appends one answer; done when what came is durable.
-fn append(
-    one: &Asked,
-    answer: PartitionData,
-) -> impl Future<Output = (&Asked, Result<(), String>)> {
+fn append(one: Asked, answer: PartitionData) -> impl Future<Output = (Asked, Result<(), String>)> {
     let records = answer.records.unwrap_or_default();
     let view = one.partition.view();
     let news = !records.is_empty()

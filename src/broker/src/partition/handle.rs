@@ -1,7 +1,7 @@
 //! What the rest of the broker holds of a partition: its published view, and a way to ask its owner.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -14,9 +14,10 @@ use strandline_types::{
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::ValidatedBatch;
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::shard::{OwnedPartition, ShardMessage};
+use super::watch::{Watch, Watchers};
 
 /// When a producer is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +113,8 @@ pub struct Partition {
     role: ArcSwap<Role>,
     offline: AtomicBool,
     owner: mpsc::Sender<ShardMessage>,
-    /// Fetches that wait for more records. Those that have gone away are dropped when the next one comes.
-    waiting: Mutex<Vec<Weak<Notify>>>,
-    /// The same of followers, which see records before they are committed.
-    waiting_replicas: Mutex<Vec<Weak<Notify>>>,
+    /// Fetches that wait for news.
+    watchers: Watchers,
     /// What followers fetched from last, and when that was noted.
     noted: Mutex<Vec<(ReplicaFetch, TimestampMs)>>,
     /// The lineage that is on disk.
@@ -155,8 +154,7 @@ impl Partition {
             }),
             offline: AtomicBool::new(false),
             owner,
-            waiting: Mutex::default(),
-            waiting_replicas: Mutex::default(),
+            watchers: Watchers::default(),
             noted: Mutex::default(),
         }
     }
@@ -166,6 +164,11 @@ impl Partition {
             topic_id: self.topic_id,
             partition: self.topic_partition.partition,
         }
+    }
+
+    /// Unique in this process: a partition that was deleted and created again has another one.
+    pub fn key(&self) -> u64 {
+        self.key
     }
 
     /// The picture that the owner published last.
@@ -220,29 +223,22 @@ impl Partition {
     pub(super) fn publish(&self, view: LogView) {
         let before = self.view.swap(Arc::new(view));
         let now = self.view.load();
-        if now.high_watermark > before.high_watermark
-            || now.log_start_offset > before.log_start_offset
-        {
-            wake(&self.waiting);
-        }
-        if now.log_end_offset > before.log_end_offset {
-            wake(&self.waiting_replicas);
+        let committed = now.high_watermark > before.high_watermark
+            || now.log_start_offset > before.log_start_offset;
+        let appended = now.log_end_offset > before.log_end_offset;
+        if committed || appended {
+            self.watchers.tell(committed, appended);
         }
     }
 
-    fn wake_all(&self) {
-        wake(&self.waiting);
-        wake(&self.waiting_replicas);
+    /// Has everybody who waits for news look again.
+    pub(super) fn wake_all(&self) {
+        self.watchers.tell(true, true);
     }
 
-    /// Wakes `fetch` at the next change of the high watermark. Look at the view again after registering.
-    pub fn wake_on_change(&self, fetch: &Arc<Notify>) {
-        register(&self.waiting, fetch);
-    }
-
-    /// Wakes a follower's `fetch` when the log grows. Look at the view again after registering.
-    pub fn wake_on_growth(&self, fetch: &Arc<Notify>) {
-        register(&self.waiting_replicas, fetch);
+    /// Tells `watch` of news under `number`. Look at the view after this.
+    pub fn watch(&self, watch: &Arc<Watch>, number: u32) {
+        self.watchers.add(watch, number);
     }
 
     /// Tells the owner where a follower is, unless it has just heard the same.
@@ -330,18 +326,5 @@ impl Partition {
             .await
             .map_err(|_| PartitionError::Gone)?;
         receiver.await.map_err(|_| PartitionError::Gone)
-    }
-}
-
-fn register(waiting: &Mutex<Vec<Weak<Notify>>>, fetch: &Arc<Notify>) {
-    let mut waiting = waiting.lock().expect("no holder panics");
-    waiting.retain(|other| other.strong_count() > 0);
-    waiting.push(Arc::downgrade(fetch));
-}
-
-fn wake(waiting: &Mutex<Vec<Weak<Notify>>>) {
-    let waiting = std::mem::take(&mut *waiting.lock().expect("no holder panics"));
-    for fetch in waiting.iter().filter_map(Weak::upgrade) {
-        fetch.notify_one();
     }
 }

@@ -251,6 +251,7 @@ impl PartitionManager {
         .await;
         self.table.store(Arc::new(table));
         for partition in gone {
+            partition.wake_all();
             self.remove(&partition).await;
         }
         self.applied.send_replace(image.applied_index);

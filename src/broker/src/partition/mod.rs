@@ -4,7 +4,9 @@ mod flusher;
 mod handle;
 mod manager;
 mod shard;
+mod watch;
 
 pub use handle::{Acks, AppendReply, FetchedRecords, Partition, ReplicaFetch, Role};
 pub use manager::{LogDirs, PartitionManager};
 pub use shard::IsrRequest;
+pub use watch::{Interest, Watch};
