@@ -5,6 +5,7 @@ mod clients;
 mod cluster;
 mod containers;
 mod hot;
+mod log_dirs;
 mod object_store_faults;
 mod tiers;
 

@@ -16,6 +16,7 @@ mod partition;
 mod producer_ids;
 mod server;
 pub mod settings;
+mod throttle;
 mod tier;
 
 pub use server::{Server, StartError};

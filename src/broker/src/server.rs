@@ -43,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
+use crate::throttle::Throttle;
 use crate::tier::{ColdThreads, Tier, TierManager};
 
 /// How often checkpoints are written.
@@ -91,6 +92,9 @@ pub struct BrokerContext {
     pub tier: Option<Arc<Tier>>,
     pub metrics: Arc<Metrics>,
     pub fetchers: ReplicaFetchers,
+    /// What this broker sends to, and fetches from, replicas that are throttled.
+    pub leader_throttle: Throttle,
+    pub follower_throttle: Throttle,
     lifecycle: Lifecycle,
     config: ArcSwap<BrokerConfig>,
     /// Endpoints as clients must see them: listener name, host, port.
@@ -131,6 +135,12 @@ impl BrokerContext {
         image
             .partition(partition.id())
             .map_or(0, |p| p.replicas.len())
+    }
+
+    pub fn is_in_sync(&self, partition: TopicIdPartition, replica: BrokerId) -> bool {
+        let image = self.quorum.image();
+        let state = image.partition(partition);
+        state.is_some_and(|p| p.isr.contains(&replica))
     }
 
     /// Of this incarnation.
@@ -470,6 +480,8 @@ impl Broker {
             tier,
             metrics: Arc::new(Metrics::default()),
             fetchers: ReplicaFetchers::default(),
+            leader_throttle: Throttle::default(),
+            follower_throttle: Throttle::default(),
             lifecycle,
             config: ArcSwap::from_pointee(file),
             advertised,
@@ -708,6 +720,10 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         dynamic_default: image.configs(&ConfigResource::Broker(None)).clone(),
     };
     context.config.store(Arc::new(config.clone()));
+    let rate = |key: &str| config.number(key);
+    let (leader, follower) = (&context.leader_throttle, &context.follower_throttle);
+    leader.set_rate(rate("leader.replication.throttled.rate"));
+    follower.set_rate(rate("follower.replication.throttled.rate"));
     context
         .partitions
         .apply(image.clone(), config.clone())
@@ -828,7 +844,7 @@ async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
     }
 }
 
-/// Retention of topics without a cold tier.
+/// Retention of topics without a cold tier, and of directories that were set aside.
 async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
     loop {
         let interval = context
@@ -839,6 +855,11 @@ async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(Duration::from_millis(interval)) => {}
         }
+        let (manager, age) = (
+            context.partitions.clone(),
+            context.config().number("strandline.stray.retention.ms"),
+        );
+        let _ = tokio::task::spawn_blocking(move || manager.remove_strays(age)).await;
         for partition in context.partitions.all() {
             let tiered = !partition.is_leader()
                 || partition.config().remote_storage_enable

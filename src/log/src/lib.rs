@@ -18,6 +18,7 @@ mod partition_log;
 mod producer_state;
 mod read;
 mod recovery;
+mod relocation;
 pub mod retention;
 mod segment;
 mod view;
@@ -34,6 +35,7 @@ pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, base64_id}
 pub use partition_log::{AppendInfo, OpenOptions, PartitionLog, write_leader_epochs};
 pub use producer_state::{ProducerState, SequenceError, decode_snapshot, read_snapshot};
 pub use read::{FoundTimestamp, LogSlice};
+pub use relocation::Relocation;
 pub use segment::{SealedSegment, Segment};
 pub use view::LogView;
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strandline_types::{TopicId, TopicPartition};
+use strandline_types::{TimestampMs, TopicId, TopicPartition};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -17,9 +17,10 @@ use crate::checkpoint::{
     OffsetCheckpoint, read_offset_checkpoint, sync_directory, write_atomically,
     write_offset_checkpoint,
 };
+use crate::relocation::REPLACES_ANOTHER;
 
 const META_PROPERTIES: &str = "meta.properties";
-const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const LOCK: &str = ".lock";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
@@ -27,8 +28,10 @@ const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 /// A directory of a deleted topic, waiting to be removed.
 pub(crate) const DELETED_SUFFIX: &str = "-delete";
-/// A directory that no metadata knows; kept until an operator looks.
+/// A directory that no metadata knows; its name says since when (ms since 1970), until it is removed.
 const STRAY_SUFFIX: &str = "-stray";
+/// A replica on its way from another log directory.
+const FUTURE_SUFFIX: &str = "-future";
 
 #[derive(Debug, Error)]
 pub enum LogDirError {
@@ -51,6 +54,10 @@ pub struct PartitionDirectory {
     pub topic_partition: TopicPartition,
     pub topic_id: TopicId,
     pub path: PathBuf,
+    /// Another directory of the same partition, in another log directory, is the older one.
+    pub replaces_another: bool,
+    /// It is not complete: a move was asked for and has not ended.
+    pub is_future: bool,
 }
 
 /// A log directory, locked for this process while the value lives.
@@ -194,18 +201,27 @@ impl LogDir {
                 fs::remove_dir_all(&path)?;
                 continue;
             }
+            let is_future = name.ends_with(FUTURE_SUFFIX);
+            let name = if is_future {
+                name.split_once('.').map_or("", |(name, _)| name)
+            } else {
+                &name
+            };
             let Some((topic, partition)) = name.rsplit_once('-') else {
                 continue;
             };
             let Ok(partition) = partition.parse() else {
                 continue;
             };
+            let replaces_another = path.join(REPLACES_ANOTHER).exists();
             let metadata = read_properties(&path.join(PARTITION_METADATA));
             let topic_id = metadata.get("topic_id").and_then(|id| parse_base64_id(id));
             found.push(PartitionDirectory {
                 topic_partition: TopicPartition::new(topic, partition),
                 topic_id: TopicId(topic_id.unwrap_or_default()),
                 path,
+                replaces_another,
+                is_future,
             });
         }
         Ok(found)
@@ -218,11 +234,38 @@ impl LogDir {
         fs::remove_dir_all(&renamed)
     }
 
+    /// Where a replica that comes from another log directory is built.
+    pub fn future_path(&self, tp: &TopicPartition) -> PathBuf {
+        self.path
+            .join(format!("{}-{}.0{FUTURE_SUFFIX}", tp.topic, tp.partition))
+    }
+
+    /// The other directory of a partition that has moved is gone.
+    pub fn replaced(path: &Path) -> io::Result<()> {
+        fs::remove_file(path.join(REPLACES_ANOTHER))
+    }
+
     /// Sets a directory aside that no metadata knows.
-    pub fn quarantine(path: &Path) -> io::Result<PathBuf> {
-        let renamed = with_suffix(path, STRAY_SUFFIX);
+    pub fn quarantine(path: &Path, now_ms: TimestampMs) -> io::Result<PathBuf> {
+        let renamed = with_suffix(path, &format!(".{now_ms}{STRAY_SUFFIX}"));
         fs::rename(path, &renamed)?;
         Ok(renamed)
+    }
+
+    /// Removes what was set aside at or before `until_ms`; returns the paths.
+    pub fn remove_strays(&self, until_ms: TimestampMs) -> io::Result<Vec<PathBuf>> {
+        let mut removed = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|n| n.to_str());
+            let aside = name.and_then(|n| n.strip_suffix(STRAY_SUFFIX));
+            let since = aside.and_then(|n| n.rsplit_once('.')?.1.parse::<TimestampMs>().ok());
+            if since.is_some_and(|since| since <= until_ms) {
+                fs::remove_dir_all(&path)?;
+                removed.push(path);
+            }
+        }
+        Ok(removed)
     }
 
     pub fn read_recovery_points(&self) -> OffsetCheckpoint {

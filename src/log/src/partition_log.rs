@@ -58,6 +58,8 @@ pub struct PartitionLog {
     bytes_since_index_entry: u64,
     /// Timestamp of the active segment's first batch.
     active_first_timestamp_ms: Option<TimestampMs>,
+    /// How often records were taken away at the end.
+    cuts: u64,
 }
 
 /// Writes the lineage of a partition's directory. It must be durable before a recovery point is that covers its epochs:
@@ -129,6 +131,7 @@ impl PartitionLog {
             epochs: Arc::new(epochs),
             bytes_since_index_entry,
             active_first_timestamp_ms: active_first.map(|h| h.max_timestamp),
+            cuts: 0,
         };
         if log.log_end_offset < log.log_start_offset {
             log.restart_at(log.log_start_offset)?;
@@ -141,6 +144,7 @@ impl PartitionLog {
 
     /// Drops all segments and begins empty at `offset`: the disk lost what the rest of the cluster has elsewhere.
     fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.cuts += 1;
         for segment in self.segments.drain(..) {
             segment.remove_files()?;
         }
@@ -190,6 +194,7 @@ impl PartitionLog {
             self.log_start_offset = self.log_start_offset.min(offset);
             return Ok(true);
         }
+        self.cuts += 1;
         let keep = self.segments.partition_point(|s| s.base_offset < offset);
         for gone in self.segments.split_off(keep) {
             gone.remove_files()?;
@@ -218,6 +223,18 @@ impl PartitionLog {
         self.segments
             .last()
             .expect("a log has at least one segment")
+    }
+
+    /// Counts the times that records were taken away at the end: bytes that were read before may not be there any more.
+    pub fn cuts(&self) -> u64 {
+        self.cuts
+    }
+
+    /// Takes over what `from`, the same log in another directory, knows of epochs and producers.
+    pub(crate) fn adopt(&mut self, from: &Self) {
+        self.epochs = from.epochs.clone();
+        self.producers = from.producers.clone();
+        self.cuts = from.cuts;
     }
 
     pub fn directory(&self) -> &Path {

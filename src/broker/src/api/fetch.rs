@@ -142,6 +142,17 @@ struct Reading {
     answer: FetchPartitionResponse,
     /// Wanted from the cold tier.
     remote: bool,
+    throttle: Throttled,
+}
+
+/// What a replication throttle says to a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Throttled {
+    No,
+    /// Its bytes count.
+    Counts,
+    /// It waits for its turn.
+    Waits,
 }
 
 /// Reads until there is enough, something failed, or the time is up.
@@ -161,7 +172,9 @@ async fn collect(
             note_positions(&readings, *id, *broker_epoch).await;
         }
         let budget = request.max_bytes.max(0) as usize;
+        let held_up = hold_up_throttled(call, &mut readings, reader);
         let used = read_local(&mut readings, reader, budget).await;
+        pay_throttle(call, &readings);
         let used = read_remote(call, &mut readings, budget, used).await;
         {
             let mut session = context.session();
@@ -177,13 +190,13 @@ async fn collect(
         };
         let enough = used >= request.min_bytes.max(0) as usize || all.values().any(is_news);
         let waits = !enough && !context.is_empty() && Instant::now() < deadline;
+        let until = held_up.map_or(deadline, |wait| deadline.min(Instant::now() + wait));
         // Woken before the time is up: records that were too few are read again together with the new ones.
-        if waits
-            && tokio::time::timeout_at(deadline, watch.woken())
-                .await
-                .is_ok()
-        {
-            continue;
+        if waits {
+            let woken = tokio::time::timeout_at(until, watch.woken()).await;
+            if woken.is_ok() || until < deadline {
+                continue;
+            }
         }
         return all.into_values().collect();
     }
@@ -258,6 +271,7 @@ fn start(
             partition: None,
             answer,
             remote: false,
+            throttle: Throttled::No,
         }
     };
     let partition = match find(call, topic, wanted.partition) {
@@ -306,6 +320,7 @@ fn start(
             partition: Some(partition),
             answer,
             remote: false,
+            throttle: Throttled::No,
         };
     }
     let is_follower = matches!(reader, Reader::Follower { .. });
@@ -333,7 +348,44 @@ fn start(
         partition: Some(partition),
         answer,
         remote,
+        throttle: Throttled::No,
     }
+}
+
+/// Marks what is read for replicas that `leader.replication.throttled.replicas` names and that are not in sync; gives the
+/// time that they have to wait, if they do.
+fn hold_up_throttled(call: &Call, readings: &mut [Reading], reader: &Reader) -> Option<Duration> {
+    let Reader::Follower { id, .. } = reader else {
+        return None;
+    };
+    let own = BrokerId(call.context.node_id());
+    let mut wait = None;
+    for reading in readings {
+        let Some(partition) = &reading.partition else {
+            continue;
+        };
+        let number = partition.topic_partition.partition;
+        let config = partition.config();
+        let named = config
+            .leader_replication_throttled_replicas
+            .contains(number, own);
+        if !named || call.context.is_in_sync(partition.id(), *id) {
+            continue;
+        }
+        wait = wait.or_else(|| call.context.leader_throttle.wait(Instant::now().into_std()));
+        reading.throttle = if wait.is_some() {
+            Throttled::Waits
+        } else {
+            Throttled::Counts
+        };
+    }
+    wait
+}
+
+fn pay_throttle(call: &Call, readings: &[Reading]) {
+    let counted = readings.iter().filter(|r| r.throttle == Throttled::Counts);
+    let bytes = counted.map(|r| r.answer.records_len()).sum();
+    call.context.leader_throttle.spend(bytes);
 }
 
 /// The metadata names this broker as the leader, whatever it dares to be at the moment.
@@ -386,6 +438,7 @@ async fn read_local(readings: &mut [Reading], reader: &Reader, budget: usize) ->
             continue;
         };
         let skip = reading.remote
+            || reading.throttle == Throttled::Waits
             || reading.answer.error != ErrorCode::None
             || reading.answer.diverging_epoch.is_some()
             || reading.answer.preferred_read_replica >= 0;

@@ -1,11 +1,16 @@
 //! `DescribeLogDirs`: what lies on this broker's disks. Bytes in the cold tier are not on them and not counted.
+//! `AlterReplicaLogDirs`: what is to lie elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages as m;
+use kafka_protocol::messages::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+};
 use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
+use strandline_types::TopicPartition;
 use strandline_wire::ErrorCode;
 
 use super::{Call, text};
@@ -32,7 +37,11 @@ pub async fn describe_log_dirs(
                 .with_usable_bytes(-1);
         }
         let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-        for partition in table.values().filter(|p| p.log_dir == index) {
+        for partition in table.values() {
+            let moving = partition.moving().filter(|m| m.target == index);
+            if partition.log_dir() != index && moving.is_none() {
+                continue;
+            }
             let tp = &partition.topic_partition;
             let asked = |w: &HashMap<String, Vec<i32>>| {
                 w.get(&*tp.topic).is_some_and(|p| p.contains(&tp.partition))
@@ -40,10 +49,16 @@ pub async fn describe_log_dirs(
             if wanted.as_ref().is_some_and(|w| !asked(w)) {
                 continue;
             }
-            let described = DescribeLogDirsPartition::default()
-                .with_partition_index(tp.partition)
-                .with_partition_size(partition.view().local_bytes() as i64)
-                .with_offset_lag(0);
+            let size = partition.view().local_bytes();
+            let described = DescribeLogDirsPartition::default().with_partition_index(tp.partition);
+            let described = match moving {
+                None => described.with_partition_size(size as i64),
+                // Kafka counts records that are still to be copied; here it is bytes.
+                Some(moving) => described
+                    .with_is_future_key(true)
+                    .with_partition_size(moving.copied_bytes() as i64)
+                    .with_offset_lag(size.saturating_sub(moving.copied_bytes()) as i64),
+            };
             topics
                 .entry(tp.topic.to_string())
                 .or_default()
@@ -60,4 +75,52 @@ pub async fn describe_log_dirs(
             .with_usable_bytes(dir.space.available_bytes() as i64)
     });
     m::DescribeLogDirsResponse::default().with_results(results.collect())
+}
+
+pub async fn alter_replica_log_dirs(
+    call: &Call,
+    request: m::AlterReplicaLogDirsRequest,
+) -> m::AlterReplicaLogDirsResponse {
+    let mut topics: BTreeMap<String, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    for wanted in request.dirs {
+        for topic in wanted.topics {
+            for partition in topic.partitions {
+                let code = move_replica(call, &topic.name, partition, &wanted.path);
+                let result = AlterReplicaLogDirPartitionResult::default()
+                    .with_partition_index(partition)
+                    .with_error_code(code.code());
+                topics
+                    .entry(topic.name.to_string())
+                    .or_default()
+                    .push(result);
+            }
+        }
+    }
+    let results = topics.into_iter().map(|(name, partitions)| {
+        AlterReplicaLogDirTopicResult::default()
+            .with_topic_name(m::TopicName(text(name)))
+            .with_partitions(partitions)
+    });
+    m::AlterReplicaLogDirsResponse::default().with_results(results.collect())
+}
+
+fn move_replica(call: &Call, topic: &str, partition: i32, path: &str) -> ErrorCode {
+    let manager = &call.context.partitions;
+    let Some(target) = manager.log_dir_at(path) else {
+        return ErrorCode::LogDirNotFound;
+    };
+    if let Some(here) = manager.get(topic, partition) {
+        return manager
+            .move_replica(&here, target)
+            .err()
+            .unwrap_or(ErrorCode::None);
+    }
+    let image = call.context.quorum.image();
+    let known = image.topic(topic);
+    if known.is_none_or(|t| !t.partitions.contains_key(&partition)) {
+        return ErrorCode::UnknownTopicOrPartition;
+    }
+    // As Kafka does it: a replica that comes here later comes to this directory.
+    manager.prefer_log_dir(TopicPartition::new(topic, partition), target);
+    ErrorCode::NotLeaderOrFollower
 }

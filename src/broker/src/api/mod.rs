@@ -166,6 +166,12 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
             )
         }
         ApiKey::UnregisterBroker => handle!(m::UnregisterBrokerRequest, moves::unregister_broker),
+        ApiKey::AlterReplicaLogDirs => {
+            handle!(
+                m::AlterReplicaLogDirsRequest,
+                log_dirs::alter_replica_log_dirs
+            )
+        }
         ApiKey::DescribeLogDirs => handle!(m::DescribeLogDirsRequest, log_dirs::describe_log_dirs),
         ApiKey::FindCoordinator => handle!(m::FindCoordinatorRequest, groups::find_coordinator),
         ApiKey::JoinGroup => handle!(m::JoinGroupRequest, groups::join_group),

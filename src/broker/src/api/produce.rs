@@ -89,7 +89,7 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
         );
         return fail(ErrorCode::NotEnoughReplicas, Some(message));
     }
-    let dir = &call.context.partitions.log_dirs.dirs[found.log_dir];
+    let dir = &call.context.partitions.log_dirs.dirs[found.log_dir()];
     if !dir.space.take(bytes) {
         let message = format!(
             "log directory {} has {} bytes left, which are kept in reserve (strandline.log.dir.reserved.bytes)",

@@ -302,6 +302,16 @@ impl Fetcher {
                 }
                 continue;
             };
+            let throttle = &self.context.follower_throttle;
+            if is_throttled(&self.context, partition)
+                && let Some(wait) = throttle.wait(now)
+            {
+                self.backoff.insert(id, now + wait);
+                if session.told.contains_key(&id) {
+                    telling.forgotten.push(id);
+                }
+                continue;
+            }
             match position(partition, self.leader) {
                 Some(position) if session.told.get(&id) != Some(&position) => {
                     telling.positions.push((id, position));
@@ -398,6 +408,10 @@ impl Fetcher {
                         truncations
                             .push((one, (LeaderEpoch(diverging.epoch), diverging.end_offset)));
                     } else {
+                        let bytes = answer.records.as_ref().map_or(0, |r| r.len());
+                        if bytes > 0 && is_throttled(&self.context, &one.partition) {
+                            self.context.follower_throttle.spend(bytes);
+                        }
                         appends.push(append(one, answer));
                     }
                 }
@@ -590,6 +604,15 @@ impl Session {
         }
         self.told.extend(telling.positions);
     }
+}
+
+/// Named by `follower.replication.throttled.replicas`, and not in sync.
+fn is_throttled(context: &BrokerContext, partition: &Partition) -> bool {
+    let own = BrokerId(context.node_id());
+    let number = partition.topic_partition.partition;
+    let config = partition.config();
+    let named = &config.follower_replication_throttled_replicas;
+    named.contains(number, own) && !context.is_in_sync(partition.id(), own)
 }
 
 /// Where the replica is, if it can be asked for now: not while its end is on its way to the disk.

@@ -15,6 +15,8 @@ use super::shard::ShardMessage;
 /// Make these segments durable, then tell the owner.
 pub struct FlushRequest {
     pub key: u64,
+    /// Of the directory that the partition was in when it asked.
+    pub generation: u64,
     pub segments: Vec<Arc<Segment>>,
     /// What is durable when the flush has succeeded.
     pub offset: Offset,
@@ -99,6 +101,7 @@ fn run(
                     .map_err(Clone::clone);
                 let _ = owner.blocking_send(ShardMessage::Flushed {
                     key: request.key,
+                    generation: request.generation,
                     result,
                 });
             }

@@ -1,6 +1,6 @@
 //! What the rest of the broker holds of a partition: its published view, and a way to ask its owner.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use strandline_wire::batch::ValidatedBatch;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::relocate::Move;
 use super::shard::{OwnedPartition, ShardMessage};
 use super::watch::{Watch, Watchers};
 
@@ -105,7 +106,9 @@ pub struct Partition {
     pub topic_partition: TopicPartition,
     pub topic_id: TopicId,
     /// Index of its directory in `log.dirs`.
-    pub log_dir: usize,
+    log_dir: AtomicUsize,
+    /// A move to another directory that is under way.
+    pub(super) moving: Mutex<Option<Arc<Move>>>,
     /// Unique in this process, so that a message to a partition that was deleted and created again goes nowhere.
     pub(super) key: u64,
     view: ArcSwap<LogView>,
@@ -141,7 +144,8 @@ impl Partition {
         Self {
             topic_partition,
             topic_id,
-            log_dir,
+            log_dir: AtomicUsize::new(log_dir),
+            moving: Mutex::default(),
             key,
             stored_epochs: Mutex::default(),
             view: ArcSwap::from_pointee(view),
@@ -164,6 +168,20 @@ impl Partition {
             topic_id: self.topic_id,
             partition: self.topic_partition.partition,
         }
+    }
+
+    /// Index of its directory in `log.dirs`.
+    pub fn log_dir(&self) -> usize {
+        self.log_dir.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_log_dir(&self, index: usize) {
+        self.log_dir.store(index, Ordering::Release);
+    }
+
+    /// The move to another directory that is under way.
+    pub fn moving(&self) -> Option<Arc<Move>> {
+        self.moving.lock().expect("no holder panics").clone()
     }
 
     /// Unique in this process: a partition that was deleted and created again has another one.

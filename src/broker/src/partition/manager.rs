@@ -18,9 +18,13 @@ use strandline_metadata::config::{BrokerConfig, TopicConfig};
 use strandline_metadata::{ClusterImage, PartitionImage, TopicImage};
 use strandline_replication::{Leadership, Replica};
 use strandline_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition, TopicPartition};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::flusher::Flusher;
+use crate::clock::now_ms;
+use crate::throttle::Throttle;
+
+use super::flusher::{FlushRequest, Flusher};
 use super::handle::Partition;
 use super::shard::{Assignment, IsrRequest, OwnedPartition, ShardMessage, ShardPool};
 
@@ -48,6 +52,10 @@ impl LogDirs {
         Ok(Self { dirs, flushers })
     }
 
+    pub(super) fn flusher(&self, index: usize) -> Option<mpsc::UnboundedSender<FlushRequest>> {
+        self.flushers[index].sender()
+    }
+
     /// Whether a flush in this directory has failed.
     pub fn is_failed(&self, index: usize) -> bool {
         self.flushers[index].has_failed()
@@ -65,6 +73,15 @@ pub struct PartitionManager {
     table: ArcSwap<Table>,
     /// What was found on disk at start and has not been claimed by the image yet.
     found: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
+    /// Directories of moves that the last stop interrupted.
+    futures: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
+    /// Where replicas that are not here yet were asked to be.
+    preferred: Mutex<HashMap<TopicPartition, usize>>,
+    /// Replicas move between directories one at a time.
+    pub(super) moves: Semaphore,
+    pub(super) stop_moves: CancellationToken,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`.
+    pub(super) move_throttle: Throttle,
     next_key: AtomicU64,
     next_directory: AtomicUsize,
     /// Index of the image that the table reflects.
@@ -85,6 +102,33 @@ struct DirectoryCheckpoints {
 struct FoundDirectory {
     log_dir: usize,
     path: PathBuf,
+    /// The other one of the same partition is what a move has left behind.
+    replaces_another: bool,
+}
+
+/// Notes a directory that was found; of two for one partition only the newer one stays.
+fn keep_newer(
+    found: &mut HashMap<TopicIdPartition, FoundDirectory>,
+    id: TopicIdPartition,
+    here: FoundDirectory,
+) -> std::io::Result<()> {
+    let Some(other) = found.remove(&id) else {
+        found.insert(id, here);
+        return Ok(());
+    };
+    let (newer, older) = if here.replaces_another {
+        (here, other)
+    } else {
+        (other, here)
+    };
+    if newer.replaces_another {
+        LogDir::delete_partition(&older.path)?;
+    } else {
+        tracing::error!(kept = %newer.path.display(), aside = %older.path.display(), "a partition has two directories; one is set aside");
+        LogDir::quarantine(&older.path, now_ms())?;
+    }
+    found.insert(id, newer);
+    Ok(())
 }
 
 /// A partition to be opened, and how.
@@ -111,7 +155,8 @@ impl PartitionManager {
         shards: usize,
         isr_requests: mpsc::UnboundedSender<IsrRequest>,
     ) -> std::io::Result<Self> {
-        let mut found = HashMap::new();
+        let mut found: HashMap<TopicIdPartition, FoundDirectory> = HashMap::new();
+        let mut futures = HashMap::new();
         let mut checkpoints = Vec::new();
         for (index, dir) in log_dirs.dirs.iter().enumerate() {
             for partition in dir.partitions()? {
@@ -119,13 +164,16 @@ impl PartitionManager {
                     topic_id: partition.topic_id,
                     partition: partition.topic_partition.partition,
                 };
-                found.insert(
-                    id,
-                    FoundDirectory {
-                        log_dir: index,
-                        path: partition.path,
-                    },
-                );
+                let here = FoundDirectory {
+                    log_dir: index,
+                    path: partition.path,
+                    replaces_another: partition.replaces_another,
+                };
+                if partition.is_future {
+                    futures.insert(id, here);
+                } else {
+                    keep_newer(&mut found, id, here)?;
+                }
             }
             checkpoints.push(DirectoryCheckpoints {
                 recovery_points: dir.read_recovery_points(),
@@ -140,6 +188,11 @@ impl PartitionManager {
             isr_requests,
             table: ArcSwap::default(),
             found: Mutex::new(found),
+            futures: Mutex::new(futures),
+            preferred: Mutex::default(),
+            moves: Semaphore::new(1),
+            stop_moves: CancellationToken::new(),
+            move_throttle: Throttle::default(),
             next_key: AtomicU64::new(0),
             next_directory: AtomicUsize::new(0),
             applied: watch::Sender::new(0),
@@ -182,6 +235,8 @@ impl PartitionManager {
 
     /// Brings the table in line with an image. Called by one task, image after image.
     pub async fn apply(self: &Arc<Self>, image: Arc<ClusterImage>, broker: BrokerConfig) {
+        self.move_throttle
+            .set_rate(broker.number("replica.alter.log.dirs.io.max.bytes.per.second"));
         let before = self
             .last
             .lock()
@@ -251,7 +306,6 @@ impl PartitionManager {
         .await;
         self.table.store(Arc::new(table));
         for partition in gone {
-            partition.wake_all();
             self.remove(&partition).await;
         }
         self.applied.send_replace(image.applied_index);
@@ -304,23 +358,33 @@ impl PartitionManager {
         let found = self.found.lock().expect("no holder panics").remove(&id);
         let (log_dir, path) = match found {
             Some(found) => (found.log_dir, Some(found.path)),
-            None => (self.next_directory(), None),
+            None => {
+                let mut preferred = self.preferred.lock().expect("no holder panics");
+                let wanted = preferred.remove(&topic_partition);
+                let wanted = wanted.filter(|index| !self.log_dirs.is_failed(*index));
+                (wanted.unwrap_or_else(|| self.next_directory()), None)
+            }
         };
         let checkpoints = &self.checkpoints[log_dir];
         let known = path.is_some();
         let point = |map: &OffsetCheckpoint| map.get(&topic_partition).copied().filter(|_| known);
+        // A replica that has just moved has them in the checkpoints of the directory that it came from.
+        let point_anywhere = |which: fn(&DirectoryCheckpoints) -> &OffsetCheckpoint| {
+            let others = self.checkpoints.iter().map(which);
+            point(which(checkpoints)).or_else(|| others.filter_map(point).max())
+        };
         // A lost checkpoint must not hide cold data: the log then begins where the first remote segment does. A follower
         // without a log hears from its leader where to begin.
         let is_leader = state.leader == Some(self.node_id);
         let first_remote = image.remote_log(id).filter(|_| known || is_leader);
         let first_remote =
             first_remote.and_then(|log| log.readable().next().map(|s| s.base_offset));
-        let log_start = point(&checkpoints.log_starts).or(first_remote);
+        let log_start = point_anywhere(|c| &c.log_starts).or(first_remote);
         let options = OpenOptions {
             config: log_config(&config, broker),
             recovery_point: point(&checkpoints.recovery_points).unwrap_or(0),
             log_start_offset: log_start.unwrap_or(0),
-            high_watermark: point(&checkpoints.high_watermarks).unwrap_or(0),
+            high_watermark: point_anywhere(|c| &c.high_watermarks).unwrap_or(0),
             clean: known && self.log_dirs.dirs[log_dir].clean,
         };
         ToOpen {
@@ -372,13 +436,22 @@ impl PartitionManager {
                 owner.clone(),
             ));
             // No flusher: the broker is stopping.
-            let Some(flusher) = self.log_dirs.flushers[wanted.log_dir].sender() else {
+            let Some(flusher) = self.log_dirs.flusher(wanted.log_dir) else {
                 continue;
             };
             let requests = self.isr_requests.clone();
             let owned =
                 OwnedPartition::new(log, partition.clone(), self.node_id, requests, flusher);
             if owner.send(ShardMessage::Add(Box::new(owned))).await.is_ok() {
+                let interrupted = {
+                    let mut futures = self.futures.lock().expect("no holder panics");
+                    futures.remove(&partition.id())
+                };
+                if let Some(future) = interrupted
+                    && let Err(error) = self.move_replica(&partition, future.log_dir)
+                {
+                    tracing::warn!(partition = %partition.topic_partition, %error, "an interrupted move does not go on");
+                }
                 partitions.push((partition, wanted.state));
             }
         }
@@ -482,15 +555,42 @@ impl PartitionManager {
         }
     }
 
+    /// Where a replica that is not here yet is to be.
+    pub fn prefer_log_dir(&self, tp: TopicPartition, index: usize) {
+        let mut preferred = self.preferred.lock().expect("no holder panics");
+        preferred.insert(tp, index);
+    }
+
     /// Sets directories aside that the image does not know. Called once, after the first image.
     pub fn quarantine_strays(&self) {
+        for (id, future) in self.futures.lock().expect("no holder panics").drain() {
+            if let Err(error) = std::fs::remove_dir_all(&future.path) {
+                tracing::error!(partition = %id, path = %future.path.display(), %error, "what a move left behind stays");
+            }
+        }
         for (id, found) in self.found.lock().expect("no holder panics").drain() {
-            match LogDir::quarantine(&found.path) {
+            match LogDir::quarantine(&found.path, now_ms()) {
                 Ok(path) => {
                     tracing::warn!(partition = %id, path = %path.display(), "no topic has this directory; it is set aside");
                 }
                 Err(error) => {
                     tracing::error!(path = %found.path.display(), %error, "a stray directory stays");
+                }
+            }
+        }
+    }
+
+    /// Removes directories that were set aside longer ago than `age_ms`. Blocks.
+    pub fn remove_strays(&self, age_ms: i64) {
+        for dir in &self.log_dirs.dirs {
+            match dir.remove_strays(now_ms().saturating_sub(age_ms)) {
+                Ok(removed) => {
+                    for path in removed {
+                        tracing::info!(path = %path.display(), "a directory that was set aside is removed");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(directory = %dir.path.display(), %error, "directories that were set aside stay");
                 }
             }
         }
@@ -503,7 +603,7 @@ impl PartitionManager {
         for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
             let (mut points, mut watermarks, mut starts) =
                 (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-            for partition in table.values().filter(|p| p.log_dir == index) {
+            for partition in table.values().filter(|p| p.log_dir() == index) {
                 let (tp, view) = (partition.topic_partition.clone(), partition.view());
                 // What lies below a recovery point is not walked again, so its epochs must be on disk first.
                 if let Err(error) = store_epochs(dir, partition, &view) {
@@ -537,6 +637,9 @@ impl PartitionManager {
 
     /// Closes every log, flushes, writes checkpoints and the clean-shutdown markers. Nothing may append any more.
     pub async fn shutdown(self: &Arc<Self>) {
+        self.stop_moves.cancel();
+        // Whoever moves now has ended when the only turn is here.
+        let _turn = self.moves.acquire().await;
         let mut closed: HashSet<usize> = (0..self.log_dirs.dirs.len()).collect();
         for partition in self.all() {
             let result = partition
@@ -550,7 +653,7 @@ impl PartitionManager {
                 .await;
             if !matches!(result, Ok(Ok(()))) {
                 tracing::error!(%partition.topic_partition, "the log was not closed cleanly");
-                closed.remove(&partition.log_dir);
+                closed.remove(&partition.log_dir());
             }
         }
         let manager = self.clone();

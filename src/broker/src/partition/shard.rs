@@ -2,11 +2,11 @@
 //! nothing of it is behind a lock.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use strandline_log::{AppendInfo, FetchedError, PartitionLog};
+use strandline_log::{AppendInfo, FetchedError, LogError, PartitionLog, Relocation};
 use strandline_replication::{IsrWish, LeaderState, Leadership};
 use strandline_types::{BrokerId, LeaderEpoch, Offset, TimestampMs};
 use strandline_wire::ErrorCode;
@@ -35,6 +35,7 @@ pub enum ShardMessage {
     },
     Flushed {
         key: u64,
+        generation: u64,
         result: Result<Offset, String>,
     },
     /// Records from the leader, for a follower.
@@ -151,6 +152,8 @@ pub struct OwnedPartition {
     /// Where wishes about the ISR go; each partition has at most one under way.
     isr_requests: mpsc::UnboundedSender<IsrRequest>,
     flusher: mpsc::UnboundedSender<FlushRequest>,
+    /// Counts the directories that the log was in.
+    generation: u64,
     /// A flush is under way; the next one is asked for when it ends.
     flushing: bool,
     last_flush_ms: TimestampMs,
@@ -219,8 +222,15 @@ impl Shard {
             ShardMessage::Add(owned) => {
                 self.partitions.insert(owned.handle.key, *owned);
             }
-            ShardMessage::Flushed { key, result } => {
-                if let Some(owned) = self.partitions.get_mut(&key) {
+            ShardMessage::Flushed {
+                key,
+                generation,
+                result,
+            } => {
+                // What was asked of a directory that the partition has left says nothing any more.
+                if let Some(owned) = self.partitions.get_mut(&key)
+                    && owned.generation == generation
+                {
                     owned.flushed(result, &self.itself);
                 }
             }
@@ -289,6 +299,7 @@ impl OwnedPartition {
             aside: false,
             isr_requests,
             flusher,
+            generation: 0,
             flushing: false,
             last_flush_ms: now_ms(),
             waiting: VecDeque::new(),
@@ -546,6 +557,7 @@ impl OwnedPartition {
         self.flushing = true;
         let request = FlushRequest {
             key: self.handle.key,
+            generation: self.generation,
             segments,
             offset,
             owner: itself.clone(),
@@ -570,6 +582,24 @@ impl OwnedPartition {
                 self.fail_waiting(&error);
             }
         }
+    }
+
+    /// Ends a move to another directory; gives the relocation back if it must begin again, else the old directory.
+    pub(super) fn relocate(
+        &mut self,
+        relocation: Relocation,
+        to: &Path,
+        log_dir: usize,
+        flusher: mpsc::UnboundedSender<FlushRequest>,
+    ) -> Result<Result<PathBuf, Relocation>, LogError> {
+        let moved = self.log.relocate(relocation, to)?;
+        if moved.is_ok() {
+            self.flusher = flusher;
+            self.generation += 1;
+            self.flushing = false;
+            self.handle.set_log_dir(log_dir);
+        }
+        Ok(moved)
     }
 
     /// A replica vouches for what it has flushed where the topic flushes before it acknowledges.

@@ -1,5 +1,6 @@
 //! The definitions, read once from the data files: Kafka 4.3.1's keys, and strandline's own.
 
+use super::topic::ThrottledReplicas;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -188,7 +189,14 @@ impl ConfigDef {
             return None;
         }
         if inside.contains("]:[") {
-            return None;
+            let legal = ThrottledReplicas::parse(value).is_some();
+            return (!legal).then(|| {
+                format!(
+                    "{} must be the literal '*' or a list of replicas in the following format: \
+                     [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+                    self.name
+                )
+            });
         }
         let allowed: Vec<&str> = inside.split(", ").collect();
         let legal = |v: &str| {

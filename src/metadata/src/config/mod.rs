@@ -9,4 +9,4 @@ pub use def::{
     ConfigDef, ConfigType, broker_def, broker_defs, nearest_broker_key, topic_def, topic_defs,
 };
 pub use layers::{BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_topic};
-pub use topic::{CleanupPolicy, TopicConfig, validate_topic_configs};
+pub use topic::{CleanupPolicy, ThrottledReplicas, TopicConfig, validate_topic_configs};

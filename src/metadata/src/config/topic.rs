@@ -1,6 +1,8 @@
 //! A topic's configuration as types, and the rules between its keys (KIP-405, KIP-950, KIP-1241).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use strandline_types::BrokerId;
 
 use super::def::{ConfigType, topic_def};
 use super::layers::{BrokerConfig, topic_value};
@@ -9,6 +11,39 @@ use super::layers::{BrokerConfig, topic_value};
 pub struct CleanupPolicy {
     pub compact: bool,
     pub delete: bool,
+}
+
+/// Replicas that a replication throttle holds up: `*`, or `[partition]:[broker],…`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ThrottledReplicas {
+    all: bool,
+    listed: BTreeSet<(i32, i32)>,
+}
+
+impl ThrottledReplicas {
+    /// `None` if the text is no such list.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if text == "*" {
+            return Some(Self {
+                all: true,
+                listed: BTreeSet::new(),
+            });
+        }
+        let replica = |word: &str| {
+            let (partition, broker) = word.trim().split_once(':')?;
+            Some((partition.parse().ok()?, broker.parse().ok()?))
+        };
+        let words = text.split(',').filter(|word| !word.trim().is_empty());
+        Some(Self {
+            all: false,
+            listed: words.map(replica).collect::<Option<_>>()?,
+        })
+    }
+
+    pub fn contains(&self, partition: i32, broker: BrokerId) -> bool {
+        self.all || self.listed.contains(&(partition, broker.0))
+    }
 }
 
 /// Effective values; names are Kafka's with `.` as `_`.
@@ -38,6 +73,8 @@ pub struct TopicConfig {
     pub local_retention_bytes: i64,
     pub remote_copy_lag_ms: i64,
     pub remote_copy_lag_bytes: i64,
+    pub leader_replication_throttled_replicas: ThrottledReplicas,
+    pub follower_replication_throttled_replicas: ThrottledReplicas,
 }
 
 impl TopicConfig {
@@ -53,6 +90,8 @@ impl TopicConfig {
                 .unwrap_or(i64::MAX)
         };
         let boolean = |key: &str| text(key).trim().eq_ignore_ascii_case("true");
+        // Checked when it was set.
+        let replicas = |key: &str| ThrottledReplicas::parse(&text(key)).unwrap_or_default();
         let or = |value: i64, fallback: i64| if value == -2 { fallback } else { value };
         let policy = text("cleanup.policy");
         let has = |name: &str| policy.split(',').any(|p| p.trim() == name);
@@ -90,6 +129,12 @@ impl TopicConfig {
             local_retention_bytes,
             remote_copy_lag_ms: or(number("remote.copy.lag.ms"), local_retention_ms),
             remote_copy_lag_bytes: or(number("remote.copy.lag.bytes"), local_retention_bytes),
+            leader_replication_throttled_replicas: replicas(
+                "leader.replication.throttled.replicas",
+            ),
+            follower_replication_throttled_replicas: replicas(
+                "follower.replication.throttled.replicas",
+            ),
         }
     }
 }
