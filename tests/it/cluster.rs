@@ -1,17 +1,21 @@
 //! Three brokers: replication, failover, moves, both tiers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use strandline_tests::{TestCluster, eventually};
+use strandline_client::Connection;
+use strandline_tests::{PartitionState, TestCluster, eventually};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 fn config(cluster: &TestCluster) -> ClientConfig {
@@ -179,21 +183,8 @@ async fn a_partition_moves_and_its_preferred_leader_is_elected() {
         .into_iter()
         .filter(|id| !before.replicas.contains(id))
         .collect();
-    let partition = ReassignablePartition::default()
-        .with_partition_index(0)
-        .with_replicas(Some(target.iter().map(|id| m::BrokerId(*id)).collect()));
-    let topic = ReassignableTopic::default()
-        .with_name(m::TopicName(StrBytes::from_static_str("t")))
-        .with_partitions(vec![partition]);
-    let request = m::AlterPartitionReassignmentsRequest::default()
-        .with_timeout_ms(10_000)
-        .with_topics(vec![topic]);
     let mut connection = cluster.connection(2).await;
-    let response: m::AlterPartitionReassignmentsResponse = connection
-        .call(ApiKey::AlterPartitionReassignments, 0, &request)
-        .await
-        .unwrap();
-    assert_eq!(response.responses[0].partitions[0].error_code, 0);
+    assert_eq!(reassign(&mut connection, Some(&target)).await, 0);
     let after = cluster
         .wait_for("t", "the move ends", |p| {
             p.replicas == target && p.isr.len() == 2 && target.contains(&p.leader)
@@ -231,6 +222,112 @@ async fn a_partition_moves_and_its_preferred_leader_is_elected() {
         })
         .await;
     assert_eq!(led.replicas, target);
+}
+
+/// Asks for other replicas of partition 0 of `t`, or calls a move off.
+async fn reassign(connection: &mut Connection, target: Option<&[i32]>) -> i16 {
+    let replicas = target.map(|ids| ids.iter().map(|id| m::BrokerId(*id)).collect());
+    let partition = ReassignablePartition::default()
+        .with_partition_index(0)
+        .with_replicas(replicas);
+    let topic = ReassignableTopic::default()
+        .with_name(m::TopicName(StrBytes::from_static_str("t")))
+        .with_partitions(vec![partition]);
+    let request = m::AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(10_000)
+        .with_topics(vec![topic]);
+    let response: m::AlterPartitionReassignmentsResponse = connection
+        .call(ApiKey::AlterPartitionReassignments, 0, &request)
+        .await
+        .unwrap();
+    response.responses[0].partitions[0].error_code
+}
+
+/// Sets keys of a topic (2) or of brokers (4); an empty name is every broker.
+async fn set_configs(connection: &mut Connection, kind: i8, name: &str, keys: &[(&str, &str)]) {
+    let text = |value: &str| StrBytes::from_string(value.to_owned());
+    let configs = keys.iter().map(|(key, value)| {
+        AlterableConfig::default()
+            .with_name(text(key))
+            .with_value(Some(text(value)))
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configs(configs.collect());
+    let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let response: m::IncrementalAlterConfigsResponse = connection
+        .call(ApiKey::IncrementalAlterConfigs, 1, &request)
+        .await
+        .unwrap();
+    assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_move_is_slow_can_be_called_off_and_does_not_slow_replicas_in_sync() {
+    const RATE: usize = 400_000;
+    let cluster = TestCluster::start(4, &[("default.replication.factor", "2")]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let leader = cluster.partition("t", 0).await.unwrap().leader;
+    let bytes = crate::produce(&mut cluster.client(leader).await, "t", 600, 2000).await;
+    let bytes: usize = bytes.iter().map(|v| v.len()).sum();
+    let before = cluster
+        .wait_for("t", "both are in sync", |p| p.isr.len() == 2)
+        .await;
+    let others = cluster.ids().into_iter();
+    let others: Vec<i32> = others.filter(|id| !before.replicas.contains(id)).collect();
+    let mut connection = cluster.connection(2).await;
+    let throttled = [
+        ("leader.replication.throttled.replicas", "*"),
+        ("follower.replication.throttled.replicas", "*"),
+    ];
+    let rate = RATE.to_string();
+    let rates = [
+        ("leader.replication.throttled.rate", rate.as_str()),
+        ("follower.replication.throttled.rate", rate.as_str()),
+    ];
+    set_configs(&mut connection, 2, "t", &throttled).await;
+    set_configs(&mut connection, 4, "", &rates).await;
+    let began = Instant::now();
+    assert_eq!(reassign(&mut connection, Some(&others)).await, 0);
+    let under_way = |p: &PartitionState| p.replicas.len() == 4;
+    cluster.wait_for("t", "the move begins", under_way).await;
+    // Replicas that are in sync are as fast as ever.
+    crate::produce(&mut cluster.client(leader).await, "t", 100, 2000).await;
+    assert_eq!(reassign(&mut connection, None).await, 0);
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "nothing was held up"
+    );
+    let back = |p: &PartitionState| p.replicas == before.replicas;
+    cluster.wait_for("t", "the move is called off", back).await;
+    let nothing = ErrorCode::NoReassignmentInProgress.code();
+    assert_eq!(reassign(&mut connection, None).await, nothing);
+    for id in &others {
+        let directory = cluster.path(*id).join("log").join("t-0");
+        eventually("what had come goes", || async {
+            (!directory.exists()).then_some(())
+        })
+        .await;
+    }
+    let began = Instant::now();
+    assert_eq!(reassign(&mut connection, Some(&others)).await, 0);
+    let done = |p: &PartitionState| p.replicas == others && p.isr.len() == 2;
+    cluster.wait_for("t", "the move ends", done).await;
+    // Two replicas came, each at no more than its own rate, the leader at no more than its: a burst of one second is free.
+    let least = (2 * bytes) as f64 / RATE as f64 - 2.0;
+    let took = began.elapsed().as_secs_f64();
+    assert!(
+        took > least,
+        "{bytes} bytes twice within {took} s, at least {least}"
+    );
+    assert_eq!(
+        crate::read_all(&mut cluster.client(others[0]).await, "t", 0)
+            .await
+            .len(),
+        700
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
