@@ -48,6 +48,8 @@ pub struct Cluster {
     shim: PathBuf,
     store_endpoint: String,
     nodes: BTreeMap<i32, Option<Child>>,
+    /// Nothing was wrong, so nothing is kept.
+    pub passed: bool,
 }
 
 fn run(command: &str) -> Result<(), String> {
@@ -137,7 +139,13 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
         for id in self.ids() {
-            let _ = run(&format!("umount -l {}", self.data_directory(id).display()));
+            let data = self.data_directory(id);
+            if !self.passed {
+                // What a history that failed has left is looked at later.
+                let kept = self.node_directory(id).join("kept");
+                let _ = run(&format!("cp -r {} {}", data.display(), kept.display()));
+            }
+            let _ = run(&format!("umount -l {}", data.display()));
         }
     }
 }
@@ -166,6 +174,7 @@ impl Cluster {
             shim,
             store_endpoint: store_endpoint.to_owned(),
             nodes: (1..=nodes).map(|id| (id, None)).collect(),
+            passed: false,
         };
         for id in 1..=nodes {
             cluster.write_configuration(id)?;
@@ -248,7 +257,7 @@ impl Cluster {
             .arg(directory.join("server.properties"))
             .env(
                 "STRANDLINE_LOG",
-                "info,openraft=off,strandline_broker::cluster=debug",
+                "info,openraft=off,strandline_broker::cluster=debug,strandline_broker::partition=debug",
             )
             .env("LD_PRELOAD", &self.shim)
             .env("FLUSH_SLOW", directory.join("flush-slow"))

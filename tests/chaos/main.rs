@@ -55,6 +55,12 @@ struct Options {
     /// Instead of histories: kill the leader this many times and measure how long its partition is silent.
     #[arg(long)]
     failovers: Option<usize>,
+    /// Stop at the first history that fails.
+    #[arg(long)]
+    until_failure: bool,
+    /// `segment.bytes` of the topic. Small ones go to the cold tier sooner.
+    #[arg(long, default_value_t = 1 << 20)]
+    segment_bytes: u32,
     /// Several runs at once need numbers of their own.
     #[arg(long, default_value_t = 0)]
     lane: u8,
@@ -103,7 +109,7 @@ impl History {
         let network = Network::new(lane, NODES)?;
         let store = S3Server::start_at(&lane.harness()).await;
         let cluster = Cluster::start(lane, &options.binary, &directory, &store.endpoint(), NODES)?;
-        create_topic(&cluster.bootstrap()).await?;
+        create_topic(&cluster.bootstrap(), options.segment_bytes).await?;
         let notes = Arc::new(Notes::default());
         let bootstrap = cluster.bootstrap();
         let clients = (0..PRODUCERS)
@@ -194,6 +200,7 @@ impl History {
         if !complaints.is_empty() {
             return Err(complaints.join("\n    "));
         }
+        self.cluster.passed = true;
         Ok(Summary {
             acknowledged: self.notes.acknowledged(),
             sent: sent.len(),
@@ -203,17 +210,18 @@ impl History {
     }
 }
 
-async fn create_topic(bootstrap: &str) -> Result<(), String> {
+async fn create_topic(bootstrap: &str, segment_bytes: u32) -> Result<(), String> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .create()
         .map_err(|e| e.to_string())?;
     let probed = NewTopic::new(PROBED, 1, TopicReplication::Fixed(NODES));
+    let (segment, local) = (segment_bytes.to_string(), (3 * segment_bytes).to_string());
     let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(NODES))
         .set("min.insync.replicas", "2")
-        .set("segment.bytes", "1048576")
+        .set("internal.segment.bytes", &segment)
         .set("remote.storage.enable", "true")
-        .set("local.retention.bytes", "3145728")
+        .set("local.retention.bytes", &local)
         .set("retention.ms", "-1");
     let began = Instant::now();
     loop {
@@ -326,7 +334,7 @@ async fn main() -> ExitCode {
         };
     }
     let mut total = Summary::default();
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0, 0);
     for number in 0..options.histories {
         println!("history {number}, seed {}", options.seed);
         match history(&options, &faults, number).await {
@@ -339,6 +347,7 @@ async fn main() -> ExitCode {
                     summary.longest_gap.1.as_secs_f64(),
                     summary.recovery.as_secs_f64()
                 );
+                passed += 1;
                 total.acknowledged += summary.acknowledged;
                 total.longest_gap = total.longest_gap.max(summary.longest_gap);
                 let _ = std::fs::remove_dir_all(options.keep.join(format!("history{number}")));
@@ -346,10 +355,12 @@ async fn main() -> ExitCode {
             Err(error) => {
                 failed += 1;
                 println!("  FAILED: {error}");
+                if options.until_failure {
+                    break;
+                }
             }
         }
     }
-    let passed = options.histories - failed;
     println!("{} records acknowledged", total.acknowledged);
     println!("chaos: {passed} passed, {failed} failed");
     if failed == 0 {

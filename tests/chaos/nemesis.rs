@@ -17,6 +17,10 @@ pub enum Nemesis {
     KillCoordinator,
     KillAny,
     KillAll,
+    /// And then the first that leads again.
+    KillAllThenLeader,
+    /// A follower that does not hear the leader any more may be the next one.
+    SplitThenKillLeader,
     Pause,
     /// Nobody hears one node, and it hears nobody of the others.
     Isolate,
@@ -34,12 +38,14 @@ pub enum Nemesis {
 }
 
 impl Nemesis {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::KillLeader,
         Self::KillController,
         Self::KillCoordinator,
         Self::KillAny,
         Self::KillAll,
+        Self::KillAllThenLeader,
+        Self::SplitThenKillLeader,
         Self::Pause,
         Self::Isolate,
         Self::Mute,
@@ -81,6 +87,28 @@ impl Nemesis {
             }
             Self::KillAny => kill(cluster, &[any], lasts).await,
             Self::KillAll => kill(cluster, &ids, lasts).await,
+            Self::KillAllThenLeader => {
+                kill(cluster, &ids, Duration::from_millis(100)).await?;
+                let leader = loop {
+                    let (_, leader) = cluster.controller_and_leader(TOPIC).await;
+                    if let Some(leader) = leader {
+                        break leader;
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                };
+                kill(cluster, &[leader], lasts).await
+            }
+            Self::SplitThenKillLeader => {
+                let leader = leader.unwrap_or(any);
+                let follower = ids.iter().copied().find(|id| *id != leader).unwrap_or(any);
+                network.cut(leader, follower)?;
+                network.cut(follower, leader)?;
+                tokio::time::sleep(lasts).await;
+                cluster.kill(leader);
+                network.heal()?;
+                tokio::time::sleep(lasts).await;
+                cluster.launch(leader)
+            }
             Self::Pause => {
                 // Longer than a broker's session, half of the times.
                 let lasts = Duration::from_millis(random.random_range(1000..14_000));

@@ -224,6 +224,22 @@ async fn a_partition_moves_and_its_preferred_leader_is_elected() {
     assert_eq!(led.replicas, target);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_created_while_their_leaders_come_up_are_followed_by_everybody() {
+    let cluster = TestCluster::start(3, &[]).await;
+    let mut client = cluster.client(1).await;
+    for number in 0..60 {
+        let name = format!("t{number}");
+        client.create_topic(&name, 2, &[]).await.unwrap();
+    }
+    for number in 0..60 {
+        let name = format!("t{number}");
+        cluster
+            .wait_for(&name, "all replicas are in sync", |p| p.isr.len() == 3)
+            .await;
+    }
+}
+
 /// Asks for other replicas of partition 0 of `t`, or calls a move off.
 async fn reassign(connection: &mut Connection, target: Option<&[i32]>) -> i16 {
     let replicas = target.map(|ids| ids.iter().map(|id| m::BrokerId(*id)).collect());

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use strandline_types::{EpochStart, LeaderEpoch, Offset, TimestampMs, TopicPartition};
+use strandline_types::{
+    EpochStart, LeaderEpoch, Mutant, Offset, TimestampMs, TopicPartition, is_mutant,
+};
 use strandline_wire::batch::{
     BATCH_HEADER_BYTES, BatchHeader, ValidatedBatch, patch_for_append, split_batches, verify_crc,
 };
@@ -268,6 +270,9 @@ impl PartitionLog {
 
     /// Notes that this broker leads in `epoch` from the current end on.
     pub fn start_leader_epoch(&mut self, epoch: LeaderEpoch) {
+        if is_mutant(Mutant::ForgetProducers) {
+            self.producers = ProducerState::default();
+        }
         if self.epochs.latest().is_none_or(|latest| latest < epoch) {
             let start = self.log_end_offset;
             self.change_epochs(|epochs| {
@@ -298,7 +303,8 @@ impl PartitionLog {
             let result = self.stage(batch, epoch, now_ms, &mut run, &mut results);
             results.push(result);
         }
-        self.write_run(&mut run, now_ms, &mut results);
+        // Each batch of the run has its own result.
+        let _ = self.write_run(&mut run, now_ms, &mut results);
         results
     }
 
@@ -316,7 +322,8 @@ impl PartitionLog {
             strandline_wire::batch::TimestampType::LogAppendTime => batch.header.max_timestamp,
             strandline_wire::batch::TimestampType::CreateTime => -1,
         };
-        match self.producers.check(&batch.header) {
+        let deleted = self.log_start_offset > 0;
+        match self.producers.check(&batch.header, deleted) {
             Err(SequenceError::Duplicate {
                 base_offset,
                 timestamp_ms,
@@ -344,7 +351,7 @@ impl PartitionLog {
         }
         let end = run.end_offset.unwrap_or(self.log_end_offset);
         if self.must_roll(&batch.header, run.bytes, end, now_ms) {
-            self.write_run(run, now_ms, results);
+            self.write_run(run, now_ms, results)?;
             self.roll()?;
         }
         let base_offset = run.end_offset.unwrap_or(self.log_end_offset);
@@ -396,14 +403,19 @@ impl PartitionLog {
                 break;
             }
         }
-        self.write_run(&mut run, now_ms, &mut results);
-        if let Some(Err(AppendError::Log(failed))) = results.into_iter().find(Result::is_err) {
-            return Err(failed.into());
+        let written = self.write_run(&mut run, now_ms, &mut results);
+        let result = match written {
+            Ok(()) => bad.map_or(Ok(()), Err),
+            Err(error) => Err(error.into()),
+        };
+        if result.is_err() {
+            // Of what was to come, and did not.
+            epochs.truncate_from_end(self.log_end_offset.max(1));
         }
         if epochs != *self.epochs {
             self.epochs = Arc::new(epochs);
         }
-        bad.map_or(Ok(()), Err)
+        result
     }
 
     fn stage_fetched(
@@ -423,7 +435,7 @@ impl PartitionLog {
             return Err(corrupt(&format!("the log ends at {end} already")));
         }
         if self.must_roll(&header, run.bytes, header.base_offset, now_ms) {
-            self.write_run(run, now_ms, results);
+            self.write_run(run, now_ms, results)?;
             self.roll()?;
         }
         self.producers.update(&header);
@@ -470,15 +482,17 @@ impl PartitionLog {
         by_clock.max(by_records) > self.config.segment_ms
     }
 
+    /// Writes what has gathered. An error is noted in the result of each batch of the run; nothing that was checked against
+    /// them may follow.
     fn write_run(
         &mut self,
         run: &mut PendingWrite,
         now_ms: TimestampMs,
         results: &mut [Result<AppendInfo, AppendError>],
-    ) {
+    ) -> Result<(), LogError> {
         let run = std::mem::take(run);
         if run.batches.is_empty() {
-            return;
+            return Ok(());
         }
         let active = self.active().clone();
         let start = active.bytes();
@@ -486,13 +500,21 @@ impl PartitionLog {
             // The bytes behind `start` are garbage nobody can see; the next append writes over them. The producer
             // state is rebuilt, because it already counted these batches.
             let _ = active.file().set_len(start);
-            let reason = error.to_string();
+            let failed = || LogError::Io {
+                path: active.log_path.clone(),
+                source: std::io::Error::other(error.to_string()),
+            };
             for at in &run.result_at {
-                let again = std::io::Error::other(reason.clone());
-                results[*at] = Err(AppendError::Log(LogError::io(&active.log_path)(again)));
+                results[*at] = Err(AppendError::Log(failed()));
+            }
+            // A duplicate of what was not written is none.
+            for result in results.iter_mut() {
+                if matches!(result, Ok(info) if info.end_offset > self.log_end_offset) {
+                    *result = Err(AppendError::Log(failed()));
+                }
             }
             self.rebuild_producers();
-            return;
+            return Err(failed());
         }
         if start == 0 {
             active.first_append_ms.store(now_ms, Ordering::Release);
@@ -511,6 +533,7 @@ impl PartitionLog {
         }
         active.publish_bytes(position);
         self.log_end_offset = run.end_offset.expect("a run that is not empty has an end");
+        Ok(())
     }
 
     /// Replays the last two segments after a failed write or a truncation: a snapshot knows one batch of each producer,

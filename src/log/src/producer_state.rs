@@ -98,6 +98,8 @@ struct Producer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerState {
     producers: HashMap<i64, Producer>,
+    /// Some were forgotten because they had not written for long.
+    has_expired: bool,
 }
 
 impl ProducerState {
@@ -110,13 +112,24 @@ impl ProducerState {
     }
 
     /// Whether a batch from a client may be appended next. Batches without a producer id always may.
-    pub fn check(&self, header: &BatchHeader) -> Result<(), SequenceError> {
+    ///
+    /// A producer that is not known begins with sequence 0, or its first batch was refused and its second would pass for
+    /// the first: the client would then be told that both are here (ADR 12). Where it may have been forgotten, because
+    /// it was silent for long or its records are `deleted`, any sequence will do, as in Kafka.
+    pub fn check(&self, header: &BatchHeader, deleted: bool) -> Result<(), SequenceError> {
         if !header.has_producer_id() {
             return Ok(());
         }
-        // Without state (new, expired, or deleted by retention) any first sequence is accepted.
         let Some(producer) = self.producers.get(&header.producer_id) else {
-            return Ok(());
+            return if header.base_sequence == 0 || deleted || self.has_expired {
+                Ok(())
+            } else {
+                Err(SequenceError::OutOfOrder {
+                    producer_id: header.producer_id,
+                    sequence: header.base_sequence,
+                    expected: 0,
+                })
+            };
         };
         if header.producer_epoch < producer.epoch {
             return Err(SequenceError::StaleEpoch {
@@ -185,12 +198,14 @@ impl ProducerState {
 
     /// Forgets producers that have not written since `oldest_ms`.
     pub fn expire(&mut self, oldest_ms: TimestampMs) {
+        let before = self.producers.len();
         self.producers.retain(|_, p| {
             p.current_transaction_first_offset.is_some()
                 || p.batches
                     .back()
                     .is_some_and(|b| b.timestamp_ms >= oldest_ms)
         });
+        self.has_expired |= self.producers.len() < before;
     }
 
     /// Writes Kafka's `.snapshot` file.
@@ -296,19 +311,24 @@ mod tests {
         let mut state = ProducerState::default();
         for i in 0..6 {
             let next = header(0, i * 10, 10, i64::from(i) * 10);
-            state.check(&next).unwrap();
+            state.check(&next, false).unwrap();
             state.update(&next);
         }
         for i in 1..6 {
             assert_eq!(
-                state.check(&header(0, i * 10, 10, 999)),
+                state.check(&header(0, i * 10, 10, 999), false),
                 Err(SequenceError::Duplicate {
                     base_offset: i64::from(i) * 10,
                     timestamp_ms: i64::from(i) * 10
                 })
             );
         }
-        let out_of_order = |h| matches!(state.check(&h), Err(SequenceError::OutOfOrder { .. }));
+        let out_of_order = |h| {
+            matches!(
+                state.check(&h, false),
+                Err(SequenceError::OutOfOrder { .. })
+            )
+        };
         assert!(
             out_of_order(header(0, 0, 10, 0)),
             "the sixth last is forgotten"
@@ -318,7 +338,7 @@ mod tests {
             out_of_order(header(0, 50, 5, 0)),
             "a partial overlap is no duplicate"
         );
-        assert!(state.check(&header(0, 60, 1, 0)).is_ok());
+        assert!(state.check(&header(0, 60, 1, 0), false).is_ok());
     }
 
     #[test]
@@ -326,21 +346,41 @@ mod tests {
         let mut state = ProducerState::default();
         state.update(&header(3, 5, 1, 0));
         assert!(matches!(
-            state.check(&header(4, 6, 1, 0)),
+            state.check(&header(4, 6, 1, 0), false),
             Err(SequenceError::OutOfOrder { .. })
         ));
-        assert!(state.check(&header(4, 0, 1, 0)).is_ok());
-        let stale = state.check(&header(2, 6, 1, 0)).unwrap_err();
+        assert!(state.check(&header(4, 0, 1, 0), false).is_ok());
+        let stale = state.check(&header(2, 6, 1, 0), false).unwrap_err();
         assert_eq!(stale.code(), ErrorCode::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn an_unknown_producer_begins_at_zero_unless_it_may_have_been_forgotten() {
+        let mut state = ProducerState::default();
+        let later = header(0, 6, 1, 0);
+        assert!(matches!(
+            state.check(&later, false),
+            Err(SequenceError::OutOfOrder { expected: 0, .. })
+        ));
+        assert!(state.check(&header(0, 0, 1, 0), false).is_ok());
+        assert!(
+            state.check(&later, true).is_ok(),
+            "retention took its records"
+        );
+        let mut silent = header(0, 0, 1, 0);
+        silent.producer_id = 8;
+        state.update(&silent);
+        state.expire(1);
+        assert!(state.check(&later, false).is_ok(), "somebody was forgotten");
     }
 
     #[test]
     fn sequences_wrap_from_the_largest_int_to_zero() {
         let mut state = ProducerState::default();
         state.update(&header(0, i32::MAX - 1, 4, 0));
-        assert!(state.check(&header(0, 2, 1, 4)).is_ok());
+        assert!(state.check(&header(0, 2, 1, 4), false).is_ok());
         assert!(matches!(
-            state.check(&header(0, i32::MAX - 1, 4, 4)),
+            state.check(&header(0, i32::MAX - 1, 4, 4), false),
             Err(SequenceError::Duplicate { base_offset: 0, .. })
         ));
     }

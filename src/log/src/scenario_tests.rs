@@ -435,3 +435,44 @@ fn an_empty_log_begins_behind_the_cold_tier_with_its_lineage_and_producers() {
     let again = append(&mut follower, producer_batch(1, 1, 7, 0)).unwrap();
     assert!(again.duplicate);
 }
+
+#[test]
+fn nothing_follows_a_batch_that_could_not_be_written() {
+    // A disk that is full: the first write fails, and what comes next would go to another segment.
+    let full = |directory: &Path| {
+        let path = directory.join("00000000000000000000.log");
+        std::os::unix::fs::symlink("/dev/full", path).unwrap();
+        open(directory, 0, true).unwrap()
+    };
+    let records = config().segment_bytes as usize / 200 * 2 / 3;
+    let batches = [
+        producer_batch(records, 0, 7, 0),
+        producer_batch(records, 0, 7, records as i32),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = full(directory.path());
+    for _ in 0..2 {
+        let results = log.append(&batches, EPOCH, 0);
+        let failed = |r: &Result<AppendInfo, AppendError>| matches!(r, Err(AppendError::Log(_)));
+        assert!(failed(&results[0]), "{results:?}");
+        assert!(failed(&results[1]), "{results:?}");
+        assert_eq!(log.log_end_offset(), 0);
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut leader = open(directory.path(), 0, true).unwrap();
+    leader.append(&batches, EPOCH, 0);
+    let view = leader.view();
+    let mut fetched = Vec::new();
+    for segment in view.segments.iter() {
+        let mut bytes = vec![0; segment.bytes() as usize];
+        segment.read_at(&mut bytes, 0).unwrap();
+        fetched.extend(bytes);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut follower = full(directory.path());
+    assert!(follower.append_fetched(&fetched.into(), 0).is_err());
+    assert_eq!(follower.log_end_offset(), 0);
+    let latest = follower.epochs().latest();
+    assert!(latest.is_none() || follower.epochs().entries()[0].start_offset == 0);
+}

@@ -22,6 +22,8 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use tokio::sync::oneshot;
 
+use strandline_types::{Mutant, is_mutant};
+
 use crate::storage_file::{frame, frames, read, replace};
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
@@ -269,8 +271,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let mut inner = self.lock();
-        let write = encode(vote).and_then(|bytes| replace(&inner.vote_path, &frame(&bytes)));
-        write.map_err(|e| StorageIOError::write_vote(AnyError::new(&e)))?;
+        if !is_mutant(Mutant::ForgetVote) {
+            let write = encode(vote).and_then(|bytes| replace(&inner.vote_path, &frame(&bytes)));
+            write.map_err(|e| StorageIOError::write_vote(AnyError::new(&e)))?;
+        }
         inner.vote = Some(*vote);
         Ok(())
     }

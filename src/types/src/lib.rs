@@ -5,6 +5,7 @@
 
 mod buffers;
 mod ids;
+mod mutant;
 mod remote;
 mod secret;
 mod topic_name;
@@ -13,6 +14,7 @@ pub use buffers::{BufferPool, PooledBuffer};
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
 };
+pub use mutant::{Mutant, is_mutant};
 pub use remote::{EpochStart, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState};
 pub use secret::Secret;
 pub use topic_name::{TopicNameError, validate_topic_name};

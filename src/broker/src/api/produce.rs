@@ -7,7 +7,9 @@ use futures::FutureExt;
 use strandline_metadata::config::TopicConfig;
 use strandline_types::TopicId;
 use strandline_wire::ErrorCode;
-use strandline_wire::batch::{BatchRules, TimestampType, ValidatedBatch, validate_batch};
+use strandline_wire::batch::{
+    BatchHeader, BatchRules, TimestampType, ValidatedBatch, validate_batch,
+};
 use strandline_wire::compression::Compression;
 use strandline_wire::frame::{finish_response, start_response};
 use strandline_wire::primitive::DecodeError;
@@ -73,10 +75,17 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
     let fail = |code, message: Option<String>| {
         Outcome::Failed(ProducePartitionResponse::error(index, code, message))
     };
-    let found = match find_led(call, topic, index) {
+    let found = match find(call, topic, index) {
         Ok(found) => found,
         Err(code) => return fail(code, None),
     };
+    if !found.is_leader() {
+        let code = ErrorCode::NotLeaderOrFollower;
+        if let Ok(header) = BatchHeader::decode(&partition.records) {
+            found.refusals.note(&header, code);
+        }
+        return fail(code, None);
+    }
     let bytes = partition.records.len() as u64;
     let batch = match validate(&found, &partition.records) {
         Ok(batch) => batch,
@@ -87,6 +96,9 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
             "fewer replicas are in sync than min.insync.replicas = {} asks for",
             found.config().min_insync_replicas
         );
+        found
+            .refusals
+            .note(&batch.header, ErrorCode::NotEnoughReplicas);
         return fail(ErrorCode::NotEnoughReplicas, Some(message));
     }
     let dir = &call.context.partitions.log_dirs.dirs[found.log_dir()];
@@ -96,6 +108,9 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
             dir.path.display(),
             dir.space.available_bytes()
         );
+        found
+            .refusals
+            .note(&batch.header, ErrorCode::KafkaStorageError);
         return fail(ErrorCode::KafkaStorageError, Some(message));
     }
     let records = batch.header.record_count;

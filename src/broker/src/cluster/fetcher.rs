@@ -43,6 +43,7 @@ const BACKOFF: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_millis(100);
 /// A leader that lives answers within `replica.fetch.wait.max.ms` and a little; one that does not is dialled again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a fetch that others wait for may go on before newly followed partitions are asked for.
 const PATIENCE: Duration = Duration::from_millis(10);
 
@@ -212,7 +213,8 @@ impl Fetcher {
         if telling.positions.is_empty() && telling.forgotten.len() >= self.session.told.len() {
             *connection = None;
             // Everything is being flushed, or waits for its leader to hear that it leads.
-            let _ = tokio::time::timeout(BACKOFF, self.receiver.changed()).await;
+            let mut changes = self.receiver.clone();
+            let _ = tokio::time::timeout(BACKOFF, changes.changed()).await;
             return Ok(());
         }
         let mut open = match connection.take() {
@@ -267,7 +269,15 @@ impl Fetcher {
                 ),
             });
         };
-        Connection::open(&format!("{}:{}", endpoint.host, endpoint.port)).await
+        let address = format!("{}:{}", endpoint.host, endpoint.port);
+        // TCP itself tries ever more rarely.
+        let opening = tokio::time::timeout(CONNECT_TIMEOUT, Connection::open(&address));
+        opening.await.unwrap_or_else(|_| {
+            Err(ClientError::Io {
+                address,
+                source: std::io::ErrorKind::TimedOut.into(),
+            })
+        })
     }
 
     /// Positions that the leader does not know yet, and partitions that it is to leave out for now.

@@ -39,6 +39,8 @@ pub async fn forward_isr_requests(
         let mut refused = Vec::new();
         let mut unanswered = Vec::new();
         for (request, outcome) in batch.drain(..).zip(results) {
+            let partition = &request.partition.topic_partition;
+            tracing::debug!(%partition, wish = ?request.wish, ?outcome, "the in-sync set was to change");
             match outcome {
                 Outcome::Settled => {}
                 Outcome::Refused => refused.push(request),

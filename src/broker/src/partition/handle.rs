@@ -16,6 +16,7 @@ use strandline_wire::batch::ValidatedBatch;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::refusals::Refusals;
 use super::relocate::Move;
 use super::shard::{OwnedPartition, ShardMessage};
 use super::watch::{Watch, Watchers};
@@ -118,6 +119,8 @@ pub struct Partition {
     owner: mpsc::Sender<ShardMessage>,
     /// Fetches that wait for news.
     watchers: Watchers,
+    /// Batches that may come again.
+    pub refusals: Refusals,
     /// What followers fetched from last, and when that was noted.
     noted: Mutex<Vec<(ReplicaFetch, TimestampMs)>>,
     /// The lineage that is on disk.
@@ -159,6 +162,7 @@ impl Partition {
             offline: AtomicBool::new(false),
             owner,
             watchers: Watchers::default(),
+            refusals: Refusals::default(),
             noted: Mutex::default(),
         }
     }

@@ -3,6 +3,7 @@
 mod flusher;
 mod handle;
 mod manager;
+mod refusals;
 mod relocate;
 mod shard;
 mod watch;

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use strandline_log::{AppendInfo, FetchedError, LogError, PartitionLog, Relocation};
+use strandline_log::{
+    AppendError, AppendInfo, FetchedError, LogError, PartitionLog, Relocation, SequenceError,
+};
 use strandline_replication::{IsrWish, LeaderState, Leadership};
-use strandline_types::{BrokerId, LeaderEpoch, Offset, TimestampMs};
+use strandline_types::{BrokerId, LeaderEpoch, Mutant, Offset, TimestampMs, is_mutant};
 use strandline_wire::ErrorCode;
-use strandline_wire::batch::ValidatedBatch;
+use strandline_wire::batch::{BatchHeader, ValidatedBatch};
 use tokio::sync::{mpsc, oneshot};
 
 use super::flusher::FlushRequest;
@@ -346,6 +348,11 @@ impl OwnedPartition {
                     let high_watermark = self.log.high_watermark();
                     self.state = ReplicaState::Follower { high_watermark };
                 }
+                if is_mutant(Mutant::TruncateToHighWatermark)
+                    && self.handle.leader_epoch() != leader_epoch
+                {
+                    let _ = self.log.truncate(self.log.high_watermark());
+                }
                 self.publish_role(Role {
                     leader,
                     leader_epoch,
@@ -494,26 +501,26 @@ impl OwnedPartition {
             ReplicaState::Leader(state) if !self.aside => {
                 (state.leader_epoch(), state.has_enough_replicas())
             }
-            _ => return fail_all(appends, &not_leader()),
+            _ => return self.refuse(appends, &not_leader()),
         };
         let appends = if enough {
             appends
         } else {
             let (refused, others) = appends.split_by_acks();
-            fail_all(refused, &not_enough_replicas(ErrorCode::NotEnoughReplicas));
+            self.refuse(refused, &not_enough_replicas(ErrorCode::NotEnoughReplicas));
             others
         };
-        let mut results = self
-            .log
-            .append(&appends.batches, epoch, now_ms())
-            .into_iter();
+        let results = self.log.append(&appends.batches, epoch, now_ms());
+        let headers = appends.batches.iter().map(|batch| &batch.header);
+        let results: Vec<_> = results
+            .into_iter()
+            .zip(headers)
+            .map(|(result, header)| self.note_result(result, header))
+            .collect();
+        let mut results = results.into_iter();
         let log_start_offset = self.log.log_start_offset();
         for (count, acks, reply) in appends.requests {
-            let results: Vec<_> = results
-                .by_ref()
-                .take(count)
-                .map(|r| r.map_err(PartitionError::from))
-                .collect();
+            let results: Vec<_> = results.by_ref().take(count).collect();
             let end_offset = results
                 .iter()
                 .flatten()
@@ -524,7 +531,11 @@ impl OwnedPartition {
                 log_start_offset,
             };
             match end_offset {
-                Some(end_offset) if acks == Acks::All && end_offset > self.log.high_watermark() => {
+                Some(end_offset)
+                    if acks == Acks::All
+                        && end_offset > self.log.high_watermark()
+                        && !is_mutant(Mutant::AcknowledgeBeforeIsr) =>
+                {
                     self.waiting.push_back(Waiting {
                         end_offset,
                         answer,
@@ -536,6 +547,44 @@ impl OwnedPartition {
                 }
             }
         }
+    }
+
+    /// Remembers what an idempotent producer was refused, and says why its next batch is ahead of the sequence.
+    fn note_result(
+        &self,
+        result: Result<AppendInfo, AppendError>,
+        header: &BatchHeader,
+    ) -> Result<AppendInfo, PartitionError> {
+        let error = match result {
+            Ok(info) => {
+                self.handle.refusals.forget(header);
+                return Ok(info);
+            }
+            Err(error) => error,
+        };
+        let partition = &self.handle.topic_partition;
+        tracing::debug!(%partition, %error, "a batch was refused");
+        let refusals = &self.handle.refusals;
+        if let AppendError::Sequence(SequenceError::OutOfOrder { expected, .. }) = error
+            && let Some(code) = refusals.explain(header, expected)
+        {
+            return Err(PartitionError::Refused {
+                code,
+                message: "the batch before it was refused".into(),
+            });
+        }
+        let error = PartitionError::from(error);
+        if error.code() == ErrorCode::KafkaStorageError {
+            refusals.note(header, error.code());
+        }
+        Err(error)
+    }
+
+    fn refuse(&self, appends: Gathered, error: &PartitionError) {
+        for batch in &appends.batches {
+            self.handle.refusals.note(&batch.header, error.code());
+        }
+        fail_all(appends, error);
     }
 
     /// After anything that may have moved an offset: ask for a flush, advance the high watermark, answer, publish.

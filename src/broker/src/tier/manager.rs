@@ -28,8 +28,8 @@ use strandline_tiering::planner::{
 };
 use strandline_tiering::upload::SegmentFiles;
 use strandline_types::{
-    BrokerId, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState,
-    TopicPartition,
+    BrokerId, Mutant, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState,
+    TopicPartition, is_mutant,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -285,7 +285,11 @@ impl TierManager {
     async fn copy(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
         let (sealed, active) = Self::local_segments(partition).await?;
         let view = partition.view();
-        let stable = view.high_watermark.min(view.last_stable_offset);
+        let stable = if is_mutant(Mutant::CopyAboveHighWatermark) {
+            view.log_end_offset
+        } else {
+            view.high_watermark.min(view.last_stable_offset)
+        };
         let rules = Self::rules(partition);
         let plans = plan_copy(
             &sealed,
