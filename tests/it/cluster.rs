@@ -286,8 +286,8 @@ async fn a_throttled_move_is_slow_can_be_called_off_and_does_not_slow_replicas_i
     let mut client = cluster.client(1).await;
     client.create_topic("t", 1, &[]).await.unwrap();
     let leader = cluster.partition("t", 0).await.unwrap().leader;
-    let bytes = crate::produce(&mut cluster.client(leader).await, "t", 600, 2000).await;
-    let bytes: usize = bytes.iter().map(|v| v.len()).sum();
+    let values = crate::produce(&mut cluster.client(leader).await, "t", 600, 2000).await;
+    let bytes: usize = values.iter().map(bytes::Bytes::len).sum();
     let before = cluster
         .wait_for("t", "both are in sync", |p| p.isr.len() == 2)
         .await;

@@ -16,7 +16,8 @@ pub struct Throttle {
 
 #[derive(Debug)]
 struct State {
-    bytes_per_second: f64,
+    /// As it was set; `None` is no limit.
+    bytes_per_second: Option<i64>,
     /// Negative: owed.
     available: f64,
     at: Instant,
@@ -26,7 +27,7 @@ impl Default for Throttle {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                bytes_per_second: f64::INFINITY,
+                bytes_per_second: None,
                 available: 0.0,
                 at: Instant::now(),
             }),
@@ -37,11 +38,7 @@ impl Default for Throttle {
 impl Throttle {
     /// `i64::MAX` is no limit.
     pub fn set_rate(&self, bytes_per_second: i64) {
-        let rate = if bytes_per_second == i64::MAX {
-            f64::INFINITY
-        } else {
-            bytes_per_second.max(0) as f64
-        };
+        let rate = Some(bytes_per_second.max(0)).filter(|rate| *rate != i64::MAX);
         let mut state = self.state.lock().expect("no holder panics");
         if state.bytes_per_second != rate {
             *state = State {
@@ -55,11 +52,8 @@ impl Throttle {
     /// How long to wait before anything may pass; `None`: nothing holds it up.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         let mut state = self.state.lock().expect("no holder panics");
-        if state.bytes_per_second.is_infinite() {
-            return None;
-        }
+        let rate = state.bytes_per_second? as f64;
         let passed = now.saturating_duration_since(state.at).as_secs_f64();
-        let rate = state.bytes_per_second;
         state.available = (state.available + passed * rate).min(rate);
         state.at = now;
         if state.available > 0.0 {
@@ -72,7 +66,7 @@ impl Throttle {
     /// `bytes` have passed.
     pub fn spend(&self, bytes: usize) {
         let mut state = self.state.lock().expect("no holder panics");
-        if state.bytes_per_second.is_finite() {
+        if state.bytes_per_second.is_some() {
             state.available -= bytes as f64;
         }
     }

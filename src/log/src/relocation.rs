@@ -195,7 +195,7 @@ impl PartitionLog {
 
     fn open_there(&self, to: &Path) -> Result<Self, LogError> {
         let options = OpenOptions {
-            config: self.config.clone(),
+            config: self.config,
             recovery_point: self.log_end_offset(),
             log_start_offset: self.log_start_offset(),
             high_watermark: self.high_watermark(),

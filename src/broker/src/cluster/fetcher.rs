@@ -13,6 +13,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::future::join_all;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_request::{
@@ -418,7 +419,7 @@ impl Fetcher {
                         truncations
                             .push((one, (LeaderEpoch(diverging.epoch), diverging.end_offset)));
                     } else {
-                        let bytes = answer.records.as_ref().map_or(0, |r| r.len());
+                        let bytes = answer.records.as_ref().map_or(0, Bytes::len);
                         if bytes > 0 && is_throttled(&self.context, &one.partition) {
                             self.context.follower_throttle.spend(bytes);
                         }

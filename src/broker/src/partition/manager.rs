@@ -356,14 +356,13 @@ impl PartitionManager {
             partition: topic_partition.partition,
         };
         let found = self.found.lock().expect("no holder panics").remove(&id);
-        let (log_dir, path) = match found {
-            Some(found) => (found.log_dir, Some(found.path)),
-            None => {
-                let mut preferred = self.preferred.lock().expect("no holder panics");
-                let wanted = preferred.remove(&topic_partition);
-                let wanted = wanted.filter(|index| !self.log_dirs.is_failed(*index));
-                (wanted.unwrap_or_else(|| self.next_directory()), None)
-            }
+        let (log_dir, path) = if let Some(found) = found {
+            (found.log_dir, Some(found.path))
+        } else {
+            let mut preferred = self.preferred.lock().expect("no holder panics");
+            let wanted = preferred.remove(&topic_partition);
+            let wanted = wanted.filter(|index| !self.log_dirs.is_failed(*index));
+            (wanted.unwrap_or_else(|| self.next_directory()), None)
         };
         let checkpoints = &self.checkpoints[log_dir];
         let known = path.is_some();
