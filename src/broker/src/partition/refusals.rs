@@ -63,8 +63,20 @@ impl Refusals {
         self.any.store(true, Ordering::Release);
     }
 
-    /// Why a batch is ahead of the sequence that is `expected`, if that is because the expected one was refused here.
-    pub fn explain(&self, header: &BatchHeader, expected: i32) -> Option<ErrorCode> {
+    /// Why a batch is ahead of the sequence that is `expected`, if the expected one was refused here, or may have been
+    /// refused by the leader before this one, which leads since `led_since`.
+    pub fn explain(
+        &self,
+        header: &BatchHeader,
+        expected: i32,
+        led_since: Instant,
+    ) -> Option<ErrorCode> {
+        let is_new = led_since.elapsed() <= MEMORY && header.base_sequence > expected;
+        let elsewhere = is_new.then_some(ErrorCode::NotEnoughReplicas);
+        self.refused_here(header, expected).or(elsewhere)
+    }
+
+    fn refused_here(&self, header: &BatchHeader, expected: i32) -> Option<ErrorCode> {
         let refused = self.by_producer.lock().expect("no holder panics");
         let first = refused.get(&header.producer_id)?;
         let explains = first.epoch == header.producer_epoch

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use strandline_log::{
     AppendError, AppendInfo, FetchedError, LogError, PartitionLog, Relocation, SequenceError,
@@ -149,6 +150,8 @@ pub struct OwnedPartition {
     pub handle: Arc<Partition>,
     node_id: BrokerId,
     state: ReplicaState,
+    /// When this broker began to lead.
+    led_since: Instant,
     /// This broker should lead and does not dare to: see [`OwnedPartition::step_aside`].
     aside: bool,
     /// Where wishes about the ISR go; each partition has at most one under way.
@@ -298,6 +301,7 @@ impl OwnedPartition {
             handle,
             node_id,
             state: ReplicaState::Follower { high_watermark },
+            led_since: Instant::now(),
             aside: false,
             isr_requests,
             flusher,
@@ -325,6 +329,7 @@ impl OwnedPartition {
                 }
                 _ => {
                     self.fail_waiting(&not_leader());
+                    self.led_since = Instant::now();
                     // The controller has just been heard of.
                     self.aside = false;
                     self.log.start_leader_epoch(leadership.leader_epoch);
@@ -566,11 +571,11 @@ impl OwnedPartition {
         tracing::debug!(%partition, %error, "a batch was refused");
         let refusals = &self.handle.refusals;
         if let AppendError::Sequence(SequenceError::OutOfOrder { expected, .. }) = error
-            && let Some(code) = refusals.explain(header, expected)
+            && let Some(code) = refusals.explain(header, expected, self.led_since)
         {
             return Err(PartitionError::Refused {
                 code,
-                message: "the batch before it was refused".into(),
+                message: "the batch before it is still to come".into(),
             });
         }
         let error = PartitionError::from(error);
