@@ -121,19 +121,20 @@ mod tests {
     #[test]
     fn a_gap_is_explained_by_the_batch_that_was_refused_and_by_nothing_else() {
         let refusals = Refusals::default();
-        let code = ErrorCode::NotEnoughReplicas;
+        let long_ago = Instant::now().checked_sub(2 * MEMORY).unwrap();
+        let explain = |header, expected| refusals.explain(&header, expected, long_ago);
+        let code = ErrorCode::KafkaStorageError;
         refusals.note(&header(0, 5), code);
         refusals.note(&header(0, 6), ErrorCode::NotLeaderOrFollower);
-        assert_eq!(refusals.explain(&header(0, 6), 5), Some(code));
-        assert_eq!(refusals.explain(&header(0, 8), 5), Some(code));
-        assert_eq!(refusals.explain(&header(0, 8), 4), None, "another gap");
-        assert_eq!(
-            refusals.explain(&header(0, 2), 5),
-            None,
-            "behind, not ahead"
-        );
-        assert_eq!(refusals.explain(&header(1, 6), 5), None, "another epoch");
+        assert_eq!(explain(header(0, 6), 5), Some(code));
+        assert_eq!(explain(header(0, 8), 5), Some(code));
+        assert_eq!(explain(header(0, 8), 4), None, "another gap");
+        assert_eq!(explain(header(0, 2), 5), None, "behind, not ahead");
+        assert_eq!(explain(header(1, 6), 5), None, "another epoch");
         refusals.forget(&header(0, 5));
-        assert_eq!(refusals.explain(&header(0, 7), 5), None, "it was written");
+        assert_eq!(explain(header(0, 7), 5), None, "it was written");
+        let new = refusals.explain(&header(0, 7), 5, Instant::now());
+        assert_eq!(new, Some(ErrorCode::NotEnoughReplicas), "it may come");
+        assert_eq!(refusals.explain(&header(0, 2), 5, Instant::now()), None);
     }
 }
