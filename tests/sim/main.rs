@@ -1,10 +1,15 @@
 //! Seeded simulation of the pure crates. Each invariant of the design has a file; a seed that fails is named and can be
 //! run again. `STRANDLINE_SIM_SEEDS` says how many seeds each test runs (default: few, for every build).
 
+mod a_coordinator_acts_on_what_is_committed;
 mod acknowledged_records_are_never_lost;
+mod an_outage_of_the_bucket_deletes_nothing;
 mod mutants_are_caught;
+mod no_bytes_make_a_decoder_panic;
 mod nothing_leaves_the_local_log_before_it_is_in_the_bucket;
+mod producers_are_recognised;
 mod replicas_agree_below_the_high_watermark;
+mod the_high_watermark_never_moves_back;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -43,13 +43,14 @@ struct Node {
     running: Vec<(RemoteLogSegmentMetadata, bool)>,
 }
 
-struct World {
+pub struct World {
     random: StdRng,
     image: ClusterImage,
-    end: i64,
+    pub end: i64,
     nodes: Vec<Node>,
     bucket: BTreeSet<RemoteLogSegmentId>,
-    copied: usize,
+    pub store_is_down: bool,
+    pub copied: usize,
     refused: usize,
 }
 
@@ -78,13 +79,14 @@ impl Node {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut world = Self {
             random: StdRng::seed_from_u64(seed),
             image: ClusterImage::default(),
             end: 0,
             nodes: Vec::new(),
             bucket: BTreeSet::new(),
+            store_is_down: false,
             copied: 0,
             refused: 0,
         };
@@ -145,7 +147,7 @@ impl World {
         });
     }
 
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         let at = self.random.random_range(0..self.nodes.len());
         match self.random.random_range(0..20) {
             0..4 => {
@@ -239,6 +241,11 @@ impl World {
         let Some((segment, uploaded)) = self.nodes[at].running.pop() else {
             return;
         };
+        if self.store_is_down {
+            // It is tried again and again.
+            self.nodes[at].running.push((segment, uploaded));
+            return;
+        }
         if !uploaded {
             self.bucket.insert(segment.id);
             self.nodes[at].running.push((segment, true));
@@ -291,7 +298,7 @@ impl World {
         }
     }
 
-    fn check(&self, seed: u64) {
+    pub fn check(&self, seed: u64) {
         let log = self.image.remote_log(PARTITION);
         for segment in log.iter().flat_map(|log| log.readable()) {
             assert!(

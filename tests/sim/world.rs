@@ -128,6 +128,16 @@ impl Node {
         self.log.len() as i64
     }
 
+    /// For a leader: its epoch, the size of its ISR, and how many there must be.
+    pub fn leads(&self) -> Option<(i32, usize, usize)> {
+        match &self.role {
+            Role::Leader { state, .. } if self.up => {
+                Some((state.leader_epoch().0, state.isr().len(), state.min_isr()))
+            }
+            _ => None,
+        }
+    }
+
     fn vouched(&self, mutant: Mutant) -> i64 {
         if mutant == Mutant::VouchUnflushed {
             self.end()

@@ -113,7 +113,7 @@ impl LeaderState {
     }
 
     /// Effective `min.insync.replicas`: never more than there are replicas.
-    fn min_isr(&self) -> usize {
+    pub fn min_isr(&self) -> usize {
         self.min_insync_replicas
             .min(self.leadership.replicas.len())
             .max(1)
