@@ -64,6 +64,13 @@ struct Options {
     /// Several runs at once need numbers of their own.
     #[arg(long, default_value_t = 0)]
     lane: u8,
+    /// Instead of histories: kill the active controller this many times; how long until there is another, and what
+    /// partitions that it does not lead notice of it.
+    #[arg(long)]
+    controller_kills: Option<usize>,
+    /// Instead of histories: stop and start the leader this many times; how long its partition is silent.
+    #[arg(long)]
+    restarts: Option<usize>,
     /// Where data and logs of failed histories stay.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
@@ -265,12 +272,7 @@ async fn history(options: &Options, faults: &[Nemesis], number: u64) -> Result<S
 
 /// Kills the leader of the first partition again and again; prints how long it acknowledges nothing.
 async fn failovers(options: &Options, count: usize) -> Result<(), String> {
-    let mut history = History::begin(options, "failovers").await?;
-    history.wait_for_progress().await?;
-    let addresses = history.cluster.addresses();
-    let noting = history.notes.clone();
-    let probing = async move { workload::probe(addresses, PROBED, noting).await };
-    history.clients.push(tokio::spawn(probing));
+    let mut history = begin_probing(options, "failovers").await?;
     let mut silences = Vec::new();
     let mut heard_by_client = Vec::new();
     for _ in 0..count {
@@ -298,17 +300,95 @@ async fn failovers(options: &Options, count: usize) -> Result<(), String> {
         history.cluster.launch(leader)?;
     }
     println!("kill -9 of a leader to the next acknowledged record, {count} times:");
-    for (who, mut times) in [("probe", silences), ("librdkafka", heard_by_client)] {
-        times.sort_unstable();
-        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-        println!(
-            "  {who}: p50 {} ms, p90 {} ms, p99 {} ms, max {} ms",
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(1.0)
-        );
+    print_times("probe", silences);
+    print_times("librdkafka", heard_by_client);
+    history.end().await.map(|_| ())
+}
+
+/// A cluster with clients, and with a probe that notes every acknowledgement.
+async fn begin_probing(options: &Options, name: &str) -> Result<History, String> {
+    let mut history = History::begin(options, name).await?;
+    history.wait_for_progress().await?;
+    let addresses = history.cluster.addresses();
+    let noting = history.notes.clone();
+    let probing = async move { workload::probe(addresses, PROBED, noting).await };
+    history.clients.push(tokio::spawn(probing));
+    Ok(history)
+}
+
+fn print_times(what: &str, mut times: Vec<u128>) {
+    if times.is_empty() {
+        return;
     }
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "  {what}: p50 {} ms, p90 {} ms, p99 {} ms, max {} ms",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+/// Kills the active controller again and again, when it does not lead the probed partition.
+async fn controller_kills(options: &Options, count: usize) -> Result<(), String> {
+    let mut history = begin_probing(options, "controllers").await?;
+    let (mut elections, mut gaps) = (Vec::new(), Vec::new());
+    while elections.len() < count {
+        history.cluster.wait_until_in_sync(RECOVERY).await?;
+        let (controller, leader) = history.cluster.controller_and_leader(PROBED).await;
+        let controller = controller.ok_or("there is no active controller")?;
+        if Some(controller) == leader {
+            // Another one leads the partition afterwards.
+            history.cluster.stop(controller);
+            history.cluster.launch(controller)?;
+            continue;
+        }
+        let killed = Instant::now();
+        history.cluster.kill(controller);
+        loop {
+            let (now, _) = history.cluster.controller_and_leader(PROBED).await;
+            if now.is_some_and(|id| id != controller) {
+                break;
+            }
+            if killed.elapsed() > RECOVERY {
+                return Err("there is no other controller".into());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        elections.push(killed.elapsed().as_millis());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        gaps.push(history.notes.gap_since(PROBE, killed).as_millis());
+        history.cluster.launch(controller)?;
+    }
+    println!("kill -9 of the active controller, {count} times:");
+    print_times("until another one is active", elections);
+    print_times(
+        "longest pause of a partition that another broker leads",
+        gaps,
+    );
+    history.end().await.map(|_| ())
+}
+
+/// Stops and starts the leader again and again.
+async fn restarts(options: &Options, count: usize) -> Result<(), String> {
+    let mut history = begin_probing(options, "restarts").await?;
+    let mut gaps = Vec::new();
+    for _ in 0..count {
+        history.cluster.wait_until_in_sync(RECOVERY).await?;
+        let (_, leader) = history.cluster.controller_and_leader(PROBED).await;
+        let leader = leader.ok_or("the topic has no leader")?;
+        let asked = Instant::now();
+        if !history.cluster.stop(leader) {
+            return Err(format!("node {leader} did not stop when it was asked to"));
+        }
+        history.cluster.launch(leader)?;
+        history.cluster.wait_until_in_sync(RECOVERY).await?;
+        gaps.push(history.notes.gap_since(PROBE, asked).as_millis());
+    }
+    println!("a leader stops and starts, {count} times:");
+    print_times("longest pause of its partition", gaps);
     history.end().await.map(|_| ())
 }
 
@@ -324,14 +404,22 @@ async fn main() -> ExitCode {
         Some(named) if named.is_empty() => Nemesis::ALL.to_vec(),
         Some(named) => named,
     };
-    if let Some(count) = options.failovers {
-        return match failovers(&options, count).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                println!("FAILED: {error}");
-                ExitCode::FAILURE
-            }
-        };
+    let measured = if let Some(count) = options.failovers {
+        Some(failovers(&options, count).await)
+    } else if let Some(count) = options.controller_kills {
+        Some(controller_kills(&options, count).await)
+    } else if let Some(count) = options.restarts {
+        Some(restarts(&options, count).await)
+    } else {
+        None
+    };
+    match measured {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            println!("FAILED: {error}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
     }
     let mut total = Summary::default();
     let (mut passed, mut failed) = (0, 0);

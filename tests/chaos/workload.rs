@@ -57,6 +57,17 @@ impl Notes {
         all.get(&partition)?.iter().copied().find(|at| *at > moment)
     }
 
+    /// The longest time that a partition went without an acknowledgement after `moment`.
+    pub fn gap_since(&self, partition: i32, moment: Instant) -> Duration {
+        let all = self.acknowledged_at.lock().expect("no holder panics");
+        let times = all.get(&partition).into_iter().flatten().copied();
+        let since: Vec<Instant> = std::iter::once(moment)
+            .chain(times.filter(|at| *at > moment))
+            .collect();
+        let gaps = since.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_else(|| moment.elapsed())
+    }
+
     /// The longest time that a partition went without an acknowledgement, and when that began.
     pub fn longest_gap(&self, began: Instant) -> (Duration, Duration) {
         let all = self.acknowledged_at.lock().expect("no holder panics");

@@ -20,6 +20,7 @@ pub struct TestCluster {
     /// Ports of clients' and controllers' listeners.
     ports: BTreeMap<i32, (u16, u16)>,
     properties: Vec<(String, String)>,
+    racks: bool,
 }
 
 /// What the metadata says about a partition.
@@ -40,6 +41,15 @@ fn free_port() -> u16 {
 impl TestCluster {
     /// Starts `count` brokers that are controllers too.
     pub async fn start(count: i32, properties: &[(&str, &str)]) -> Self {
+        Self::start_with(count, properties, false).await
+    }
+
+    /// The same, each in a rack of its own: `rack1`, `rack2`, …
+    pub async fn start_in_racks(count: i32, properties: &[(&str, &str)]) -> Self {
+        Self::start_with(count, properties, true).await
+    }
+
+    async fn start_with(count: i32, properties: &[(&str, &str)], racks: bool) -> Self {
         let owned = properties.iter();
         let owned = owned.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let mut cluster = Self {
@@ -51,6 +61,7 @@ impl TestCluster {
                 .map(|id| (id, (free_port(), free_port())))
                 .collect(),
             properties: owned.collect(),
+            racks,
         };
         // None of them can be ready before the others are there.
         let starting = cluster.ids().into_iter().map(|id| {
@@ -93,6 +104,10 @@ impl TestCluster {
             ("group.initial.rebalance.delay.ms", "0".to_owned()),
         ] {
             properties.set(key.to_owned(), value, PropertySource::File);
+        }
+        if self.racks {
+            let rack = format!("rack{id}");
+            properties.set("broker.rack".to_owned(), rack, PropertySource::File);
         }
         for (key, value) in &self.properties {
             properties.set(key.clone(), value.clone(), PropertySource::Override);

@@ -4,6 +4,7 @@ mod bad_input;
 mod clients;
 mod cluster;
 mod containers;
+mod fetch_rules;
 mod hot;
 mod log_dirs;
 mod object_store_faults;

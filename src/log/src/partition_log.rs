@@ -271,7 +271,7 @@ impl PartitionLog {
     /// Notes that this broker leads in `epoch` from the current end on.
     pub fn start_leader_epoch(&mut self, epoch: LeaderEpoch) {
         if is_mutant(Mutant::ForgetProducers) {
-            self.producers = ProducerState::default();
+            self.producers.expire(TimestampMs::MAX);
         }
         if self.epochs.latest().is_none_or(|latest| latest < epoch) {
             let start = self.log_end_offset;
