@@ -214,3 +214,36 @@ async fn a_directory_without_a_topic_is_set_aside_and_removed_when_it_is_old() {
     let mut client = broker.client().await;
     assert_eq!(read_all(&mut client, "t", 0).await.len(), 10);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_directories_of_a_partition_the_one_that_replaces_the_other_stays() {
+    let dirs = Dirs::new();
+    let list = dirs.list();
+    let mut broker = TestBroker::start(&[("log.dirs", list.as_str())]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    fill(&mut client, "t", 20, 100).await;
+    broker.stop().await;
+    let old = dirs.home("t-0").unwrap();
+    let (old, new) = (old.join("t-0"), dirs.other(&old).join("t-0"));
+    let copy = |from: &Path, to: &Path| {
+        std::fs::create_dir(to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    };
+    // The move has ended, and the process died before the old directory was deleted.
+    copy(&old, &new);
+    let marker = new.join("replaces-another-directory");
+    std::fs::write(&marker, "").unwrap();
+    broker.resume().await;
+    assert!(new.exists() && !old.exists() && !marker.exists());
+    let mut client = broker.client().await;
+    let mut wanted = read_all(&mut client, "t", 0).await;
+    assert_eq!(wanted.len(), 20);
+    wanted.extend(fill(&mut client, "t", 20, 100).await);
+    broker.stop().await;
+    broker.resume().await;
+    assert_eq!(read_all(&mut broker.client().await, "t", 0).await, wanted);
+}

@@ -181,6 +181,11 @@ impl PartitionManager {
                 log_starts: dir.read_log_starts(),
             });
         }
+        // A move that was interrupted after its end: the other directory is gone by now.
+        for moved in found.values_mut().filter(|f| f.replaces_another) {
+            LogDir::replaced(&moved.path)?;
+            moved.replaces_another = false;
+        }
         Ok(Self {
             node_id,
             log_dirs,
