@@ -193,7 +193,7 @@ impl TestCluster {
         })
     }
 
-    /// Waits until a partition is as wished.
+    /// Waits until a partition is as wished, and its leader leads.
     pub async fn wait_for(
         &self,
         topic: &str,
@@ -201,7 +201,8 @@ impl TestCluster {
         holds: impl Fn(&PartitionState) -> bool,
     ) -> PartitionState {
         eventually(what, || async {
-            self.partition(topic, 0).await.filter(|p| holds(p))
+            let state = self.partition(topic, 0).await;
+            state.filter(|p| p.leader >= 0 && holds(p))
         })
         .await
     }
