@@ -164,7 +164,7 @@ pub struct OwnedPartition {
     last_flush_ms: TimestampMs,
     /// `acks=all` appends that wait for the high watermark, in order of their end offsets.
     waiting: VecDeque<Waiting>,
-    /// Appends of a follower that wait to be on disk.
+    /// Appends of a follower that wait to be published, and on disk where the topic flushes before it acknowledges.
     unflushed: Vec<(Offset, oneshot::Sender<Result<(), PartitionError>>)>,
 }
 
@@ -494,7 +494,8 @@ impl OwnedPartition {
         let result = appended
             .and_then(|()| Ok(self.log.advance_log_start(fetched.log_start_offset)?))
             .map_err(fetched_error);
-        if result.is_ok() && self.vouched() < self.log.log_end_offset() {
+        if result.is_ok() {
+            // Answered when the view shows it: whoever asked names the position that it reads there.
             self.unflushed.push((self.log.log_end_offset(), reply));
         } else {
             let _ = reply.send(result);
