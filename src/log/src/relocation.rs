@@ -29,6 +29,8 @@ pub struct Relocation {
     target: PathBuf,
     /// [`PartitionLog::cuts`] when it began: what was copied before a cut may not be there any more.
     cuts: u64,
+    /// Segments of which something is there.
+    begun: BTreeSet<Offset>,
     /// Sealed segments that are there with all their files.
     complete: BTreeSet<Offset>,
 }
@@ -50,6 +52,7 @@ impl Relocation {
         Ok(Self {
             target: target.to_path_buf(),
             cuts,
+            begun: BTreeSet::new(),
             complete: BTreeSet::new(),
         })
     }
@@ -64,6 +67,7 @@ impl Relocation {
             if self.complete.contains(&segment.base_offset) {
                 continue;
             }
+            self.begun.insert(segment.base_offset);
             let (bytes, whole) = self.copy_log(segment, max_bytes - copied)?;
             copied += bytes;
             if let Some(next) = view.segments.get(at + 1).filter(|_| whole)
@@ -156,16 +160,11 @@ impl PartitionLog {
         relocation.copy(&view, u64::MAX)?;
         let target = relocation.target.as_path();
         let segments = &view.segments;
-        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
-            // Retention may have taken files on the way; what the log has now has them all.
-            if !relocation.complete.contains(&segment.base_offset) {
-                relocation.copy_companions(segment, next.base_offset)?;
-            }
-        }
         let active = segments.last().expect("a log has at least one segment");
         relocation.copy_companions(active, view.log_end_offset)?;
         let known: BTreeSet<Offset> = segments.iter().map(|s| s.base_offset).collect();
-        for gone in relocation.complete.difference(&known) {
+        // Of what retention took on the way nothing may come back, and it may have been there in part only.
+        for gone in relocation.begun.difference(&known) {
             for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
                 // Not every segment has every file.
                 let _ = fs::remove_file(file_name(target, *gone, extension));

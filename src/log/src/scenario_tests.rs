@@ -12,7 +12,9 @@ use strandline_wire::batch::{
 };
 use strandline_wire::compression::Compression;
 
-use crate::{AppendError, AppendInfo, LogConfig, LogError, OpenOptions, PartitionLog, ReadError};
+use crate::{
+    AppendError, AppendInfo, LogConfig, LogError, OpenOptions, PartitionLog, ReadError, Relocation,
+};
 
 const EPOCH: LeaderEpoch = LeaderEpoch(3);
 
@@ -475,4 +477,36 @@ fn nothing_follows_a_batch_that_could_not_be_written() {
     assert_eq!(follower.log_end_offset(), 0);
     let latest = follower.epochs().latest();
     assert!(latest.is_none() || follower.epochs().entries()[0].start_offset == 0);
+}
+
+#[test]
+fn a_log_moves_without_the_segments_that_retention_took_on_the_way() {
+    let root = tempfile::tempdir().unwrap();
+    let (here, there) = (root.path().join("here"), root.path().join("there"));
+    std::fs::create_dir(&here).unwrap();
+    let mut log = open(&here, 0, true).unwrap();
+    for sequence in 0..40 {
+        append(&mut log, producer_batch(10, 0, 7, sequence * 10)).unwrap();
+    }
+    log.advance_high_watermark(log.log_end_offset());
+    let before = log.view();
+    let start = before.segments[2].base_offset;
+    let future = root.path().join("future");
+    let mut relocation = Relocation::begin(&future, &here, log.cuts()).unwrap();
+    log.advance_log_start(start).unwrap();
+    // The files are gone, and whoever holds the older view copies what it can still read.
+    relocation.copy(&before, u64::MAX).unwrap();
+    assert_eq!(log.relocate(relocation, &there).unwrap().unwrap(), here);
+    let moved = log.view();
+    let bases = |segments: &[std::sync::Arc<crate::Segment>]| -> Vec<i64> {
+        segments.iter().map(|s| s.base_offset).collect()
+    };
+    assert_eq!(bases(&moved.segments), bases(&before.segments[2..]));
+    assert_eq!(moved.local_log_start_offset, start);
+    assert_eq!(moved.log_end_offset, 400);
+    let again = producer_batch(10, 0, 7, 390);
+    assert!(
+        append(&mut log, again).unwrap().duplicate,
+        "producers move too"
+    );
 }
