@@ -1,11 +1,12 @@
 //! What is done to a cluster, and how it is undone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use strandline_tests::{Fault, S3Server};
 
+use crate::RECOVERY;
 use crate::cluster::{Cluster, Network};
 use crate::workload::{OFFSETS_TOPIC, TOPIC};
 
@@ -89,10 +90,14 @@ impl Nemesis {
             Self::KillAll => kill(cluster, &ids, lasts).await,
             Self::KillAllThenLeader => {
                 kill(cluster, &ids, Duration::from_millis(100)).await?;
+                let began = Instant::now();
                 let leader = loop {
                     let (_, leader) = cluster.controller_and_leader(TOPIC).await;
                     if let Some(leader) = leader {
                         break leader;
+                    }
+                    if began.elapsed() > RECOVERY {
+                        return Err(format!("nobody leads {RECOVERY:?} after all were killed"));
                     }
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 };
