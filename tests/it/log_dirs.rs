@@ -11,7 +11,7 @@ use strandline_client::{Client, Connection};
 use strandline_tests::{TestBroker, eventually};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
-use crate::{produce as fill, read_all};
+use crate::{produce, read_all};
 
 struct Dirs {
     parent: tempfile::TempDir,
@@ -97,15 +97,15 @@ async fn a_replica_moves_to_another_directory_while_it_is_written_to() {
     let mut broker = TestBroker::start(&[("log.dirs", &dirs.list())]).await;
     let mut client = broker.client().await;
     small_segments(&mut client).await;
-    let mut wanted = fill(&mut client, "t", 500, 200).await;
+    let mut wanted = produce(&mut client, "t", 500, 200).await;
     let from = dirs.home("t-0").unwrap();
     let to = dirs.other(&from);
     assert_eq!(alter(&broker, "t", &to).await, ErrorCode::None.code());
     // Appends go on until the move has ended, and after it.
     while dirs.home("t-0").as_deref() != Some(&to) {
-        wanted.extend(fill(&mut client, "t", 50, 200).await);
+        wanted.extend(produce(&mut client, "t", 50, 200).await);
     }
-    wanted.extend(fill(&mut client, "t", 200, 200).await);
+    wanted.extend(produce(&mut client, "t", 200, 200).await);
     assert_eq!(read_all(&mut client, "t", 0).await, wanted);
     eventually("one directory is described", || async {
         let now = described(&broker, "t").await;
@@ -127,7 +127,7 @@ async fn an_interrupted_move_goes_on_after_a_restart_and_can_be_called_off() {
     let mut broker = TestBroker::start(&[("log.dirs", &list), slow]).await;
     let mut client = broker.client().await;
     small_segments(&mut client).await;
-    let wanted = fill(&mut client, "t", 300, 200).await;
+    let wanted = produce(&mut client, "t", 300, 200).await;
     let from = dirs.home("t-0").unwrap();
     let to = dirs.other(&from);
     let (here, there) = (from.display().to_string(), to.display().to_string());
@@ -182,7 +182,7 @@ async fn a_directory_without_a_topic_is_set_aside_and_removed_when_it_is_old() {
     .await;
     let mut client = broker.client().await;
     client.create_topic("t", 1, &[]).await.unwrap();
-    fill(&mut client, "t", 10, 100).await;
+    produce(&mut client, "t", 10, 100).await;
     broker.stop().await;
     let home = dirs.home("t-0").unwrap();
     let stray = dirs.path("a").join("unknown-0");
@@ -222,7 +222,7 @@ async fn of_two_directories_of_a_partition_the_one_that_replaces_the_other_stays
     let mut broker = TestBroker::start(&[("log.dirs", list.as_str())]).await;
     let mut client = broker.client().await;
     client.create_topic("t", 1, &[]).await.unwrap();
-    fill(&mut client, "t", 20, 100).await;
+    produce(&mut client, "t", 20, 100).await;
     broker.stop().await;
     let old = dirs.home("t-0").unwrap();
     let (old, new) = (old.join("t-0"), dirs.other(&old).join("t-0"));
@@ -242,7 +242,7 @@ async fn of_two_directories_of_a_partition_the_one_that_replaces_the_other_stays
     let mut client = broker.client().await;
     let mut wanted = read_all(&mut client, "t", 0).await;
     assert_eq!(wanted.len(), 20);
-    wanted.extend(fill(&mut client, "t", 20, 100).await);
+    wanted.extend(produce(&mut client, "t", 20, 100).await);
     broker.stop().await;
     broker.resume().await;
     assert_eq!(read_all(&mut broker.client().await, "t", 0).await, wanted);

@@ -55,7 +55,6 @@ pub struct Session {
 }
 
 /// A partition that is to be looked at.
-#[derive(Clone)]
 pub struct Visit {
     pub slot: u32,
     pub order: u64,

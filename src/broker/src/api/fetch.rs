@@ -44,7 +44,9 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
     };
     let readings = collect(call, &request, &context, &reader).await;
     let cold = readings.iter().any(|r| r.remote);
-    let answers = readings.into_iter().map(|r| (r.slot, r.topic, r.answer));
+    let answers = readings
+        .into_iter()
+        .map(|r| (r.visit.slot, r.visit.topic, r.answer));
     let answers = answers.collect();
     let (session_id, answers) = context.finish(answers);
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
@@ -135,9 +137,7 @@ impl Reader {
 
 /// One partition of a request on its way.
 struct Reading {
-    slot: u32,
-    topic: TopicKey,
-    request: FetchPartition,
+    visit: Visit,
     partition: Option<Arc<Partition>>,
     answer: FetchPartitionResponse,
     /// Wanted from the cold tier.
@@ -167,7 +167,7 @@ async fn collect(
     // In the order of the session. What is looked at again takes the place of what was seen before.
     let mut all: BTreeMap<u64, Reading> = BTreeMap::new();
     loop {
-        let (orders, mut readings) = look(call, context, reader);
+        let mut readings = look(call, context, reader);
         if let Reader::Follower { id, broker_epoch } = reader {
             note_positions(&readings, *id, *broker_epoch).await;
         }
@@ -179,10 +179,10 @@ async fn collect(
         {
             let mut session = context.session();
             for reading in &readings {
-                session.settle(reading.slot, reading.may_have_more(reader));
+                session.settle(reading.visit.slot, reading.may_have_more(reader));
             }
         }
-        all.extend(orders.into_iter().zip(readings));
+        all.extend(readings.into_iter().map(|r| (r.visit.order, r)));
         let is_news = |r: &Reading| {
             r.answer.error != ErrorCode::None
                 || r.answer.diverging_epoch.is_some()
@@ -202,15 +202,15 @@ async fn collect(
     }
 }
 
-/// Looks at every partition that may have something to say; gives the place of each in the session as well.
-fn look(call: &Call, context: &FetchContext, reader: &Reader) -> (Vec<u64>, Vec<Reading>) {
+/// Looks at every partition that may have something to say.
+fn look(call: &Call, context: &FetchContext, reader: &Reader) -> Vec<Reading> {
     let mut session = context.session();
     let visits = session.visits();
     let mut watch = |slot: u32, partition: &Partition| session.watch(slot, partition);
     visits
         .into_iter()
-        .map(|visit| (visit.order, start(call, visit, reader, &mut watch)))
-        .unzip()
+        .map(|visit| start(call, visit, reader, &mut watch))
+        .collect()
 }
 
 impl Reading {
@@ -223,7 +223,7 @@ impl Reading {
             || self.remote
             || self.answer.diverging_epoch.is_some()
             || self.answer.preferred_read_replica >= 0
-            || self.request.fetch_offset < reader.limit(&partition.view())
+            || self.visit.request.fetch_offset < reader.limit(&partition.view())
     }
 }
 
@@ -241,8 +241,8 @@ async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: Broker
         let fetch = ReplicaFetch {
             replica: id,
             broker_epoch,
-            leader_epoch: LeaderEpoch(reading.request.current_leader_epoch),
-            offset: reading.request.fetch_offset,
+            leader_epoch: LeaderEpoch(reading.visit.request.current_leader_epoch),
+            offset: reading.visit.request.fetch_offset,
         };
         partition.note_replica_fetch(fetch, now).await;
     }
@@ -255,46 +255,30 @@ fn start(
     reader: &Reader,
     watch: &mut impl FnMut(u32, &Partition),
 ) -> Reading {
-    let (slot, topic, wanted) = (visit.slot, &visit.topic, visit.request);
-    let error = |code| {
-        let mut answer = FetchPartitionResponse::error(wanted.partition, code);
-        if matches!(
-            code,
-            ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
-        ) {
-            answer.current_leader = current_leader(call, topic, wanted.partition);
-        }
-        Reading {
-            slot,
-            topic: topic.clone(),
-            request: wanted,
-            partition: None,
-            answer,
-            remote: false,
-            throttle: Throttled::No,
+    let wanted = visit.request;
+    let mut reading = Reading {
+        answer: FetchPartitionResponse::error(wanted.partition, ErrorCode::None),
+        visit,
+        partition: None,
+        remote: false,
+        throttle: Throttled::No,
+    };
+    let answer = &mut reading.answer;
+    let (partition, role) = match readable(call, &reading.visit, reader, watch) {
+        Ok(readable) => readable,
+        Err(code) => {
+            answer.error = code;
+            if matches!(
+                code,
+                ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+            ) {
+                answer.current_leader =
+                    current_leader(call, &reading.visit.topic, wanted.partition);
+            }
+            return reading;
         }
     };
-    let partition = match find(call, topic, wanted.partition) {
-        Ok(partition) => partition,
-        Err(code) => return error(code),
-    };
-    watch(slot, &partition);
-    let role = partition.role();
-    if let Err(code) = check_epoch(wanted.current_leader_epoch, role.leader_epoch.0) {
-        return error(code);
-    }
-    let may_read = match reader {
-        Reader::Consumer { from_followers, .. } => {
-            role.is_leader || *from_followers && role.leader.is_some() && !is_mine(call, &role)
-        }
-        // An epoch must have been named, or a follower of an older leader might pass for one of this.
-        Reader::Follower { .. } => role.is_leader && wanted.current_leader_epoch >= 0,
-    };
-    if !may_read {
-        return error(ErrorCode::NotLeaderOrFollower);
-    }
     let view = partition.view();
-    let mut answer = FetchPartitionResponse::error(wanted.partition, ErrorCode::None);
     answer.high_watermark = view.high_watermark;
     answer.last_stable_offset = view.last_stable_offset;
     answer.log_start_offset = view.log_start_offset;
@@ -313,18 +297,10 @@ fn start(
         && let Some(nearer) = nearest_replica(call, &partition, rack)
     {
         answer.preferred_read_replica = nearer.0;
-        return Reading {
-            slot,
-            topic: topic.clone(),
-            request: wanted,
-            partition: Some(partition),
-            answer,
-            remote: false,
-            throttle: Throttled::No,
-        };
+        reading.partition = Some(partition);
+        return reading;
     }
     let is_follower = matches!(reader, Reader::Follower { .. });
-    let mut remote = false;
     if let Some(diverging) = diverging_epoch(&view, &wanted) {
         // First of all: a log that has parted from this one may well be longer.
         answer.diverging_epoch = Some(diverging);
@@ -339,16 +315,35 @@ fn start(
         // It takes epochs and producer state from the cold tier and begins where this log begins.
         answer.error = ErrorCode::OffsetMovedToTieredStorage;
     } else {
-        remote = wanted.fetch_offset < view.local_log_start_offset;
+        reading.remote = wanted.fetch_offset < view.local_log_start_offset;
     }
-    Reading {
-        slot,
-        topic: topic.clone(),
-        request: wanted,
-        partition: Some(partition),
-        answer,
-        remote,
-        throttle: Throttled::No,
+    reading.partition = Some(partition);
+    reading
+}
+
+/// The partition that is meant, with what this broker is to it, if `reader` may read it here.
+fn readable(
+    call: &Call,
+    visit: &Visit,
+    reader: &Reader,
+    watch: &mut impl FnMut(u32, &Partition),
+) -> Result<(Arc<Partition>, Arc<Role>), ErrorCode> {
+    let wanted = visit.request;
+    let partition = find(call, &visit.topic, wanted.partition)?;
+    watch(visit.slot, &partition);
+    let role = partition.role();
+    check_epoch(wanted.current_leader_epoch, role.leader_epoch.0)?;
+    let may_read = match reader {
+        Reader::Consumer { from_followers, .. } => {
+            role.is_leader || *from_followers && role.leader.is_some() && !is_mine(call, &role)
+        }
+        // An epoch must have been named, or a follower of an older leader might pass for one of this.
+        Reader::Follower { .. } => role.is_leader && wanted.current_leader_epoch >= 0,
+    };
+    if may_read {
+        Ok((partition, role))
+    } else {
+        Err(ErrorCode::NotLeaderOrFollower)
     }
 }
 
@@ -385,7 +380,10 @@ fn hold_up_throttled(call: &Call, readings: &mut [Reading], reader: &Reader) -> 
 fn pay_throttle(call: &Call, readings: &[Reading]) {
     let counted = readings.iter().filter(|r| r.throttle == Throttled::Counts);
     let bytes = counted.map(|r| r.answer.records_len()).sum();
-    call.context.leader_throttle.spend(bytes);
+    // Most fetches have nothing to do with it.
+    if bytes > 0 {
+        call.context.leader_throttle.spend(bytes);
+    }
 }
 
 /// The metadata names this broker as the leader, whatever it dares to be at the moment.
@@ -448,10 +446,10 @@ async fn read_local(readings: &mut [Reading], reader: &Reader, budget: usize) ->
             continue;
         }
         let view = partition.view();
-        let max = (reading.request.max_bytes.max(0) as usize).min(left);
+        let max = (reading.visit.request.max_bytes.max(0) as usize).min(left);
         match read_one(
             &view,
-            reading.request.fetch_offset,
+            reading.visit.request.fetch_offset,
             max,
             reader.limit(&view),
         )
@@ -516,8 +514,13 @@ async fn read_remote(call: &Call, readings: &mut [Reading], budget: usize, used:
                 .partition
                 .clone()
                 .expect("a remote read has a partition");
-            let max = (reading.request.max_bytes.max(0) as usize).min(share);
-            let read = tier.read(&image, partition.id(), reading.request.fetch_offset, max);
+            let max = (reading.visit.request.max_bytes.max(0) as usize).min(share);
+            let read = tier.read(
+                &image,
+                partition.id(),
+                reading.visit.request.fetch_offset,
+                max,
+            );
             let result = tokio::time::timeout(wait, read).await;
             (reading, result)
         }
@@ -538,7 +541,7 @@ async fn read_remote(call: &Call, readings: &mut [Reading], budget: usize, used:
             Ok(Err(error)) => {
                 tracing::warn!(
                     partition = ?reading.partition,
-                    offset = reading.request.fetch_offset,
+                    offset = reading.visit.request.fetch_offset,
                     %error,
                     "a remote read failed"
                 );

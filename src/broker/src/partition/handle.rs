@@ -110,8 +110,7 @@ pub struct Partition {
     log_dir: AtomicUsize,
     /// A move to another directory that is under way.
     pub(super) moving: Mutex<Option<Arc<Move>>>,
-    /// Unique in this process, so that a message to a partition that was deleted and created again goes nowhere.
-    pub(super) key: u64,
+    key: u64,
     view: ArcSwap<LogView>,
     config: ArcSwap<TopicConfig>,
     role: ArcSwap<Role>,
@@ -188,7 +187,8 @@ impl Partition {
         self.moving.lock().expect("no holder panics").clone()
     }
 
-    /// Unique in this process: a partition that was deleted and created again has another one.
+    /// Unique in this process: a partition that was deleted and created again has another one, and messages to the first
+    /// go nowhere.
     pub fn key(&self) -> u64 {
         self.key
     }

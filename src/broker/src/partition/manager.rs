@@ -538,11 +538,11 @@ impl PartitionManager {
 
     /// Takes a partition from its owner and deletes its directory.
     async fn remove(&self, partition: &Arc<Partition>) {
-        let owner = self.shards.owner_of(partition.key);
+        let owner = self.shards.owner_of(partition.key());
         let (reply, path) = tokio::sync::oneshot::channel();
         let sent = owner
             .send(ShardMessage::Remove {
-                key: partition.key,
+                key: partition.key(),
                 reply,
             })
             .await;

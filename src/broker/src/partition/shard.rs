@@ -225,7 +225,7 @@ impl Shard {
                 slot.batches.extend(batches);
             }
             ShardMessage::Add(owned) => {
-                self.partitions.insert(owned.handle.key, *owned);
+                self.partitions.insert(owned.handle.key(), *owned);
             }
             ShardMessage::Flushed {
                 key,
@@ -611,7 +611,7 @@ impl OwnedPartition {
         let (segments, offset) = self.log.to_flush();
         self.flushing = true;
         let request = FlushRequest {
-            key: self.handle.key,
+            key: self.handle.key(),
             generation: self.generation,
             segments,
             offset,
