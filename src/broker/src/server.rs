@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
-use crate::settings::Settings;
+use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
 use crate::tier::{ColdThreads, Tier, TierManager};
 
@@ -359,6 +360,12 @@ impl Server {
             );
             Some(starting.await?)
         } else {
+            let directory = metadata_parent(&settings).to_path_buf();
+            let noting = note_cluster_id(quorum.clone(), directory, settings.node_id);
+            let noting = stop.clone().run_until_cancelled_owned(noting);
+            tasks.push(tokio::spawn(async move {
+                noting.await;
+            }));
             if let Some(listener) = http_listener {
                 let serving = http::serve_controller(quorum.clone(), listener, stop.clone());
                 tasks.push(tokio::spawn(serving));
@@ -402,6 +409,25 @@ impl Server {
     }
 }
 
+/// The log directory that holds the metadata.
+fn metadata_parent(settings: &Settings) -> &Path {
+    settings.metadata_dir.parent().unwrap_or(Path::new("."))
+}
+
+/// Writes the cluster's id into the `meta.properties` of a controller that is no broker, once it is known; Kafka's tools
+/// read it there.
+async fn note_cluster_id(quorum: Arc<Quorum>, directory: PathBuf, node_id: i32) {
+    let mut images = quorum.subscribe();
+    let Ok(image) = images.wait_for(|image| image.cluster_id.is_some()).await else {
+        return;
+    };
+    let cluster_id = image.cluster_id.clone();
+    drop(image);
+    if let Err(error) = strandline_log::identify(&directory, node_id, cluster_id.as_deref()) {
+        tracing::error!(%error, "the cluster's id was not noted");
+    }
+}
+
 fn quorum_options(
     settings: &Settings,
     config: &BrokerConfig,
@@ -421,11 +447,21 @@ fn quorum_options(
         })
     });
     let heartbeat = config.number("broker.heartbeat.interval.ms").max(1) as u64;
+    let directory = metadata_parent(settings);
+    std::fs::create_dir_all(directory)?;
+    let directory_id = strandline_log::identify(directory, settings.node_id, None)?;
+    if settings.roles.controller && !settings.founds_quorum {
+        tracing::info!(
+            node_id = settings.node_id,
+            "this controller votes once it is added to the quorum (kafka-metadata-quorum add-controller)"
+        );
+    }
     Ok(QuorumOptions {
         directory: settings.metadata_dir.clone(),
         node_id: BrokerId(settings.node_id),
         incarnation,
-        votes: settings.roles.controller,
+        directory_id,
+        founds: settings.founds_quorum,
         listener: listener.transpose()?,
         voters: settings.voters.clone(),
         contacts: settings.controller_contacts.clone(),
@@ -596,9 +632,7 @@ fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Lis
             } else {
                 endpoint.port
             };
-            let unspecified =
-                endpoint.host.is_empty() || endpoint.host == "0.0.0.0" || endpoint.host == "::";
-            let host = if unspecified {
+            let host = if is_unspecified(&endpoint.host) {
                 host_name()
             } else {
                 endpoint.host.clone()
@@ -611,19 +645,6 @@ fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Lis
             }
         })
         .collect()
-}
-
-/// This machine's name if it resolves; else the loopback address.
-fn host_name() -> String {
-    use std::net::ToSocketAddrs;
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let resolves = (name.as_str(), 0)
-        .to_socket_addrs()
-        .is_ok_and(|mut found| found.next().is_some());
-    if resolves { name } else { "127.0.0.1".into() }
 }
 
 /// Opens the cold tier. A store that does not answer is an error at first; once there is data in it, the broker starts

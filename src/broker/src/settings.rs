@@ -189,6 +189,9 @@ pub struct Settings {
     pub voters: BTreeMap<i32, String>,
     /// `controller.quorum.bootstrap.servers`
     pub controller_contacts: Vec<String>,
+    /// A controller that is named, or names no other: it begins the metadata quorum if there is none. Others wait until an
+    /// operator adds them to the voters.
+    pub founds_quorum: bool,
     /// The listener by which brokers reach each other.
     pub inter_broker_listener: String,
     pub rack: Option<String>,
@@ -211,6 +214,12 @@ fn invalid(property: &str, reason: impl Into<String>) -> SettingsError {
 }
 
 impl Settings {
+    /// The name by which Kafka's tools know the controllers' listener.
+    pub fn controller_listener_name(&self) -> &str {
+        let own = self.controller_listener.as_ref();
+        own.map_or("CONTROLLER", |(endpoint, _)| &endpoint.name)
+    }
+
     pub fn resolve(properties: &Properties) -> Result<Self, SettingsError> {
         let map = properties.to_map();
         let config = BrokerConfig {
@@ -241,7 +250,14 @@ impl Settings {
         if roles.broker && listeners.is_empty() {
             return Err(invalid("listeners", "names no listener for clients"));
         }
-        let controller_listener = controller_listener(roles, node_id, &voters, controller)?;
+        let (advertised_controllers, advertised) = match text("advertised.listeners") {
+            Some(given) => endpoints("advertised.listeners", &given)?
+                .into_iter()
+                .partition(is_controller),
+            None => (Vec::new(), listeners.clone()),
+        };
+        let controller_listener =
+            controller_listener(roles, node_id, &voters, controller, &advertised_controllers)?;
         let protocols = text("listener.security.protocol.map").unwrap_or_default();
         for listener in listeners
             .iter()
@@ -261,13 +277,6 @@ impl Settings {
                 return Err(invalid("listeners", reason));
             }
         }
-        let advertised = match text("advertised.listeners") {
-            Some(given) => endpoints("advertised.listeners", &given)?
-                .into_iter()
-                .filter(|e| !is_controller(e))
-                .collect(),
-            None => listeners.clone(),
-        };
         let log_dirs: Vec<PathBuf> = text("log.dirs")
             .unwrap_or_default()
             .split(',')
@@ -304,6 +313,13 @@ impl Settings {
         let contacts = text("controller.quorum.bootstrap.servers").unwrap_or_default();
         let contacts = contacts.split(',').map(str::trim).filter(|c| !c.is_empty());
         let controller_contacts: Vec<String> = contacts.map(str::to_owned).collect();
+        let founds = roles.controller
+            && if voters.is_empty() {
+                let own = controller_listener.as_ref();
+                controller_contacts.iter().all(|c| is_own(c, own))
+            } else {
+                voters.contains_key(&node_id)
+            };
         if !roles.controller && voters.is_empty() && controller_contacts.is_empty() {
             return Err(invalid(
                 "controller.quorum.voters",
@@ -316,6 +332,7 @@ impl Settings {
             controller_listener,
             voters,
             controller_contacts,
+            founds_quorum: founds,
             inter_broker_listener,
             rack: text("broker.rack"),
             listeners,
@@ -361,10 +378,6 @@ fn roles(
     if !roles.broker && !roles.controller {
         return Err(invalid("process.roles", "names no role"));
     }
-    if roles.controller && !voters.is_empty() && !voters.contains_key(&node_id) {
-        let reason = format!("does not name this controller, node.id {node_id}");
-        return Err(invalid("controller.quorum.voters", reason));
-    }
     Ok(roles)
 }
 
@@ -397,12 +410,13 @@ fn controller_listener(
     node_id: i32,
     voters: &BTreeMap<i32, String>,
     named: Vec<Endpoint>,
+    advertised: &[Endpoint],
 ) -> Result<Option<(Endpoint, String)>, SettingsError> {
     if !roles.controller {
         return Ok(None);
     }
     let Some(endpoint) = named.into_iter().next() else {
-        return if voters.len() > 1 {
+        return if voters.keys().any(|id| *id != node_id) {
             Err(invalid(
                 "controller.listener.names",
                 "names none of listeners, by which the other controllers could reach this one",
@@ -414,8 +428,47 @@ fn controller_listener(
     let address = voters
         .get(&node_id)
         .cloned()
-        .unwrap_or_else(|| format!("{}:{}", endpoint.host, endpoint.port));
+        .or_else(|| {
+            let endpoint = advertised.iter().find(|e| e.name == endpoint.name)?;
+            Some(format!("{}:{}", endpoint.host, endpoint.port))
+        })
+        .unwrap_or_else(|| {
+            let named = !is_unspecified(&endpoint.host);
+            let host = named.then(|| endpoint.host.clone());
+            format!("{}:{}", host.unwrap_or_else(host_name), endpoint.port)
+        });
     Ok(Some((endpoint, address)))
+}
+
+pub fn is_unspecified(host: &str) -> bool {
+    matches!(host, "" | "0.0.0.0" | "::")
+}
+
+/// This machine's name if it resolves; else the loopback address.
+pub fn host_name() -> String {
+    use std::net::ToSocketAddrs;
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let resolves = (name.as_str(), 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut found| found.next().is_some());
+    if resolves { name } else { "127.0.0.1".into() }
+}
+
+/// Whether an entry of `controller.quorum.bootstrap.servers` is this process's own controller listener.
+fn is_own(contact: &str, listener: Option<&(Endpoint, String)>) -> bool {
+    let Some((endpoint, address)) = listener else {
+        return false;
+    };
+    let Some((host, port)) = contact.rsplit_once(':') else {
+        return false;
+    };
+    let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+        || host == endpoint.host
+        || host == host_name();
+    contact == address || (port == endpoint.port.to_string() && local)
 }
 
 fn endpoints(property: &str, text: &str) -> Result<Vec<Endpoint>, SettingsError> {

@@ -303,8 +303,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Checks or writes `meta.properties`; returns the directory id.
-fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<Uuid, LogDirError> {
+/// Checks or writes a directory's `meta.properties`; returns its `directory.id`.
+pub fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<Uuid, LogDirError> {
     let file = path.join(META_PROPERTIES);
     let mut properties = read_properties(&file);
     let foreign = |what, found: &str, wanted: &str| LogDirError::Foreign {

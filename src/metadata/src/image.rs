@@ -142,6 +142,8 @@ pub struct ClusterImage {
     remote: Arc<BTreeMap<TopicIdPartition, Arc<RemoteLogImage>>>,
     /// Deleted topics whose remote data is still to be purged.
     purging: Arc<BTreeMap<TopicId, Arc<str>>>,
+    /// Who votes in the quorum and who does not, where `controller.quorum.voters` is no longer the last word.
+    pub voters: BTreeMap<BrokerId, bool>,
     pub next_producer_id: i64,
     /// Index of the last applied entry of the quorum's log.
     pub applied_index: u64,
@@ -249,6 +251,9 @@ impl ClusterImage {
                 value,
             } => self.set_config(resource, key, value),
             MetadataRecord::NextProducerId(id) => self.next_producer_id = id,
+            MetadataRecord::Voter { node_id, votes } => {
+                self.voters.insert(node_id, votes);
+            }
             MetadataRecord::RemoteSegment(segment) => {
                 let remote = Arc::make_mut(&mut self.remote)
                     .entry(segment.partition)

@@ -48,6 +48,11 @@ pub enum MetadataRecord {
         partition: TopicIdPartition,
         id: RemoteLogSegmentId,
     },
+    /// Whether a controller is to vote in the metadata quorum, whatever `controller.quorum.voters` says.
+    Voter {
+        node_id: BrokerId,
+        votes: bool,
+    },
 }
 
 /// What a configuration belongs to.

@@ -3,8 +3,9 @@
 //! [`Quorum::submit`] brings a command to whoever leads, which decides about it against the applied image and makes the
 //! records durable on a majority; [`Quorum::image`] is what has been applied here, and brokers act on nothing else.
 //!
-//! Voters are the processes named by `controller.quorum.voters`; every other broker follows as a learner. `link` carries
-//! what they say to each other, `peers` knows who is there, `node` forms the quorum, joins it and answers.
+//! Voters are at first the processes named by `controller.quorum.voters`, later those that an operator has added and not
+//! removed; everybody else follows as a learner. `link` carries what they say to each other, `peers` knows who is there,
+//! `node` forms the quorum, joins it and answers, `voters` changes it.
 
 mod link;
 mod log_store;
@@ -18,7 +19,8 @@ mod storage_file;
 #[cfg(test)]
 mod tests;
 mod types;
+mod voters;
 
 pub use peers::Presence;
 pub use quorum::{Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError};
-pub use rpc::{MemberProgress, QuorumDescription};
+pub use rpc::{MemberProgress, QuorumDescription, VoterChange, VoterRefusal};

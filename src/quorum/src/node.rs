@@ -1,18 +1,15 @@
-//! This process as a member: it dials the controllers, forms the quorum with them or joins it, says that it lives, and
-//! answers what others ask.
+//! This process as a member: it dials the controllers, forms the quorum with them, says that it lives, and answers what
+//! others ask. How it joins a quorum that is there is in `voters`.
 //!
 //! *Forming.* A configured voter whose directory is empty asks all the others who they are. Only when every one of them
-//! has answered and none has a history does it begin one, with all their ids; all begin the same. *Joining.* Whoever is
-//! no member asks the leader; one that the leader's configuration names as a voter becomes one once it has caught up,
-//! in the place of the member that had its `node.id` before. A voter with an empty disk is a new member, so its
-//! forgotten promises bind nobody.
+//! has answered and none has a history does it begin one, with all their ids; all begin the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use openraft::{ChangeMembers, ServerState};
+use openraft::ServerState;
 use strandline_metadata::controller::{Command, ControllerContext, decide};
 use strandline_metadata::{ClusterImage, encode_records};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,12 +27,13 @@ use crate::types::{Applied, Member, NodeId, Proposal, Raft};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between attempts to reach a controller.
 const REDIAL: Duration = Duration::from_millis(100);
+/// Between looks at whether every controller is dialled.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// A link whose peer leaves this unanswered is dialled anew.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a joining member may take to catch up before the attempt is given up and made again.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-const JOIN_RETRY: Duration = Duration::from_millis(200);
+/// Between looks at whether everybody is there.
+const FORM_RETRY: Duration = Duration::from_millis(200);
 /// A leader whose majority has been silent for longer speaks for nobody.
 const QUORUM_SILENCE: Duration = Duration::from_millis(1500);
 /// How long a new leader may take to apply what earlier ones committed.
@@ -58,6 +56,8 @@ pub(crate) struct Node {
     /// Decisions are made one after the other, each against the image that the one before led to.
     pub deciding: Mutex<()>,
     pub joining: Mutex<()>,
+    /// Operators change one voter at a time.
+    pub changing_voter: Mutex<()>,
     /// When an active controller answered last.
     pub last_contact: StdMutex<Instant>,
     pub stop: CancellationToken,
@@ -116,6 +116,7 @@ impl Node {
             Request::Join(id, member) => Response::Join(self.admit(id, member).await),
             Request::Submit(command) => Response::Submit(self.decide(*command).await),
             Request::Describe => Response::Describe(self.describe()),
+            Request::ChangeVoter(change) => Response::ChangeVoter(self.change_voter(change).await),
         }
     }
 
@@ -176,57 +177,6 @@ impl Node {
         }
     }
 
-    /// Makes a process a member, as the leader.
-    async fn admit(&self, id: NodeId, member: Member) -> Result<(), String> {
-        if !self.leads_with_majority() {
-            return Err("not the leader".into());
-        }
-        let _turn = self.joining.lock().await;
-        let membership = self.raft.metrics().borrow().membership_config.clone();
-        let membership = membership.membership();
-        let votes = self.voters.contains_key(&member.node_id) && !member.address.is_empty();
-        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-        let known = membership.get_node(&id).is_some();
-        if known && (voters.contains(&id) || !votes) {
-            return Ok(());
-        }
-        let former: BTreeSet<NodeId> = membership
-            .nodes()
-            .filter(|(other, node)| **other != id && node.node_id == member.node_id)
-            .map(|(other, _)| *other)
-            .collect();
-        if former.iter().any(|f| self.peers.link_to(*f).is_some()) {
-            return Err(format!(
-                "node.id {} is taken by a running process",
-                member.node_id
-            ));
-        }
-        let failed = |e: &dyn std::fmt::Display| e.to_string();
-        let node_id = member.node_id;
-        let adding = self.raft.add_learner(id, member, votes);
-        tokio::time::timeout(JOIN_TIMEOUT, adding)
-            .await
-            .map_err(|e| failed(&e))?
-            .map_err(|e| failed(&e))?;
-        if votes {
-            let mut next: BTreeSet<NodeId> = voters.difference(&former).copied().collect();
-            next.insert(id);
-            self.raft
-                .change_membership(next, false)
-                .await
-                .map_err(|e| failed(&e))?;
-            tracing::info!(node_id, replaced = ?former, "a voter has joined the quorum");
-        }
-        let left: BTreeSet<NodeId> = former.difference(&voters).copied().collect();
-        if !left.is_empty() {
-            self.raft
-                .change_membership(ChangeMembers::RemoveNodes(left), false)
-                .await
-                .map_err(|e| failed(&e))?;
-        }
-        Ok(())
-    }
-
     pub fn describe(&self) -> Option<QuorumDescription> {
         let metrics = self.raft.metrics().borrow().clone();
         if metrics.state != ServerState::Leader {
@@ -247,7 +197,8 @@ impl Node {
                 .map(|p| p.last_heard.elapsed());
             MemberProgress {
                 node_id: member.node_id,
-                directory_id: Uuid::from_u64_pair(0, id),
+                directory_id: member.directory_id,
+                address: member.address.clone(),
                 log_end_offset: index.map_or(0, |i| i as i64 + 1),
                 silent_ms: if id == self.id {
                     Some(0)
@@ -295,8 +246,8 @@ impl Node {
         }
     }
 
-    /// Keeps a link to one controller.
-    pub async fn dial(self: Arc<Self>, address: String) {
+    /// Keeps a link to one controller until it is told to stop.
+    pub async fn dial(self: Arc<Self>, address: String, stop: CancellationToken) {
         loop {
             if let Some(link) = self.connect(&address).await {
                 if link.is_closed() {
@@ -304,15 +255,57 @@ impl Node {
                 }
                 self.say_alive(&link).await;
                 tokio::select! {
-                    () = self.stop.cancelled() => return link.close(),
+                    () = stop.cancelled() => return link.close(),
                     () = link.closed() => {}
                 }
                 // A link that broke between two processes that live is there again at once.
                 continue;
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(REDIAL) => {}
+            }
+        }
+    }
+
+    /// Keeps links to the controllers that the configuration does not name: those that were added since.
+    pub async fn dial_controllers(self: Arc<Self>) {
+        let mut metrics = self.raft.metrics();
+        let mut dialling: BTreeMap<NodeId, (String, CancellationToken)> = BTreeMap::new();
+        loop {
+            let membership = metrics.borrow_and_update().membership_config.clone();
+            let address_of = |id: &NodeId| {
+                let member = membership.membership().get_node(id)?;
+                Some(member.address.clone()).filter(|a| !a.is_empty())
+            };
+            dialling.retain(|id, (address, stop)| {
+                let stays = address_of(id).as_ref() == Some(address);
+                if !stays {
+                    stop.cancel();
+                }
+                stays
+            });
+            for (id, _) in membership.nodes() {
+                let Some(address) = address_of(id) else {
+                    continue;
+                };
+                let known = *id == self.id || self.peers.dialled_to(*id);
+                if known || dialling.contains_key(id) {
+                    continue;
+                }
+                let stop = self.stop.child_token();
+                tokio::spawn(self.clone().dial(address.clone(), stop.clone()));
+                dialling.insert(*id, (address, stop));
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = metrics.wait_for(|m| m.membership_config != membership) => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                // A configured controller that is not there yet may be one of the members.
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
     }
@@ -395,7 +388,7 @@ impl Node {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = changed => {}
-                () = tokio::time::sleep(JOIN_RETRY) => {}
+                () = tokio::time::sleep(FORM_RETRY) => {}
             }
         }
     }
@@ -414,33 +407,5 @@ impl Node {
             members.insert(hello.id, hello.member);
         }
         Some(members)
-    }
-
-    /// Asks to become a member for as long as this process is none, or not a voter though it should be.
-    pub async fn join(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(JOIN_RETRY) => {}
-            }
-            let membership = self.raft.metrics().borrow().membership_config.clone();
-            let membership = membership.membership();
-            let should_vote =
-                self.voters.contains_key(&self.member.node_id) && !self.member.address.is_empty();
-            let is_member = membership.get_node(&self.id).is_some();
-            if is_member && (!should_vote || membership.voter_ids().any(|v| v == self.id)) {
-                continue;
-            }
-            for link in self.peers.links() {
-                let request = Request::Join(self.id, self.member.clone());
-                match link.call(request, JOIN_TIMEOUT).await {
-                    Ok(Response::Join(Ok(()))) => break,
-                    Ok(Response::Join(Err(reason))) => {
-                        tracing::debug!(%reason, "not admitted to the quorum yet");
-                    }
-                    _ => {}
-                }
-            }
-        }
     }
 }

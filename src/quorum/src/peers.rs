@@ -60,6 +60,12 @@ impl Peers {
             .cloned()
     }
 
+    /// Whether this process keeps a link of its own to a member.
+    pub fn dialled_to(&self, id: NodeId) -> bool {
+        let state = self.lock();
+        state.dialled.get(&id).is_some_and(|l| !l.is_closed())
+    }
+
     pub fn links(&self) -> Vec<Link> {
         self.lock().dialled.values().cloned().collect()
     }

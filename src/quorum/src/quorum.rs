@@ -1,6 +1,6 @@
 //! The handle that the rest of the process holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as StdMutex};
@@ -23,7 +23,7 @@ use crate::log_store::LogStore;
 use crate::network::LinkNetwork;
 use crate::node::Node;
 use crate::peers::{Peers, Presence};
-use crate::rpc::{QuorumDescription, Request, Response, SubmitFailure};
+use crate::rpc::{QuorumDescription, Request, Response, SubmitFailure, VoterChange, VoterRefusal};
 use crate::state_machine::StateMachine;
 use crate::storage_file::{read, replace};
 use crate::types::{Member, NodeId, Raft};
@@ -81,8 +81,10 @@ pub struct QuorumOptions {
     pub node_id: BrokerId,
     /// Of this process.
     pub incarnation: Uuid,
-    /// A broker that is no controller only follows.
-    pub votes: bool,
+    /// `directory.id` of the directory that holds the metadata.
+    pub directory_id: Uuid,
+    /// Begins the quorum's history, together with `voters`, if there is none yet.
+    pub founds: bool,
     /// A quorum of one needs none.
     pub listener: Option<ControllerListener>,
     /// `controller.quorum.voters`: address by `node.id`. Empty: this process alone.
@@ -123,7 +125,7 @@ impl Quorum {
             .enable_all()
             .build()
             .map_err(&io)?;
-        let alone = options.voters.len() <= 1 && options.votes;
+        let alone = options.voters.len() <= 1 && options.founds;
         let opening = threads.spawn(start(options));
         let node = match opening.await.expect("opening the quorum does not panic") {
             Ok(node) => node,
@@ -269,6 +271,28 @@ impl Quorum {
         }
     }
 
+    /// Adds or removes a voter, asked of the leader. Returns when the quorum works with the change.
+    ///
+    /// Not cancel safe in effect: a caller that goes away may still have the voters changed.
+    pub async fn change_voter(&self, change: VoterChange) -> Result<(), VoterRefusal> {
+        let leader = self.node.raft.metrics().borrow().current_leader;
+        let leader = leader.ok_or(VoterRefusal::NotLeader)?;
+        if leader == self.node.id {
+            return self.node.change_voter(change).await;
+        }
+        let link = self.node.peers.link_to(leader);
+        let link = link.ok_or(VoterRefusal::NotLeader)?;
+        let patience = change.timeout + SUBMIT_TIMEOUT;
+        match link.call(Request::ChangeVoter(change), patience).await {
+            Ok(Response::ChangeVoter(result)) => result,
+            Err(CallError::NotSent) => Err(VoterRefusal::NotLeader),
+            _ => {
+                let reason = "the active controller did not answer";
+                Err(VoterRefusal::TimedOut(reason.into()))
+            }
+        }
+    }
+
     /// Processes that this controller has heard of, by `node.id`, itself included.
     pub fn presences(&self) -> HashMap<i32, Presence> {
         let mut presences = self.node.peers.presences();
@@ -367,6 +391,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     };
     let member = Member {
         node_id: options.node_id.0,
+        directory_id: options.directory_id,
         address,
     };
     let node = Arc::new(Node {
@@ -381,10 +406,10 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
         announce: Notify::new(),
         deciding: Mutex::new(()),
         joining: Mutex::new(()),
+        changing_voter: Mutex::new(()),
         last_contact: StdMutex::new(Instant::now()),
         stop: CancellationToken::new(),
     });
-    let votes = options.votes;
     if let Some(listener) = listener {
         listener
             .set_nonblocking(true)
@@ -394,17 +419,19 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     }
     let own = options.node_id.0;
     let voters = options.voters.iter().filter(|(id, _)| **id != own);
-    let mut contacts: Vec<String> = voters.map(|(_, address)| address.clone()).collect();
-    if options.voters.is_empty() && !votes {
-        contacts.extend(options.contacts);
-    }
+    let contacts: BTreeSet<String> = voters
+        .map(|(_, address)| address.clone())
+        .chain(options.contacts)
+        .collect();
     for address in contacts {
-        tokio::spawn(node.clone().dial(address));
+        tokio::spawn(node.clone().dial(address, node.stop.child_token()));
     }
-    if votes {
+    if options.founds {
         tokio::spawn(node.clone().form());
     }
     tokio::spawn(node.clone().join());
+    tokio::spawn(node.clone().dial_controllers());
+    tokio::spawn(node.clone().keep_voters());
     tokio::spawn(node.clone().end_with_raft());
     tokio::spawn(node.clone().keep_alive(options.heartbeat_interval));
     Ok(node)

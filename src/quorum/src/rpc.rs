@@ -1,5 +1,7 @@
 //! What members ask each other.
 
+use std::time::Duration;
+
 use openraft::error::{InstallSnapshotError, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
@@ -7,6 +9,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 use strandline_metadata::controller::{Answer, Command, Refusal};
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::types::{Member, NodeId, TypeConfig};
@@ -43,6 +46,8 @@ pub(crate) enum Request {
     Submit(Box<Command>),
     /// To the leader: where everybody stands.
     Describe,
+    /// To the leader: a controller becomes a voter, or is one no longer.
+    ChangeVoter(VoterChange),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +63,7 @@ pub(crate) enum Response {
     Join(Result<(), String>),
     Submit(Result<Committed, SubmitFailure>),
     Describe(Option<QuorumDescription>),
+    ChangeVoter(Result<(), VoterRefusal>),
     /// The request makes no sense here, or now.
     Refused(String),
 }
@@ -79,6 +85,33 @@ pub(crate) enum SubmitFailure {
     Unknown(String),
 }
 
+/// A voter that an operator adds or removes (`AddRaftVoter`, `RemoveRaftVoter`, KIP-853).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterChange {
+    pub node_id: i32,
+    /// Of its metadata directory.
+    pub directory_id: Uuid,
+    pub votes: bool,
+    /// How long a controller that is to be added may take to come and to catch up.
+    pub timeout: Duration,
+}
+
+/// Why the voters stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum VoterRefusal {
+    #[error("{0}")]
+    Duplicate(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Invalid(String),
+    /// Whether the change will still happen is not known.
+    #[error("{0}")]
+    TimedOut(String),
+    #[error("This process does not lead the metadata quorum.")]
+    NotLeader,
+}
+
 /// Where the members of the quorum stand, as its leader sees it (`DescribeQuorum`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct QuorumDescription {
@@ -95,6 +128,8 @@ pub struct QuorumDescription {
 pub struct MemberProgress {
     pub node_id: i32,
     pub directory_id: Uuid,
+    /// `host:port` of its controller listener; empty for a broker that is no controller.
+    pub address: String,
     /// Exclusive.
     pub log_end_offset: i64,
     /// Milliseconds since the leader last heard of it; `None`: not in this leader's time.

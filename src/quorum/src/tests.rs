@@ -22,7 +22,8 @@ fn options(directory: &Path, node_id: i32) -> QuorumOptions {
         directory: directory.to_path_buf(),
         node_id: BrokerId(node_id),
         incarnation: Uuid::new_v4(),
-        votes: true,
+        directory_id: Uuid::new_v4(),
+        founds: true,
         listener: Some(ControllerListener { listener, address }),
         voters: BTreeMap::new(),
         contacts: Vec::new(),
@@ -185,6 +186,58 @@ impl Cluster {
         }
     }
 
+    /// A controller that the others' configuration does not name.
+    async fn start_another(&mut self, id: i32) {
+        let directory = TempDir::new().unwrap();
+        let options = QuorumOptions {
+            founds: false,
+            voters: self.addresses.clone(),
+            ..options(directory.path(), id)
+        };
+        let quorum = Quorum::open(options).await.unwrap();
+        self.directories.insert(id, directory);
+        self.running.insert(id, Arc::new(quorum));
+    }
+
+    async fn description(&self) -> QuorumDescription {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for quorum in self.running.values() {
+                if let Some(description) = quorum.describe().await {
+                    return description;
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody describes the quorum");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn wait_for_voters(&self, voters: &[i32]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let description = self.description().await;
+            let ids: Vec<i32> = description.voters.iter().map(|v| v.node_id).collect();
+            if ids == voters {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{ids:?}, not {voters:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn directory_id(&self, id: i32) -> Uuid {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let description = self.description().await;
+            let members = description.voters.iter().chain(&description.observers);
+            if let Some(found) = members.into_iter().find(|m| m.node_id == id) {
+                return found.directory_id;
+            }
+            assert!(Instant::now() < deadline, "{id} never becomes a member");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn wait_for(&self, id: i32, what: &str, holds: impl Fn(&Quorum) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds(&self.running[&id]) {
@@ -287,7 +340,7 @@ async fn a_broker_that_does_not_vote_follows_and_submits() {
     let cluster = Cluster::start().await;
     let directory = TempDir::new().unwrap();
     let options = QuorumOptions {
-        votes: false,
+        founds: false,
         listener: None,
         voters: cluster.addresses.clone(),
         ..options(directory.path(), 9)
@@ -301,4 +354,79 @@ async fn a_broker_that_does_not_vote_follows_and_submits() {
         (3, 1)
     );
     assert_eq!(description.observers[0].node_id, 9);
+}
+
+fn change(node_id: i32, directory_id: Uuid, votes: bool) -> VoterChange {
+    VoterChange {
+        node_id,
+        directory_id,
+        votes,
+        timeout: PATIENCE,
+    }
+}
+
+#[tokio::test]
+async fn a_controller_is_added_by_name_and_the_leader_removed_and_both_stay_so() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    cluster.start_another(4).await;
+    let new = cluster.directory_id(4).await;
+    cluster.wait_for_voters(&[1, 2, 3]).await;
+    let by_the_new_one = cluster.running[&4].clone();
+    let unknown = change(9, Uuid::new_v4(), false);
+    let refused = by_the_new_one.change_voter(unknown).await;
+    assert!(
+        matches!(refused, Err(VoterRefusal::NotFound(_))),
+        "{refused:?}"
+    );
+    by_the_new_one
+        .change_voter(change(4, new, true))
+        .await
+        .unwrap();
+    cluster.wait_for_voters(&[1, 2, 3, 4]).await;
+    let again = by_the_new_one.change_voter(change(4, new, true)).await;
+    assert!(
+        matches!(again, Err(VoterRefusal::Duplicate(_))),
+        "{again:?}"
+    );
+
+    let old = cluster.directory_id(leader).await;
+    by_the_new_one
+        .change_voter(change(leader, old, false))
+        .await
+        .unwrap();
+    let rest: Vec<i32> = (1..=4).filter(|id| *id != leader).collect();
+    cluster.wait_for_voters(&rest).await;
+    write(&cluster.running[&leader], "by the removed one").await;
+
+    // Its configuration still names it; what was said since counts more.
+    cluster.stop(leader).await;
+    cluster.restart(leader).await;
+    write(&cluster.running[&leader], "again").await;
+    cluster.wait_for_voters(&rest).await;
+    cluster.stop(leader).await;
+
+    // Two of the three voters, the new one among them, are a majority.
+    let other = rest.into_iter().find(|id| *id != 4).unwrap();
+    cluster.stop(other).await;
+    write(&by_the_new_one, "two of three").await;
+    assert_eq!(configs(&by_the_new_one), 3);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_only_written_down_is_finished_by_whoever_leads() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let dead = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(dead).await;
+    let said = Command::SetVoter {
+        node_id: BrokerId(dead),
+        votes: false,
+    };
+    cluster.running[&leader].submit(said).await.unwrap();
+    let rest: Vec<i32> = (1..=3).filter(|id| *id != dead).collect();
+    cluster.wait_for_voters(&rest).await;
+    let last = change(dead, Uuid::new_v4(), false);
+    let refused = cluster.running[&leader].change_voter(last).await;
+    assert!(matches!(refused, Err(VoterRefusal::NotFound(_))));
 }

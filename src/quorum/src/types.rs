@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Names a member by its metadata directory, not by `node.id`: a node whose disk was replaced is another member, which
 /// cannot vote with what the old one promised and it has forgotten.
@@ -13,7 +14,9 @@ pub(crate) type NodeId = u64;
 pub struct Member {
     /// `node.id`
     pub node_id: i32,
-    /// `host:port` of its controller listener; empty for a broker that does not vote.
+    /// `directory.id` of its metadata directory, by which operators name a voter.
+    pub directory_id: Uuid,
+    /// `host:port` of its controller listener; empty for a broker that is no controller.
     pub address: String,
 }
 

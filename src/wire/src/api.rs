@@ -64,6 +64,8 @@ pub const SUPPORTED: &[SupportedApi] = &[
     api(ApiKey::UnregisterBroker, 0, 0),
     api(ApiKey::ListConfigResources, 0, 1),
     api(ApiKey::DescribeTopicPartitions, 0, 0),
+    api(ApiKey::AddRaftVoter, 0, 0),
+    api(ApiKey::RemoveRaftVoter, 0, 0),
 ];
 
 /// The entry for a key from the wire, if that API is answered at all.

@@ -1,10 +1,8 @@
-//! `ApiVersions`, `DescribeCluster`, `DescribeQuorum`.
+//! `ApiVersions`, `DescribeCluster`.
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
-use kafka_protocol::messages::describe_quorum_response::{PartitionData, ReplicaState, TopicData};
-use strandline_quorum::MemberProgress;
 use strandline_wire::api::{SUPPORTED, SupportedApi};
 use strandline_wire::{ApiKey, ErrorCode};
 
@@ -90,48 +88,4 @@ pub async fn describe_cluster(
         })
     });
     response.with_brokers(brokers.collect())
-}
-
-pub async fn describe_quorum(
-    call: &Call,
-    request: m::DescribeQuorumRequest,
-) -> m::DescribeQuorumResponse {
-    const METADATA_TOPIC: &str = "__cluster_metadata";
-    let described = call.context.quorum.describe().await;
-    let now = crate::clock::now_ms();
-    let replica = |progress: &MemberProgress| {
-        let heard = progress.silent_ms.map_or(-1, |ms| now - ms);
-        let replica = ReplicaState::default()
-            .with_replica_id(m::BrokerId(progress.node_id))
-            .with_log_end_offset(progress.log_end_offset)
-            .with_last_fetch_timestamp(heard)
-            .with_last_caught_up_timestamp(heard);
-        if call.version >= 2 {
-            replica.with_replica_directory_id(progress.directory_id)
-        } else {
-            replica
-        }
-    };
-    let describe = |topic: m::describe_quorum_request::TopicData| {
-        let partitions = topic.partitions.iter().map(|p| {
-            let answer = PartitionData::default().with_partition_index(p.partition_index);
-            if topic.topic_name.as_str() != METADATA_TOPIC || p.partition_index != 0 {
-                return answer.with_error_code(ErrorCode::UnknownTopicOrPartition.code());
-            }
-            let Some(quorum) = &described else {
-                return answer.with_error_code(ErrorCode::LeaderNotAvailable.code());
-            };
-            answer
-                .with_leader_id(m::BrokerId(quorum.leader))
-                .with_leader_epoch(quorum.epoch)
-                .with_high_watermark(quorum.high_watermark)
-                .with_current_voters(quorum.voters.iter().map(replica).collect())
-                .with_observers(quorum.observers.iter().map(replica).collect())
-        });
-        TopicData::default()
-            .with_topic_name(topic.topic_name.clone())
-            .with_partitions(partitions.collect())
-    };
-    m::DescribeQuorumResponse::default()
-        .with_topics(request.topics.into_iter().map(describe).collect())
 }

@@ -9,6 +9,7 @@ mod log_dirs;
 mod metadata;
 mod moves;
 mod produce;
+mod quorum;
 pub mod read;
 mod records;
 mod topics;
@@ -125,7 +126,9 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
             )
         }
         ApiKey::DescribeCluster => handle!(m::DescribeClusterRequest, cluster::describe_cluster),
-        ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, cluster::describe_quorum),
+        ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, quorum::describe_quorum),
+        ApiKey::AddRaftVoter => handle!(m::AddRaftVoterRequest, quorum::add_raft_voter),
+        ApiKey::RemoveRaftVoter => handle!(m::RemoveRaftVoterRequest, quorum::remove_raft_voter),
         ApiKey::ListOffsets => handle!(m::ListOffsetsRequest, list_offsets::list_offsets),
         ApiKey::OffsetForLeaderEpoch => {
             handle!(

@@ -95,6 +95,11 @@ pub enum Command {
         partitions: Option<Vec<TopicPartition>>,
     },
     AlterReassignments(Vec<Reassignment>),
+    /// Whether a controller votes in the metadata quorum.
+    SetVoter {
+        node_id: BrokerId,
+        votes: bool,
+    },
 }
 
 /// What is to be committed, and what the command's sender hears once it is.
@@ -209,6 +214,7 @@ pub fn decide(
                 answer: Answer::FirstProducerId(first),
             });
         }
+        Command::SetVoter { node_id, votes } => vec![MetadataRecord::Voter { node_id, votes }],
         Command::AbandonCopy { partition, id } => remote::abandon_copy(image, partition, id)?,
         Command::UpdateRemoteSegment(segment) => remote::update_remote_segment(image, segment)?,
         Command::AlterIsr {
