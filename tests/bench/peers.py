@@ -184,10 +184,12 @@ class Broker(Process):
     def bootstrap(self):
         return f"127.0.0.1:{self.port}"
 
-    def create_topic(self, topic, partitions, **configs):
+    def create_topic(self, topic, partitions=None, replicas=None, **configs):
+        """`replicas`: Kafka's form of an assignment, in place of a count of partitions."""
+        shape = ["--replica-assignment", replicas] if replicas else ["--partitions", str(partitions)]
         options = [f for key, value in configs.items() for f in ("--config", f"{key.replace('_', '.')}={value}")]
         subprocess.run(
-            java(TOOLS + "TopicCommand", "--bootstrap-server", self.bootstrap, "--create", "--topic", topic, "--partitions", str(partitions), *options),
+            java(TOOLS + "TopicCommand", "--bootstrap-server", self.bootstrap, "--create", "--topic", topic, *shape, *options),
             check=True, stdout=subprocess.DEVNULL,
         )
 
@@ -229,9 +231,9 @@ class Broker(Process):
 class Cluster:
     """Three brokers of one kind, each a controller too. Topics have three replicas and a minimum of two in sync."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, minio=None, tiered=False):
         members = {node: (free_port(), free_port()) for node in (1, 2, 3)}
-        self.brokers = [Broker(kind, node=node, members=members) for node in members]
+        self.brokers = [Broker(kind, minio, tiered, node=node, members=members) for node in members]
         for broker in self.brokers:
             broker.launch()
         self.first.wait_for_acknowledgement("probe")
@@ -246,6 +248,20 @@ class Cluster:
 
     def resident(self):
         return max(broker.resident() for broker in self.brokers)
+
+    def reassign(self, topic, partition, replicas):
+        """Returns when the partition is where it should be."""
+        plan = self.first.directory / "plan.json"
+        plan.write_text(json.dumps({"version": 1, "partitions": [{"topic": topic, "partition": partition, "replicas": replicas}]}))
+        tool = java(TOOLS + "reassign.ReassignPartitionsCommand", "--bootstrap-server", self.first.bootstrap, "--reassignment-json-file", str(plan))
+        subprocess.run([*tool, "--execute"], check=True, stdout=subprocess.DEVNULL)
+
+        def arrived():
+            listed = subprocess.run(["kcat", "-b", self.first.bootstrap, "-L", "-J", "-t", topic], check=True, capture_output=True, text=True)
+            found = json.loads(listed.stdout)["topics"][0]["partitions"][partition]
+            return {r["id"] for r in found["replicas"]} == {r["id"] for r in found["isrs"]} == set(replicas)
+
+        wait_until("the reassignment ends", arrived, 300)
 
     def lagging(self):
         """Partitions that a broker which answers counts as having fewer replicas in sync than they should."""

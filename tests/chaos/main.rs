@@ -7,6 +7,7 @@
 
 mod checker;
 mod cluster;
+mod deletions;
 mod nemesis;
 mod replicas;
 mod workload;
@@ -61,6 +62,9 @@ struct Options {
     /// `segment.bytes` of the topic. Small ones go to the cold tier sooner.
     #[arg(long, default_value_t = 1 << 20)]
     segment_bytes: u32,
+    /// The topic is not flushed before records are acknowledged, as Kafka's are: a process may die, no machine does.
+    #[arg(long)]
+    unflushed: bool,
     /// Several runs at once need numbers of their own.
     #[arg(long, default_value_t = 0)]
     lane: u8,
@@ -71,6 +75,9 @@ struct Options {
     /// Instead of histories: stop and start the leader this many times; how long its partition is silent.
     #[arg(long)]
     restarts: Option<usize>,
+    /// Instead of histories: delete this many topics and kill whoever is at work half-way; when is the bucket empty of them?
+    #[arg(long)]
+    deletions: Option<usize>,
     /// Where data and logs of failed histories stay.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
@@ -116,7 +123,7 @@ impl History {
         let network = Network::new(lane, NODES)?;
         let store = S3Server::start_at(&lane.harness()).await;
         let cluster = Cluster::start(lane, &options.binary, &directory, &store.endpoint(), NODES)?;
-        create_topic(&cluster.bootstrap(), options.segment_bytes).await?;
+        create_topic(&cluster.bootstrap(), options).await?;
         let notes = Arc::new(Notes::default());
         let bootstrap = cluster.bootstrap();
         let clients = (0..PRODUCERS)
@@ -217,14 +224,18 @@ impl History {
     }
 }
 
-async fn create_topic(bootstrap: &str, segment_bytes: u32) -> Result<(), String> {
+async fn create_topic(bootstrap: &str, options: &Options) -> Result<(), String> {
+    let segment_bytes = options.segment_bytes;
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .create()
         .map_err(|e| e.to_string())?;
     let probed = NewTopic::new(PROBED, 1, TopicReplication::Fixed(NODES));
     let (segment, local) = (segment_bytes.to_string(), (3 * segment_bytes).to_string());
+    let never = i64::MAX.to_string();
+    let flush = if options.unflushed { &never } else { "1" };
     let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(NODES))
+        .set("flush.messages", flush)
         .set("min.insync.replicas", "2")
         .set("internal.segment.bytes", &segment)
         .set("remote.storage.enable", "true")
@@ -410,6 +421,8 @@ async fn main() -> ExitCode {
         Some(controller_kills(&options, count).await)
     } else if let Some(count) = options.restarts {
         Some(restarts(&options, count).await)
+    } else if let Some(count) = options.deletions {
+        Some(deletions::run(&options, count).await)
     } else {
         None
     };

@@ -28,6 +28,8 @@ pub enum Fault {
     FlipBit,
     /// The first byte takes this long.
     SlowFirstByte(Duration),
+    /// Half of the objects that a request names are deleted; then nothing happens for so long, and the connection ends.
+    DeleteHalf(Duration),
 }
 
 type Upload = (String, BTreeMap<usize, Bytes>);
@@ -92,7 +94,7 @@ impl S3Server {
         self.store.lock().expect("no holder panics")
     }
 
-    /// The next `times` requests with this method whose path contains `part` fail in this way.
+    /// The next `times` requests with this method (deleting many objects is a DELETE here too) whose path contains `part` fail in this way.
     pub fn inject(&self, method: &str, part: &str, times: u32, fault: Fault) {
         let method = method.parse().expect("a method");
         self.lock()
@@ -178,7 +180,13 @@ fn broken(bytes: Bytes, promised: usize, status: StatusCode) -> Response {
 }
 
 async fn handle(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Response {
-    let (method, path) = (request.method().clone(), decode(request.uri().path()));
+    let deletes = request.method() == Method::POST && query(&request).contains_key("delete");
+    let method = if deletes {
+        Method::DELETE
+    } else {
+        request.method().clone()
+    };
+    let path = decode(request.uri().path());
     let fault = {
         let mut store = store.lock().expect("no holder panics");
         store.requests.push((method.clone(), path.clone()));
@@ -200,8 +208,16 @@ async fn handle(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Res
         Some(Fault::SlowFirstByte(delay)) => tokio::time::sleep(*delay).await,
         _ => {}
     }
+    let request = match fault {
+        Some(Fault::DeleteHalf(_)) => half_of(request).await,
+        _ => request,
+    };
     let response = serve(&store, request, &path).await;
     match fault {
+        Some(Fault::DeleteHalf(delay)) => {
+            tokio::time::sleep(delay).await;
+            broken(Bytes::new(), 10, StatusCode::OK)
+        }
         Some(Fault::DropAfter) => broken(Bytes::new(), 10, StatusCode::OK),
         Some(Fault::TruncateBody | Fault::FlipBit) => {
             let (parts, body) = response.into_parts();
@@ -218,6 +234,18 @@ async fn handle(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Res
         }
         _ => response,
     }
+}
+
+/// A request to delete many objects, cut down to the first half of them.
+async fn half_of(request: Request) -> Request {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let objects: Vec<&str> = text.split_inclusive("</Object>").collect();
+    let half: String = objects[..objects.len() / 2].concat();
+    Request::from_parts(parts, half.into())
 }
 
 async fn serve(store: &Mutex<Store>, request: Request, path: &str) -> Response {

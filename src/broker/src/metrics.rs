@@ -79,6 +79,9 @@ pub struct Metrics {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicCounters>>>,
     names: Mutex<HashMap<uuid::Uuid, Arc<str>>>,
     requests: RwLock<HashMap<i16, Arc<Latencies>>>,
+    /// What replicas here have taken from leaders, and what leaders here have given to replicas elsewhere.
+    pub replication_bytes_in: AtomicU64,
+    pub replication_bytes_out: AtomicU64,
 }
 
 impl Metrics {
@@ -173,6 +176,7 @@ impl Page {
 pub fn render(context: &BrokerContext) -> String {
     let mut page = Page(String::new());
     render_topics(&mut page, &context.metrics);
+    render_replication(&mut page, &context.metrics);
     render_requests(&mut page, &context.metrics);
     let partitions = context.partitions.all();
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
@@ -259,7 +263,7 @@ fn render_topics(page: &mut Page, metrics: &Metrics) {
         ),
         (
             "kafka_server_brokertopicmetrics_bytesout_total",
-            "Bytes of record batches fetched.",
+            "Bytes of record batches fetched by consumers.",
             |t| &t.bytes_out,
         ),
         (
@@ -277,6 +281,24 @@ fn render_topics(page: &mut Page, metrics: &Metrics) {
                 read(counters).load(Ordering::Relaxed),
             );
         }
+    }
+}
+
+fn render_replication(page: &mut Page, metrics: &Metrics) {
+    for (name, help, counter) in [
+        (
+            "kafka_server_brokertopicmetrics_replicationbytesin_total",
+            "Bytes of record batches that replicas here have taken from leaders.",
+            &metrics.replication_bytes_in,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_replicationbytesout_total",
+            "Bytes of record batches that leaders here have given to other replicas.",
+            &metrics.replication_bytes_out,
+        ),
+    ] {
+        page.family(name, "counter", help);
+        page.sample(name, &[], counter.load(Ordering::Relaxed));
     }
 }
 

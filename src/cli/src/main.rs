@@ -4,6 +4,7 @@ mod commands;
 mod http_get;
 mod logging;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,11 +66,24 @@ enum Command {
         #[command(subcommand)]
         command: TierCommand,
     },
+    /// Kafka's tools under their own names.
+    Tools {
+        #[command(subcommand)]
+        command: ToolsCommand,
+    },
     /// Exit status 0 when the broker is ready.
     Health {
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
     },
+}
+
+#[derive(Subcommand)]
+enum ToolsCommand {
+    /// Makes links to this binary under the names of Kafka's scripts: kafka-topics.sh, kafka-topics, …
+    Install { directory: PathBuf },
+    /// The tools that are built in.
+    List,
 }
 
 #[derive(Subcommand)]
@@ -104,6 +118,9 @@ enum TierCommand {
 }
 
 fn main() -> ExitCode {
+    if let Some((tool, arguments)) = kafka_tool(std::env::args_os().collect()) {
+        return run_tool(tool, arguments);
+    }
     let arguments = Arguments::parse();
     logging::start(arguments.log_json);
     rustls::crypto::aws_lc_rs::default_provider()
@@ -120,6 +137,33 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => failed(&message),
+    }
+}
+
+/// One of Kafka's tools, if the name of the program or the first argument is one, and the tool's own arguments.
+fn kafka_tool(mut words: Vec<OsString>) -> Option<(&'static str, Vec<OsString>)> {
+    for named in 0..2 {
+        let name = words.get(named)?.to_str()?;
+        if let Some(tool) = strandline_tools::tool_of(name) {
+            return Some((tool, words.split_off(named + 1)));
+        }
+    }
+    None
+}
+
+fn run_tool(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let status = runtime.block_on(strandline_tools::run(tool, arguments));
+            // A thread that still waits for standard input holds nobody up.
+            runtime.shutdown_background();
+            status
+        }
+        Err(error) => failed(&format!("no runtime: {error}")),
     }
 }
 
@@ -144,6 +188,13 @@ async fn run(command: Command) -> Result<(), String> {
             bytes,
         } => commands::demo::run(&bootstrap, &http, bytes).await,
         Command::Tier { command } => tier(command).await,
+        Command::Tools { command } => match command {
+            ToolsCommand::Install { directory } => commands::tools::install(&directory),
+            ToolsCommand::List => {
+                commands::tools::list();
+                Ok(())
+            }
+        },
         Command::Health { http } => commands::health::run(&http).await,
     }
 }

@@ -31,7 +31,7 @@ pub use epochs::LeaderEpochs;
 pub use error::{AppendError, FetchedError, LogError, ReadError};
 pub use flush::flush_segments;
 pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, base64_id, identify};
+pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, identify};
 pub use partition_log::{AppendInfo, OpenOptions, PartitionLog, write_leader_epochs};
 pub use producer_state::{ProducerState, SequenceError, decode_snapshot, read_snapshot};
 pub use read::{FoundTimestamp, LogSlice};

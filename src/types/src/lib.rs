@@ -3,6 +3,7 @@
 //!
 //! Conventions: `end_offset` is exclusive, `last_offset` inclusive; units come last in a name (`retention_ms`).
 
+mod base64_id;
 mod buffers;
 mod ids;
 mod mutant;
@@ -10,6 +11,7 @@ mod remote;
 mod secret;
 mod topic_name;
 
+pub use base64_id::{base64_id, parse_base64_id};
 pub use buffers::{BufferPool, PooledBuffer};
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,

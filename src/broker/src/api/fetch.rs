@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,10 +52,12 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
     let (session_id, answers) = context.finish(answers);
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
     for (topic, answer) in answers {
-        if !answer.records.is_empty() {
-            call.context
-                .metrics
-                .fetched(&topic, answer.records_len() as u64);
+        let (metrics, bytes) = (&call.context.metrics, answer.records_len() as u64);
+        if request.replica_id >= 0 {
+            let counter = &metrics.replication_bytes_out;
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        } else if bytes > 0 {
+            metrics.fetched(&topic, bytes);
         }
         match topics.last_mut() {
             Some((last, partitions)) if *last == topic => partitions.push(answer),

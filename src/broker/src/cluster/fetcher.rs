@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -420,6 +421,8 @@ impl Fetcher {
                             .push((one, (LeaderEpoch(diverging.epoch), diverging.end_offset)));
                     } else {
                         let bytes = answer.records.as_ref().map_or(0, Bytes::len);
+                        let counter = &self.context.metrics.replication_bytes_in;
+                        counter.fetch_add(bytes as u64, Ordering::Relaxed);
                         if bytes > 0 && is_throttled(&self.context, &one.partition) {
                             self.context.follower_throttle.spend(bytes);
                         }

@@ -65,7 +65,7 @@ impl Lifecycle {
             // Kafka's form: a random id in URL-safe base 64.
             cluster_id: known
                 .clone()
-                .unwrap_or_else(|| strandline_log::base64_id(Uuid::new_v4())),
+                .unwrap_or_else(|| strandline_types::base64_id(Uuid::new_v4())),
             clean_start: log_dirs.dirs.iter().all(|d| d.clean),
         };
         let mut complained = Instant::now();

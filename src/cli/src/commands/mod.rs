@@ -8,6 +8,7 @@ pub mod server;
 pub mod tier_measure;
 pub mod tier_orphans;
 pub mod tier_status;
+pub mod tools;
 
 use strandline_broker::Server;
 use strandline_broker::settings::{Properties, Settings};

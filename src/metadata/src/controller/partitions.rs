@@ -193,11 +193,10 @@ impl<'a> PartitionChange<'a> {
             self.lead_alone(leader);
             self.state.leader_recovering = true;
         } else {
-            if self.state.isr.is_empty() && self.state.eligible_leader_replicas.is_empty() {
-                let last = self.state.leader.or(self.state.last_known_leader);
-                self.state.last_known_leader =
-                    last.filter(|l| self.lost != Some((*l, Loss::Everything)));
-            }
+            // Noted as soon as nobody leads: those that are still eligible may be forgotten one by one.
+            let last = self.state.leader.or(self.state.last_known_leader);
+            self.state.last_known_leader =
+                last.filter(|l| self.lost != Some((*l, Loss::Everything)));
             self.state.leader = None;
         }
         if self.state.leader.is_some() {

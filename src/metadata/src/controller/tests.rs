@@ -441,6 +441,19 @@ fn who_lost_unflushed_records_or_the_disk_is_not_eligible() {
     assert!(cluster.partition("u").leader_recovering);
     assert_eq!(cluster.partition("f").leader, Some(BrokerId(2)));
 
+    // Both die one after the other, and are missed before they come back.
+    let mut cluster = Cluster::new(2);
+    cluster.create("u", &[1, 2], &unflushed);
+    cluster.fence(2);
+    cluster.fence(1);
+    let u = cluster.partition("u");
+    assert_eq!((u.leader, u.last_known_leader), (None, Some(BrokerId(1))));
+    cluster.start(2, &[2], false);
+    assert_eq!(cluster.partition("u").leader, None, "it may miss records");
+    cluster.start(1, &[1], false);
+    let u = cluster.partition("u");
+    assert_eq!((u.leader, u.last_known_leader), (Some(BrokerId(1)), None));
+
     let mut cluster = Cluster::new(2);
     cluster.create("f", &[1], &[]);
     cluster.start(1, &[77], true);

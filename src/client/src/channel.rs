@@ -1,0 +1,307 @@
+//! A connection that carries several requests at once. Kafka answers in the order of the requests, so one queue of waiting
+//! callers is enough.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages as m;
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Message, Request, VersionRange,
+};
+use strandline_wire::{ApiKey, ErrorCode, StrBytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ClientError;
+
+/// Largest answer that is read.
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
+/// Requests that wait to be written.
+const QUEUE: usize = 64;
+/// Of the first requests: the kernel's own limit is minutes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<Bytes>>>>;
+
+struct Outgoing {
+    frame: Bytes,
+    /// `None`: the broker will not answer.
+    answer: Option<oneshot::Sender<Bytes>>,
+}
+
+/// A connection to one broker, with the versions that it speaks. Clones share it; it ends with the last of them.
+#[derive(Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: String,
+    client_id: StrBytes,
+    outgoing: mpsc::Sender<Outgoing>,
+    versions: HashMap<i16, VersionRange>,
+    closed: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+impl Channel {
+    /// Connects and asks which versions the broker speaks.
+    pub async fn open(address: &str, client_id: &str) -> Result<Self, ClientError> {
+        let io = |source| ClientError::Io {
+            address: address.to_owned(),
+            source,
+        };
+        let connecting = TcpStream::connect(address);
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| io(io::ErrorKind::TimedOut.into()))?
+            .map_err(io)?;
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        let (outgoing, queue) = mpsc::channel(QUEUE);
+        let closed = CancellationToken::new();
+        let waiting = Waiting::default();
+        tokio::spawn(write_all(write, queue, waiting.clone(), closed.clone()));
+        tokio::spawn(read_all(read, waiting, closed.clone()));
+        let mut inner = Inner {
+            address: address.to_owned(),
+            client_id: StrBytes::from_string(client_id.to_owned()),
+            outgoing,
+            versions: HashMap::new(),
+            closed,
+        };
+        inner.versions = inner.ask_versions().await?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.inner.closed.is_cancelled()
+    }
+
+    /// The versions of every API that the broker knows, by key.
+    pub fn versions(&self) -> &HashMap<i16, VersionRange> {
+        &self.inner.versions
+    }
+
+    /// The newest version that both sides know.
+    pub fn version_of<R: Request>(&self) -> Result<i16, ClientError> {
+        let theirs = self.inner.versions.get(&R::KEY);
+        let common = theirs
+            .map(|range| {
+                (
+                    R::VERSIONS.min.max(range.min),
+                    R::VERSIONS.max.min(range.max),
+                )
+            })
+            .filter(|(min, max)| min <= max);
+        common.map(|(_, max)| max).ok_or_else(|| {
+            let api = ApiKey::try_from(R::KEY);
+            ClientError::UnsupportedApi {
+                api: api.map_or_else(|()| R::KEY.to_string(), |key| format!("{key:?}")),
+            }
+        })
+    }
+
+    /// Sends a request in the newest version that both sides know and waits for its answer.
+    pub async fn call<R: Request>(
+        &self,
+        request: &R,
+        limit: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let version = self.version_of::<R>()?;
+        self.call_version(request, version, limit).await
+    }
+
+    pub async fn call_version<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        limit: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let calling = self.inner.call(request, version);
+        let late = |_| ClientError::TimedOut {
+            address: self.inner.address.clone(),
+            api: std::any::type_name::<R>()
+                .rsplit("::")
+                .next()
+                .unwrap_or("?")
+                .to_owned(),
+            waited: limit,
+        };
+        tokio::time::timeout(limit, calling).await.map_err(late)?
+    }
+
+    /// Sends a request that is not answered (`acks=0`).
+    pub async fn tell_version<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> Result<(), ClientError> {
+        let frame = self.inner.frame(request, version, 0)?;
+        let sent = self.inner.outgoing.send(Outgoing {
+            frame,
+            answer: None,
+        });
+        sent.await.map_err(|_| self.inner.ended())
+    }
+}
+
+impl Inner {
+    fn ended(&self) -> ClientError {
+        ClientError::Closed {
+            address: self.address.clone(),
+        }
+    }
+
+    fn bad_answer(&self, reason: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Decode {
+            address: self.address.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn frame<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<Bytes, ClientError> {
+        let header = m::RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(correlation_id)
+            .with_client_id(Some(self.client_id.clone()));
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        header
+            .encode(&mut frame, R::header_version(version))
+            .and_then(|()| request.encode(&mut frame, version))
+            .map_err(|e| self.bad_answer(&format!("the request cannot be encoded: {e}")))?;
+        let length = frame.len() as i32 - 4;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        Ok(frame.freeze())
+    }
+
+    async fn call<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, ClientError> {
+        let frame = self.frame(request, version, 0)?;
+        let (answer, answered) = oneshot::channel();
+        let outgoing = Outgoing {
+            frame,
+            answer: Some(answer),
+        };
+        let sent = self.outgoing.send(outgoing).await;
+        sent.map_err(|_| self.ended())?;
+        let mut body = answered.await.map_err(|_| self.ended())?;
+        m::ResponseHeader::decode(&mut body, R::Response::header_version(version))
+            .map_err(|e| self.bad_answer(&e))?;
+        let response = R::Response::decode(&mut body, version).map_err(|e| self.bad_answer(&e))?;
+        if body.has_remaining() {
+            return Err(self.bad_answer(&"bytes are left over"));
+        }
+        Ok(response)
+    }
+
+    async fn ask_versions(&self) -> Result<HashMap<i16, VersionRange>, ClientError> {
+        let request = m::ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("strandline"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let newest = m::ApiVersionsRequest::VERSIONS.max.min(3);
+        let asking = async {
+            let answer = self.call(&request, newest).await?;
+            if answer.error_code == ErrorCode::UnsupportedVersion.code() {
+                return self.call(&m::ApiVersionsRequest::default(), 0).await;
+            }
+            Ok(answer)
+        };
+        let answer = tokio::time::timeout(CONNECT_TIMEOUT, asking)
+            .await
+            .map_err(|_| ClientError::Io {
+                address: self.address.clone(),
+                source: io::ErrorKind::TimedOut.into(),
+            })??;
+        crate::error::check("ApiVersions", answer.error_code, None)?;
+        let ranges = answer.api_keys.iter().map(|api| {
+            let range = VersionRange {
+                min: api.min_version,
+                max: api.max_version,
+            };
+            (api.api_key, range)
+        });
+        Ok(ranges.collect())
+    }
+}
+
+async fn write_all(
+    mut stream: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Outgoing>,
+    waiting: Waiting,
+    closed: CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            () = closed.cancelled() => return,
+            next = queue.recv() => next,
+        };
+        let Some(next) = next else { return };
+        if let Some(answer) = next.answer {
+            waiting.lock().expect("no holder panics").push_back(answer);
+        }
+        if stream.write_all(&next.frame).await.is_err() {
+            closed.cancel();
+            return;
+        }
+    }
+}
+
+async fn read_all(mut stream: OwnedReadHalf, waiting: Waiting, closed: CancellationToken) {
+    loop {
+        let frame = tokio::select! {
+            () = closed.cancelled() => break,
+            frame = read_frame(&mut stream) => frame,
+        };
+        let Ok(frame) = frame else { break };
+        let next = waiting.lock().expect("no holder panics").pop_front();
+        match next {
+            // Whoever asked may have given up.
+            Some(answer) => {
+                let _ = answer.send(frame);
+            }
+            None => break,
+        }
+    }
+    closed.cancel();
+    // Nobody will be answered any more.
+    waiting.lock().expect("no holder panics").clear();
+}
+
+async fn read_frame(stream: &mut OwnedReadHalf) -> io::Result<Bytes> {
+    let length = stream.read_i32().await?;
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|l| *l <= MAX_RESPONSE_BYTES)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(body.into())
+}
