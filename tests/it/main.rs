@@ -8,6 +8,7 @@ mod fetch_rules;
 mod hot;
 mod log_dirs;
 mod object_store_faults;
+mod own_client;
 mod tiers;
 
 use bytes::Bytes;

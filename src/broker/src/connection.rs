@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -55,6 +55,23 @@ pub struct Peer {
     pub host: Arc<str>,
     /// The listener that the client came in by.
     pub listener: Arc<str>,
+    muted_until: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Peer {
+    /// Nothing more is read from the client for so long: it has used more than its quota allows (KIP-219).
+    pub fn mute(&self, wait: Duration) {
+        if !wait.is_zero() {
+            *self.muted_until.lock().expect("no holder panics") = Some(Instant::now() + wait);
+        }
+    }
+
+    async fn wait_while_muted(&self) {
+        let muted = self.muted_until.lock().expect("no holder panics").take();
+        if let Some(until) = muted {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
 }
 
 /// Serves a connection until either side ends it.
@@ -69,6 +86,7 @@ pub async fn serve(
     let peer = Peer {
         host: format!("/{}", address.ip()).into(),
         listener,
+        muted_until: Arc::default(),
     };
     let (reader, writer) = stream.into_split();
     let (queue, answers) = mpsc::channel::<PendingResponse>(PIPELINE);
@@ -97,6 +115,7 @@ async fn read_requests(
     let mut buffer = BytesMut::new();
     let idle = context.connections_max_idle();
     loop {
+        peer.wait_while_muted().await;
         let Some(frame) =
             read_frame(&mut reader, &mut buffer, context.max_request_bytes(), idle).await?
         else {

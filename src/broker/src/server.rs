@@ -43,6 +43,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
+use crate::quotas::ClientQuotas;
 use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
 use crate::tier::{ColdThreads, Tier, TierManager};
@@ -96,6 +97,7 @@ pub struct BrokerContext {
     /// What this broker sends to, and fetches from, replicas that are throttled.
     pub leader_throttle: Throttle,
     pub follower_throttle: Throttle,
+    pub quotas: ClientQuotas,
     lifecycle: Lifecycle,
     config: ArcSwap<BrokerConfig>,
     /// Endpoints as clients must see them: listener name, host, port.
@@ -518,6 +520,7 @@ impl Broker {
             fetchers: ReplicaFetchers::default(),
             leader_throttle: Throttle::default(),
             follower_throttle: Throttle::default(),
+            quotas: ClientQuotas::default(),
             lifecycle,
             config: ArcSwap::from_pointee(file),
             advertised,
@@ -741,6 +744,7 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         dynamic_default: image.configs(&ConfigResource::Broker(None)).clone(),
     };
     context.config.store(Arc::new(config.clone()));
+    context.quotas.follow(image.quotas());
     let rate = |key: &str| config.number(key);
     let (leader, follower) = (&context.leader_throttle, &context.follower_throttle);
     leader.set_rate(rate("leader.replication.throttled.rate"));

@@ -1,19 +1,30 @@
-//! Logs to standard error by `tracing`: text, or JSON with `--log-json`; levels by `STRANDLINE_LOG`.
+//! Logs to standard error by `tracing`: text, or JSON with `--log-json`; levels by `STRANDLINE_LOG`, and at run time by
+//! `kafka-configs --entity-type broker-loggers`.
 
-use tracing_subscriber::EnvFilter;
+use strandline_broker::log_levels;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 // openraft calls every attempt to reach a member that is down an error; what matters of it is logged by the quorum.
 const DEFAULT_LEVELS: &str = "info,openraft=off";
 
 pub fn start(json: bool) {
-    let filter = EnvFilter::try_from_env("STRANDLINE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(DEFAULT_LEVELS));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let wanted = std::env::var("STRANDLINE_LOG").unwrap_or_default();
+    let levels = match EnvFilter::try_new(&wanted) {
+        Ok(_) if !wanted.is_empty() => wanted,
+        _ => DEFAULT_LEVELS.to_owned(),
+    };
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&levels));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     if json {
-        builder.json().init();
+        registry.with(lines.json()).init();
     } else {
-        builder.with_target(false).init();
+        registry.with(lines.with_target(false)).init();
     }
+    log_levels::start(&levels, move |changed| {
+        let filter = EnvFilter::try_new(changed).map_err(|e| e.to_string())?;
+        handle.reload(filter).map_err(|e| e.to_string())
+    });
 }

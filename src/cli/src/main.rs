@@ -152,6 +152,7 @@ fn kafka_tool(mut words: Vec<OsString>) -> Option<(&'static str, Vec<OsString>)>
 }
 
 fn run_tool(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
+    end_quietly_without_reader();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -165,6 +166,19 @@ fn run_tool(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
         }
         Err(error) => failed(&format!("no runtime: {error}")),
     }
+}
+
+/// `kafka-topics --list | head` is no failure: when nobody reads standard output any more, the process ends as others do.
+fn end_quietly_without_reader() {
+    const KILLED_BY_SIGPIPE: i32 = 128 + 13;
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let told = panic.payload_as_str().unwrap_or_default();
+        if told.starts_with("failed printing to stdout") {
+            std::process::exit(KILLED_BY_SIGPIPE);
+        }
+        report(panic);
+    }));
 }
 
 fn failed(message: &str) -> ExitCode {

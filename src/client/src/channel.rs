@@ -135,17 +135,30 @@ impl Channel {
         version: i16,
         limit: Duration,
     ) -> Result<R::Response, ClientError> {
-        let calling = self.inner.call(request, version);
-        let late = |_| ClientError::TimedOut {
+        let calling = async { self.begin(request, version).await?.await };
+        let calling = tokio::time::timeout(limit, calling).await;
+        calling.map_err(|_| self.late::<R>(limit))?
+    }
+
+    /// Sends a request; the future is its answer. Requests that were begun one after the other arrive in that order.
+    pub async fn begin<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> Result<impl Future<Output = Result<R::Response, ClientError>> + use<R>, ClientError> {
+        let answered = self.inner.send(request, version).await?;
+        let inner = self.inner.clone();
+        Ok(async move { inner.receive::<R>(version, answered).await })
+    }
+
+    /// The error of a request that was not answered in time.
+    pub fn late<R: Request>(&self, limit: Duration) -> ClientError {
+        let api = std::any::type_name::<R>().rsplit("::").next();
+        ClientError::TimedOut {
             address: self.inner.address.clone(),
-            api: std::any::type_name::<R>()
-                .rsplit("::")
-                .next()
-                .unwrap_or("?")
-                .to_owned(),
+            api: api.unwrap_or("?").to_owned(),
             waited: limit,
-        };
-        tokio::time::timeout(limit, calling).await.map_err(late)?
+        }
     }
 
     /// Sends a request that is not answered (`acks=0`).
@@ -199,11 +212,11 @@ impl Inner {
         Ok(frame.freeze())
     }
 
-    async fn call<R: Request>(
+    async fn send<R: Request>(
         &self,
         request: &R,
         version: i16,
-    ) -> Result<R::Response, ClientError> {
+    ) -> Result<oneshot::Receiver<Bytes>, ClientError> {
         let frame = self.frame(request, version, 0)?;
         let (answer, answered) = oneshot::channel();
         let outgoing = Outgoing {
@@ -212,6 +225,14 @@ impl Inner {
         };
         let sent = self.outgoing.send(outgoing).await;
         sent.map_err(|_| self.ended())?;
+        Ok(answered)
+    }
+
+    async fn receive<R: Request>(
+        &self,
+        version: i16,
+        answered: oneshot::Receiver<Bytes>,
+    ) -> Result<R::Response, ClientError> {
         let mut body = answered.await.map_err(|_| self.ended())?;
         m::ResponseHeader::decode(&mut body, R::Response::header_version(version))
             .map_err(|e| self.bad_answer(&e))?;
@@ -220,6 +241,15 @@ impl Inner {
             return Err(self.bad_answer(&"bytes are left over"));
         }
         Ok(response)
+    }
+
+    async fn call<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, ClientError> {
+        let answered = self.send(request, version).await?;
+        self.receive::<R>(version, answered).await
     }
 
     async fn ask_versions(&self) -> Result<HashMap<i16, VersionRange>, ClientError> {

@@ -9,9 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as AssignedTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -24,7 +21,7 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use strandline_wire::batch::{Record, Records, split_batches};
 use strandline_wire::{ErrorCode, StrBytes};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cluster::Cluster;
 use crate::error::{ClientError, check};
@@ -137,7 +134,7 @@ pub struct Consumer {
     options: ConsumerOptions,
     membership: Option<Membership>,
     positions: BTreeMap<Key, Position>,
-    fetches: FuturesUnordered<BoxFuture<'static, Fetched>>,
+    fetches: JoinSet<Fetched>,
     /// Leaders with a fetch under way.
     busy: HashSet<i32>,
     ready: VecDeque<Consumed>,
@@ -174,7 +171,7 @@ impl Consumer {
             options,
             membership: None,
             positions: BTreeMap::new(),
-            fetches: FuturesUnordered::new(),
+            fetches: JoinSet::new(),
             busy: HashSet::new(),
             ready: VecDeque::new(),
             consumed: BTreeMap::new(),
@@ -267,7 +264,8 @@ impl Consumer {
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            if let Ok(Some(fetched)) = tokio::time::timeout(pause, self.fetches.next()).await {
+            let next = tokio::time::timeout(pause, self.fetches.join_next()).await;
+            if let Ok(Some(Ok(fetched))) = next {
                 self.take(fetched).await?;
             }
         }
@@ -729,7 +727,7 @@ impl Consumer {
             let cluster = self.cluster.clone();
             let limit = self.options.max_wait + cluster.options.request_timeout;
             self.busy.insert(leader);
-            self.fetches.push(Box::pin(async move {
+            self.fetches.spawn(async move {
                 let asking = async {
                     let channel = cluster.broker(leader).await?;
                     let version = channel.version_of::<m::FetchRequest>()?.min(FETCH_VERSION);
@@ -740,7 +738,7 @@ impl Consumer {
                     answer: asking.await,
                     asked: keys,
                 }
-            }));
+            });
         }
     }
 

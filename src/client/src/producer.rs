@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use strandline_wire::batch::{BatchBuilder, RecordToWrite};
 use strandline_wire::compression::Compression;
 use strandline_wire::{ErrorCode, StrBytes};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cluster::Cluster;
@@ -479,9 +480,13 @@ impl Shared {
         self.cluster.retrying(asking).await
     }
 
-    async fn send_request(self: Arc<Self>, mut outgoing: Outgoing) {
+    /// Takes the answer to a request apart.
+    fn finish_request(
+        &self,
+        outgoing: Outgoing,
+        answer: Result<Option<m::ProduceResponse>, ClientError>,
+    ) {
         let leader = outgoing.leader;
-        let answer = self.exchange(&mut outgoing).await;
         let mut results: HashMap<(String, i32), Result<i64, ClientError>> = HashMap::new();
         let mut failure = None;
         match answer {
@@ -520,10 +525,7 @@ impl Shared {
             }
             deliveries
         };
-        for delivery in deliveries {
-            (self.on_delivery)(delivery);
-        }
-        self.settled.notify_waiters();
+        self.deliver(deliveries);
         self.work.notify_one();
     }
 
@@ -580,7 +582,6 @@ impl Shared {
                     // Its numbers are missing now: those behind it need others.
                     queue.renew = true;
                 }
-                state.pending -= 1;
                 self.buffer.add_permits(batch.bytes);
                 Some(Delivery {
                     topic: name,
@@ -592,10 +593,8 @@ impl Shared {
         }
     }
 
-    async fn exchange(
-        &self,
-        outgoing: &mut Outgoing,
-    ) -> Result<Option<m::ProduceResponse>, ClientError> {
+    /// Sends a request; what it gives is the answer to come.
+    async fn begin_request(&self, outgoing: &mut Outgoing) -> Result<Begun, ClientError> {
         if self.options.idempotent && self.options.acks == Acks::All {
             for sending in &mut outgoing.batches {
                 if !self.number(sending, None) {
@@ -633,10 +632,14 @@ impl Shared {
             .min(PRODUCE_VERSION);
         if acks == 0 {
             channel.tell_version(&request, version).await?;
-            return Ok(None);
+            return Ok(Box::pin(async { Ok(None) }));
         }
-        let answer = channel.call_version(&request, version, limit).await?;
-        Ok(Some(answer))
+        let answer = channel.begin(&request, version).await?;
+        Ok(Box::pin(async move {
+            let answered = tokio::time::timeout(limit, answer).await;
+            let late = |_| channel.late::<m::ProduceRequest>(limit);
+            answered.map_err(late)?.map(Some)
+        }))
     }
 
     /// Asks anew who leads.
@@ -668,13 +671,11 @@ impl Shared {
         {
             let mut state = self.lock();
             let limit = self.options.delivery_timeout;
-            let mut gone = 0;
             for (name, topic) in &mut state.topics {
                 for (partition, queue) in topic.queues.iter_mut().enumerate() {
                     while let Some(batch) =
                         queue.batches.pop_front_if(|b| b.since.elapsed() > limit)
                     {
-                        gone += 1;
                         queue.renew |= batch.sent && batch.builder.base_sequence >= 0;
                         self.buffer.add_permits(batch.bytes);
                         let count = batch.tokens.len();
@@ -695,17 +696,26 @@ impl Shared {
                     }
                 }
             }
-            state.pending -= gone;
         }
-        if expired.is_empty() {
+        self.deliver(expired);
+    }
+
+    /// Tells of batches that are through; only then do they count as settled.
+    fn deliver(&self, deliveries: Vec<Delivery>) {
+        if deliveries.is_empty() {
             return;
         }
-        for delivery in expired {
+        let count = deliveries.len();
+        for delivery in deliveries {
             (self.on_delivery)(delivery);
         }
+        self.lock().pending -= count;
         self.settled.notify_waiters();
     }
 }
+
+/// The answer to a request under way; `None` where the broker gives none.
+type Begun = BoxFuture<'static, Result<Option<m::ProduceResponse>, ClientError>>;
 
 struct Sending {
     topic: Arc<str>,
@@ -742,16 +752,24 @@ fn again(error: &ClientError) -> ClientError {
 }
 
 async fn send_all(shared: Arc<Shared>) {
-    let mut under_way = JoinSet::new();
+    // Requests to one broker are begun one after the other, and none of them waits for another broker.
+    let mut lanes: HashMap<i32, mpsc::UnboundedSender<Outgoing>> = HashMap::new();
+    let mut running = JoinSet::new();
     loop {
         shared.refresh().await;
         shared.expire();
         let work = shared.work.notified();
         let (requests, next) = shared.drain();
         for request in requests {
-            under_way.spawn(shared.clone().send_request(request));
+            let lane = lanes.entry(request.leader).or_insert_with(|| {
+                // No longer than what may be in flight.
+                let (lane, queue) = mpsc::unbounded_channel();
+                running.spawn(send_in_order(shared.clone(), queue));
+                lane
+            });
+            let sent = lane.send(request);
+            sent.unwrap_or_else(|_| unreachable!("a lane lives as long as its producer"));
         }
-        while under_way.try_join_next().is_some() {}
         let pause = next.map_or(Duration::from_secs(1), |at| {
             at.saturating_duration_since(Instant::now())
         });
@@ -759,5 +777,22 @@ async fn send_all(shared: Arc<Shared>) {
             () = work => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+async fn send_in_order(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Outgoing>) {
+    let mut answers = JoinSet::new();
+    while let Some(mut request) = queue.recv().await {
+        match shared.begin_request(&mut request).await {
+            Err(error) => shared.finish_request(request, Err(error)),
+            Ok(answer) => {
+                let shared = shared.clone();
+                answers.spawn(async move {
+                    let answer = answer.await;
+                    shared.finish_request(request, answer);
+                });
+            }
+        }
+        while answers.try_join_next().is_some() {}
     }
 }

@@ -10,6 +10,7 @@ use strandline_types::{
 };
 use uuid::Uuid;
 
+use crate::quota::Quotas;
 use crate::record::{ConfigResource, Listener, MetadataRecord};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +145,7 @@ pub struct ClusterImage {
     purging: Arc<BTreeMap<TopicId, Arc<str>>>,
     /// Who votes in the quorum and who does not, where `controller.quorum.voters` is no longer the last word.
     pub voters: BTreeMap<BrokerId, bool>,
+    quotas: Arc<Quotas>,
     pub next_producer_id: i64,
     /// Index of the last applied entry of the quorum's log.
     pub applied_index: u64,
@@ -185,6 +187,10 @@ impl ClusterImage {
 
     pub fn config_resources(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.keys()
+    }
+
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// Overrides of a topic.
@@ -251,6 +257,17 @@ impl ClusterImage {
                 value,
             } => self.set_config(resource, key, value),
             MetadataRecord::NextProducerId(id) => self.next_producer_id = id,
+            MetadataRecord::Quota { entity, key, rate } => {
+                let quotas = Arc::make_mut(&mut self.quotas);
+                let keys = quotas.entry(entity.clone()).or_default();
+                match rate {
+                    Some(rate) => keys.insert(key, rate),
+                    None => keys.remove(&key),
+                };
+                if keys.is_empty() {
+                    quotas.remove(&entity);
+                }
+            }
             MetadataRecord::Voter { node_id, votes } => {
                 self.voters.insert(node_id, votes);
             }

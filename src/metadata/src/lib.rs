@@ -6,6 +6,7 @@
 pub mod config;
 pub mod controller;
 mod image;
+pub mod quota;
 mod record;
 
 pub use image::{BrokerImage, ClusterImage, PartitionImage, RemoteLogImage, TopicImage};

@@ -7,6 +7,7 @@ use strandline_types::{
 use thiserror::Error;
 
 use crate::image::{BrokerImage, PartitionImage};
+use crate::quota::{QuotaEntity, QuotaRate};
 
 /// A change of the cluster's metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,12 @@ pub enum MetadataRecord {
     Voter {
         node_id: BrokerId,
         votes: bool,
+    },
+    /// `None` removes the key.
+    Quota {
+        entity: QuotaEntity,
+        key: String,
+        rate: Option<QuotaRate>,
     },
 }
 

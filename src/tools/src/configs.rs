@@ -218,7 +218,7 @@ fn entities(options: &Options) -> Result<Vec<Entity>, Failure> {
 }
 
 /// `key=value,key=[a,b]`: brackets keep commas together.
-pub fn parse_added(given: &str) -> Result<BTreeMap<String, String>, String> {
+pub fn parse_added(given: &str) -> Result<Vec<(String, String)>, String> {
     let mut pairs: Vec<String> = Vec::new();
     let mut depth = 0;
     let mut current = String::new();
@@ -235,7 +235,7 @@ pub fn parse_added(given: &str) -> Result<BTreeMap<String, String>, String> {
         current.push(c);
     }
     pairs.push(current);
-    let mut parsed = BTreeMap::new();
+    let mut parsed = Vec::new();
     for pair in pairs.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or(
             "requirement failed: Invalid entity config: all configs to be added must be in the format \"key=val\".",
@@ -245,7 +245,7 @@ pub fn parse_added(given: &str) -> Result<BTreeMap<String, String>, String> {
             .strip_prefix('[')
             .and_then(|v| v.strip_suffix(']'))
             .unwrap_or(value);
-        parsed.insert(key.trim().to_owned(), bare.to_owned());
+        parsed.push((key.trim().to_owned(), bare.to_owned()));
     }
     Ok(parsed)
 }
@@ -262,7 +262,7 @@ fn resource_type(kind: &str) -> Option<i8> {
 }
 
 async fn alter(cluster: &Cluster, options: &Options, entities: &[Entity]) -> Result<(), Problem> {
-    let mut added = BTreeMap::new();
+    let mut added = Vec::new();
     if let Some(path) = &options.add_config_file {
         let file =
             Properties::load(path).map_err(|f| Problem::Usage(f.stderr.unwrap_or_default()))?;
@@ -311,7 +311,7 @@ async fn alter(cluster: &Cluster, options: &Options, entities: &[Entity]) -> Res
 async fn alter_configs(
     cluster: &Cluster,
     entity: &Entity,
-    added: &BTreeMap<String, String>,
+    added: &[(String, String)],
     deleted: &[String],
 ) -> Result<(), Problem> {
     let kind = resource_type(&entity.kind).expect("it was looked at");
@@ -550,7 +550,7 @@ mod tests {
             .collect();
         assert_eq!(
             pairs,
-            [("a", "1"), ("b", ""), ("cleanup.policy", "compact,delete")]
+            [("a", "1"), ("cleanup.policy", "compact,delete"), ("b", "")]
         );
         assert!(parse_added("novalue").is_err());
     }

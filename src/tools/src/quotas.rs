@@ -1,7 +1,5 @@
 //! Quotas of users, clients and addresses: `kafka-configs` for entity types that are no configuration resources.
 
-use std::collections::BTreeMap;
-
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
@@ -46,12 +44,13 @@ fn is_known(kind: &str, key: &str) -> bool {
 pub async fn alter(
     cluster: &Cluster,
     entities: &[Entity],
-    added: &BTreeMap<String, String>,
+    added: &[(String, String)],
     deleted: &[String],
 ) -> Result<(), Problem> {
     let kind = entities[0].kind.as_str();
     let unknown: Vec<&str> = added
-        .keys()
+        .iter()
+        .map(|(key, _)| key)
         .chain(deleted)
         .map(String::as_str)
         .filter(|key| !is_known(kind, key))

@@ -1,12 +1,22 @@
 //! `ApiVersions`, `DescribeCluster`.
 
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use strandline_wire::api::{SUPPORTED, SupportedApi};
-use strandline_wire::{ApiKey, ErrorCode};
+use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 use super::{Call, operations, text};
+
+/// Kafka's features that this broker has, with the levels it knows: KIP-966's eligible leader replicas, KIP-853's voters
+/// by name, the metadata of Kafka 4.3.
+const FEATURES: [(&str, i16, i16); 3] = [
+    ("eligible.leader.replicas.version", 1, 1),
+    ("kraft.version", 1, 1),
+    ("metadata.version", 30, 30),
+];
 
 fn advertise(api: SupportedApi) -> ApiVersion {
     ApiVersion::default()
@@ -28,8 +38,28 @@ pub async fn api_versions(call: &Call, request: m::ApiVersionsRequest) -> m::Api
     if call.version >= 3 && !named {
         return m::ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
     }
-    m::ApiVersionsResponse::default()
-        .with_api_keys(SUPPORTED.iter().copied().map(advertise).collect())
+    let response = m::ApiVersionsResponse::default()
+        .with_api_keys(SUPPORTED.iter().copied().map(advertise).collect());
+    if call.version < 3 {
+        return response;
+    }
+    let supported = FEATURES.iter().map(|(name, min, max)| {
+        SupportedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_min_version(*min)
+            .with_max_version(*max)
+    });
+    // All processes of a cluster run the same version, so what is supported is in effect.
+    let finalized = FEATURES.iter().map(|(name, _, max)| {
+        FinalizedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_min_version_level(*max)
+            .with_max_version_level(*max)
+    });
+    response
+        .with_supported_features(supported.collect())
+        .with_finalized_features_epoch(call.context.quorum.image().applied_index as i64)
+        .with_finalized_features(finalized.collect())
 }
 
 /// The answer to a version that is not known yet: error 35 and the range of `ApiVersions` itself, in version 0.

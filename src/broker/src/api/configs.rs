@@ -11,7 +11,8 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::list_config_resources_response::ConfigResource as ListedResource;
 use strandline_metadata::ConfigResource;
 use strandline_metadata::config::{
-    BrokerConfig, ConfigEntry, ConfigSource, describe_topic, topic_defs,
+    BrokerConfig, ConfigEntry, ConfigSource, ConfigType, DynamicMode, client_metrics_defs,
+    describe_resource, describe_topic, group_defs, topic_defs,
 };
 use strandline_metadata::controller::{Command, ConfigChange, ConfigOperation, Refusal};
 use strandline_types::{BrokerId, validate_topic_name};
@@ -24,6 +25,8 @@ const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
+/// `DYNAMIC_BROKER_LOGGER_CONFIG`
+const BROKER_LOGGER_SOURCE: i8 = 6;
 
 type Failure = (ErrorCode, String);
 
@@ -41,6 +44,9 @@ pub async fn describe_configs(
             .with_resource_name(resource.resource_name.clone());
         results.push(
             match entries(call, resource.resource_type, &resource.resource_name) {
+                Ok(_) if resource.resource_type == BROKER_LOGGER => {
+                    answer.with_configs(describe_loggers(keys.as_ref()))
+                }
                 Ok(entries) => {
                     let wanted =
                         |e: &ConfigEntry| keys.as_ref().is_none_or(|k| k.contains(&e.def.name));
@@ -99,7 +105,26 @@ fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry
             )),
             Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
         },
-        BROKER_LOGGER | CLIENT_METRICS | GROUP => Ok(Vec::new()),
+        CLIENT_METRICS | GROUP => {
+            let (resource, defs, source): (_, Vec<_>, _) = if resource_type == GROUP {
+                let resource = ConfigResource::Group(name.to_owned());
+                (resource, group_defs().collect(), ConfigSource::DynamicGroup)
+            } else {
+                let resource = ConfigResource::ClientMetrics(name.to_owned());
+                let defs = client_metrics_defs().collect();
+                (resource, defs, ConfigSource::DynamicClientMetrics)
+            };
+            let image = call.context.quorum.image();
+            let (own, broker) = (image.configs(&resource), call.context.config());
+            let described = defs
+                .into_iter()
+                .map(|def| describe_resource(def, own, source, &broker));
+            Ok(described.collect())
+        }
+        BROKER_LOGGER => {
+            check_own_logger(call, name)?;
+            Ok(Vec::new())
+        }
         other => invalid(format!("Unsupported resource type: {other}")),
     }
 }
@@ -125,7 +150,7 @@ fn shown(
     DescribeConfigsResourceResult::default()
         .with_name(text(entry.def.name.clone()))
         .with_value(hide(entry.value))
-        .with_read_only(resource_type == BROKER && !entry.def.dynamic)
+        .with_read_only(resource_type == BROKER && entry.def.dynamic == DynamicMode::ReadOnly)
         .with_config_source(entry.source as i8)
         .with_is_sensitive(sensitive)
         .with_config_type(entry.def.type_ as i8)
@@ -158,11 +183,77 @@ fn resource(call: &Call, resource_type: i8, name: &str) -> Result<ConfigResource
                 format!("Broker id must be an integer, but it is: {name}"),
             )),
         },
+        CLIENT_METRICS | GROUP if name.is_empty() => Err((
+            ErrorCode::InvalidRequest,
+            "Default resources are not allowed for this type.".into(),
+        )),
+        CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name.to_owned())),
+        GROUP => Ok(ConfigResource::Group(name.to_owned())),
         other => Err((
             ErrorCode::InvalidRequest,
             format!("Unsupported resource type: {other}"),
         )),
     }
+}
+
+/// The loggers of a broker are its own.
+fn check_own_logger(call: &Call, name: &str) -> Result<(), Failure> {
+    let own = call.context.node_id();
+    match name.parse::<i32>() {
+        Ok(id) if id == own => Ok(()),
+        Ok(id) => Err((
+            ErrorCode::InvalidRequest,
+            format!("Unexpected broker id, expected {own} but received {id}"),
+        )),
+        Err(_) => Err((
+            ErrorCode::InvalidRequest,
+            format!("Broker id must be an integer, but it is: {name}"),
+        )),
+    }
+}
+
+/// Levels of this process's loggers; nothing of it outlives the process.
+fn describe_loggers(wanted: Option<&Vec<String>>) -> Vec<DescribeConfigsResourceResult> {
+    let levels = crate::log_levels::levels();
+    let shown = levels
+        .into_iter()
+        .filter(|(name, _)| wanted.is_none_or(|keys| keys.contains(name)));
+    let shown = shown.map(|(name, level)| {
+        DescribeConfigsResourceResult::default()
+            .with_name(text(name))
+            .with_value(Some(text(level)))
+            .with_config_source(BROKER_LOGGER_SOURCE)
+            .with_config_type(ConfigType::String as i8)
+    });
+    shown.collect()
+}
+
+fn alter_loggers(
+    call: &Call,
+    name: &str,
+    changes: &[ConfigChange],
+    validate_only: bool,
+) -> Result<(), Failure> {
+    check_own_logger(call, name)?;
+    let mut levels = Vec::new();
+    for change in changes {
+        let level = match change.operation {
+            ConfigOperation::Set => change.value.clone(),
+            ConfigOperation::Delete => None,
+            ConfigOperation::Append | ConfigOperation::Subtract => {
+                let reason =
+                    "APPEND and SUBTRACT operations are not allowed for the BROKER_LOGGER resource";
+                return Err((ErrorCode::InvalidRequest, reason.into()));
+            }
+        };
+        levels.push((change.key.clone(), level));
+    }
+    let changed = if validate_only {
+        crate::log_levels::check(&levels)
+    } else {
+        crate::log_levels::change(levels)
+    };
+    changed.map_err(|reason| (ErrorCode::InvalidConfig, reason))
 }
 
 pub async fn incremental_alter_configs(
@@ -195,6 +286,22 @@ pub async fn incremental_alter_configs(
                 })
             })
             .collect();
+        if asked.resource_type == BROKER_LOGGER {
+            let result = changes.and_then(|changes| {
+                alter_loggers(call, &asked.resource_name, &changes, request.validate_only)
+            });
+            let (code, reason) = result
+                .err()
+                .map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
+            responses.push(
+                IncrementalResponse::default()
+                    .with_resource_type(asked.resource_type)
+                    .with_resource_name(asked.resource_name)
+                    .with_error_code(code.code())
+                    .with_error_message(reason),
+            );
+            continue;
+        }
         let result = match (
             changes,
             resource(call, asked.resource_type, &asked.resource_name),
@@ -285,6 +392,15 @@ pub async fn list_config_resources(
     for kind in [BROKER, BROKER_LOGGER] {
         if asked(kind) {
             image.brokers.keys().for_each(|b| add(kind, b.to_string()));
+        }
+    }
+    for resource in image.config_resources() {
+        match resource {
+            ConfigResource::ClientMetrics(name) if asked(CLIENT_METRICS) => {
+                add(CLIENT_METRICS, name.clone());
+            }
+            ConfigResource::Group(name) if asked(GROUP) => add(GROUP, name.clone()),
+            _ => {}
         }
     }
     m::ListConfigResourcesResponse::default().with_config_resources(resources)

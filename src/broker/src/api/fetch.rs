@@ -29,6 +29,7 @@ use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
 use crate::fetch_session::{FetchContext, Visit};
 use crate::partition::{Interest, Partition, ReplicaFetch, Role};
+use crate::quotas::QuotaKind;
 
 pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
     let request = FetchRequest::decode(call.version, body)?;
@@ -50,8 +51,10 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
         .map(|r| (r.visit.slot, r.visit.topic, r.answer));
     let answers = answers.collect();
     let (session_id, answers) = context.finish(answers);
+    let mut read_bytes = 0;
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
     for (topic, answer) in answers {
+        read_bytes += answer.records_len();
         let (metrics, bytes) = (&call.context.metrics, answer.records_len() as u64);
         if request.replica_id >= 0 {
             let counter = &metrics.replication_bytes_out;
@@ -64,8 +67,16 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
             _ => topics.push((topic, vec![answer])),
         }
     }
+    // Followers have throttles of their own.
+    let wait = if request.replica_id < 0 {
+        let quotas = &call.context.quotas;
+        quotas.spend(QuotaKind::Fetch, &call.client_id, read_bytes)
+    } else {
+        Duration::ZERO
+    };
+    call.peer.mute(wait);
     let response = FetchResponse {
-        throttle_time_ms: 0,
+        throttle_time_ms: wait.as_millis() as i32,
         error: ErrorCode::None,
         session_id,
         topics,

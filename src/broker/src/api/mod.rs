@@ -10,6 +10,7 @@ mod metadata;
 mod moves;
 mod produce;
 mod quorum;
+mod quotas;
 pub mod read;
 mod records;
 mod topics;
@@ -127,6 +128,21 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
         }
         ApiKey::DescribeCluster => handle!(m::DescribeClusterRequest, cluster::describe_cluster),
         ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, quorum::describe_quorum),
+        ApiKey::DescribeClientQuotas => {
+            handle!(
+                m::DescribeClientQuotasRequest,
+                quotas::describe_client_quotas
+            )
+        }
+        ApiKey::AlterClientQuotas => {
+            handle!(m::AlterClientQuotasRequest, quotas::alter_client_quotas)
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            handle!(
+                m::DescribeUserScramCredentialsRequest,
+                quotas::describe_user_scram_credentials
+            )
+        }
         ApiKey::AddRaftVoter => handle!(m::AddRaftVoterRequest, quorum::add_raft_voter),
         ApiKey::RemoveRaftVoter => handle!(m::RemoveRaftVoterRequest, quorum::remove_raft_voter),
         ApiKey::ListOffsets => handle!(m::ListOffsetsRequest, list_offsets::list_offsets),
@@ -224,7 +240,7 @@ pub(crate) fn refusal_code(refusal: &strandline_metadata::controller::Refusal) -
     match refusal {
         Refusal::InvalidTopic(_) => ErrorCode::InvalidTopicException,
         Refusal::TopicExists(_) => ErrorCode::TopicAlreadyExists,
-        Refusal::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        Refusal::UnknownTopic | Refusal::NoSuchTopic(_) => ErrorCode::UnknownTopicOrPartition,
         Refusal::UnknownTopicId => ErrorCode::UnknownTopicId,
         Refusal::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
         Refusal::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,

@@ -23,6 +23,7 @@ use super::Call;
 use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
 use crate::partition::{Acks, AppendReply, Partition};
+use crate::quotas::QuotaKind;
 
 /// What became of one partition of a request before its answer.
 enum Outcome {
@@ -37,6 +38,7 @@ type TopicOutcomes = Vec<(TopicKey, Vec<Outcome>)>;
 
 /// Validates and appends. When this returns, the order of the batches is settled.
 pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
+    let used = body.len();
     let request = ProduceRequest::decode(call.version, body)?;
     let acks = request.acks;
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
@@ -50,6 +52,11 @@ pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
     } else {
         None
     };
+    let wait = call
+        .context
+        .quotas
+        .spend(QuotaKind::Produce, &call.client_id, used);
+    call.peer.mute(wait);
     let mut topics: TopicOutcomes = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut outcomes = Vec::with_capacity(topic.partitions.len());
@@ -67,7 +74,7 @@ pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
         }
         topics.push((topic.topic, outcomes));
     }
-    Ok(async move { answer(&call, topics, acks, deadline).await }.boxed())
+    Ok(async move { answer(&call, topics, acks, deadline, wait).await }.boxed())
 }
 
 async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks: i16) -> Outcome {
@@ -233,8 +240,17 @@ fn validate(
     Ok(batch)
 }
 
-async fn answer(call: &Call, topics: TopicOutcomes, acks: i16, deadline: Instant) -> Answer {
-    let mut response = ProduceResponse::default();
+async fn answer(
+    call: &Call,
+    topics: TopicOutcomes,
+    acks: i16,
+    deadline: Instant,
+    throttled: Duration,
+) -> Answer {
+    let mut response = ProduceResponse {
+        throttle_time_ms: throttled.as_millis() as i32,
+        ..ProduceResponse::default()
+    };
     let mut failed = false;
     for (topic, outcomes) in topics {
         let mut answers = Vec::with_capacity(outcomes.len());

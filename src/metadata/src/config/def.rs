@@ -19,6 +19,16 @@ pub enum ConfigType {
     Password = 9,
 }
 
+/// Whether a broker's key may be changed at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DynamicMode {
+    ReadOnly,
+    /// For one broker at a time.
+    PerBroker,
+    /// For one or for all.
+    ClusterWide,
+}
+
 /// One configuration key.
 #[derive(Clone, Debug)]
 pub struct ConfigDef {
@@ -28,8 +38,7 @@ pub struct ConfigDef {
     pub default: Option<String>,
     /// Kafka's own notation, such as `[1,...]` or `[compact, delete]`.
     valid_values: String,
-    /// May be changed at run time.
-    pub dynamic: bool,
+    pub dynamic: DynamicMode,
     pub sensitive: bool,
     /// For topic keys: the broker keys that give its default, most specific first.
     pub broker_synonyms: Vec<String>,
@@ -41,6 +50,27 @@ static BROKER: LazyLock<BTreeMap<String, ConfigDef>> =
     LazyLock::new(|| parse(include_str!("../../data/broker-configs.tsv")));
 static TOPIC: LazyLock<BTreeMap<String, ConfigDef>> =
     LazyLock::new(|| parse(include_str!("../../data/topic-configs.tsv")));
+
+static GROUP: LazyLock<BTreeMap<String, ConfigDef>> =
+    LazyLock::new(|| parse(include_str!("../../data/group-configs.tsv")));
+static CLIENT_METRICS: LazyLock<BTreeMap<String, ConfigDef>> =
+    LazyLock::new(|| parse(include_str!("../../data/client-metrics-configs.tsv")));
+
+pub fn group_defs() -> impl Iterator<Item = &'static ConfigDef> {
+    GROUP.values()
+}
+
+pub fn group_def(name: &str) -> Option<&'static ConfigDef> {
+    GROUP.get(name)
+}
+
+pub fn client_metrics_defs() -> impl Iterator<Item = &'static ConfigDef> {
+    CLIENT_METRICS.values()
+}
+
+pub fn client_metrics_def(name: &str) -> Option<&'static ConfigDef> {
+    CLIENT_METRICS.get(name)
+}
 
 pub fn broker_defs() -> impl Iterator<Item = &'static ConfigDef> {
     BROKER.values()
@@ -92,7 +122,11 @@ fn parse_row(row: &BTreeMap<&str, &str>) -> ConfigDef {
             .filter(|d| !matches!(*d, "(null)" | "(required)"))
             .map(str::to_owned),
         valid_values: column("valid_values").to_owned(),
-        dynamic: matches!(column("dynamic_mode"), "cluster-wide" | "per-broker"),
+        dynamic: match column("dynamic_mode") {
+            "cluster-wide" => DynamicMode::ClusterWide,
+            "per-broker" => DynamicMode::PerBroker,
+            _ => DynamicMode::ReadOnly,
+        },
         sensitive: column("sensitive") == "true" || type_ == ConfigType::Password,
         broker_synonyms: synonyms
             .split(';')
@@ -267,7 +301,8 @@ mod tests {
 
     #[test]
     fn every_default_passes_its_own_check() {
-        for def in broker_defs().chain(topic_defs()) {
+        let defs = broker_defs().chain(topic_defs());
+        for def in defs.chain(group_defs()).chain(client_metrics_defs()) {
             if let Some(default) = def.default.as_deref().filter(|d| !d.is_empty()) {
                 assert_eq!(def.validate(default), Ok(()), "{}", def.name);
             }

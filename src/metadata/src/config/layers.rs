@@ -13,6 +13,8 @@ pub enum ConfigSource {
     DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
+    DynamicClientMetrics = 7,
+    DynamicGroup = 8,
 }
 
 /// A place that gives a value to a key, under the name it has there.
@@ -172,6 +174,25 @@ pub fn describe_topic(
         source: first.map_or(ConfigSource::Default, |s| s.source),
         synonyms,
     }
+}
+
+/// A key of a group or of client metrics with its value: the resource's own, else the broker's, else the default.
+pub fn describe_resource(
+    def: &'static ConfigDef,
+    own: &BTreeMap<String, String>,
+    source: ConfigSource,
+    broker: &BrokerConfig,
+) -> ConfigEntry {
+    let mut entry = describe_topic(def, own, broker);
+    for synonym in &mut entry.synonyms {
+        if synonym.source == ConfigSource::DynamicTopic {
+            synonym.source = source;
+        }
+    }
+    if entry.source == ConfigSource::DynamicTopic {
+        entry.source = source;
+    }
+    entry
 }
 
 /// The effective value of a topic key.

@@ -6,7 +6,10 @@ mod layers;
 mod topic;
 
 pub use def::{
-    ConfigDef, ConfigType, broker_def, broker_defs, nearest_broker_key, topic_def, topic_defs,
+    ConfigDef, ConfigType, DynamicMode, broker_def, broker_defs, client_metrics_def,
+    client_metrics_defs, group_def, group_defs, nearest_broker_key, topic_def, topic_defs,
 };
-pub use layers::{BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_topic};
+pub use layers::{
+    BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_resource, describe_topic,
+};
 pub use topic::{CleanupPolicy, ThrottledReplicas, TopicConfig, validate_topic_configs};

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ControllerContext, Refusal};
-use crate::config::{ConfigType, broker_def, topic_def, validate_topic_configs};
+use crate::config::{
+    ConfigDef, ConfigType, DynamicMode, broker_def, client_metrics_def, group_def, topic_def,
+    validate_topic_configs,
+};
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, MetadataRecord};
 
@@ -33,6 +36,7 @@ pub(super) fn alter_configs(
     changes: &[ConfigChange],
 ) -> Result<Vec<MetadataRecord>, Refusal> {
     let before = image.configs(resource);
+    check_dynamic(resource, changes.iter().map(|c| c.key.as_str()))?;
     let mut after = before.clone();
     for change in changes {
         apply_change(&mut after, resource, change)?;
@@ -47,7 +51,42 @@ pub(super) fn replace_configs(
     resource: &ConfigResource,
     after: &BTreeMap<String, String>,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    commit_configs(image, context, resource, image.configs(resource), after)
+    let before = image.configs(resource);
+    let changed = after.iter().filter(|(k, v)| before.get(*k) != Some(v));
+    check_dynamic(resource, changed.map(|(k, _)| k.as_str()))?;
+    commit_configs(image, context, resource, before, after)
+}
+
+/// Keys of brokers that may not be changed at run time, or not for all brokers at once.
+fn check_dynamic<'a>(
+    resource: &ConfigResource,
+    keys: impl Iterator<Item = &'a str>,
+) -> Result<(), Refusal> {
+    let ConfigResource::Broker(id) = resource else {
+        return Ok(());
+    };
+    let (mut fixed, mut of_one) = (Vec::new(), Vec::new());
+    for key in keys {
+        // Kafka lets any name stand in a broker's dynamic configuration.
+        match broker_def(key).map(|def| def.dynamic) {
+            Some(DynamicMode::ReadOnly) => fixed.push(key),
+            Some(DynamicMode::PerBroker) if id.is_none() => of_one.push(key),
+            _ => {}
+        }
+    }
+    if !fixed.is_empty() {
+        return Err(Refusal::InvalidRequest(format!(
+            "Cannot update these configs dynamically: [{}]",
+            fixed.join(", ")
+        )));
+    }
+    if !of_one.is_empty() {
+        return Err(Refusal::InvalidRequest(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
+            of_one.join(", ")
+        )));
+    }
+    Ok(())
 }
 
 fn apply_change(
@@ -58,7 +97,8 @@ fn apply_change(
     let def = match resource {
         ConfigResource::Topic(_) => topic_def(&change.key),
         ConfigResource::Broker(_) => broker_def(&change.key),
-        _ => None,
+        ConfigResource::Group(_) => group_def(&change.key),
+        ConfigResource::ClientMetrics(_) => client_metrics_def(&change.key),
     };
     let needs_value = || {
         change.value.clone().ok_or_else(|| {
@@ -119,15 +159,15 @@ fn commit_configs(
 ) -> Result<Vec<MetadataRecord>, Refusal> {
     match resource {
         ConfigResource::Topic(name) => {
-            image.topic(name).ok_or(Refusal::UnknownTopic)?;
+            let known = image.topic(name);
+            known.ok_or_else(|| Refusal::NoSuchTopic(name.clone()))?;
             validate_topic_configs(after, Some(before), &context.broker, context.remote_enabled)
                 .map_err(Refusal::InvalidConfig)?;
         }
         ConfigResource::Broker(_) => validate_broker_configs(before, after)?,
-        ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => {
-            return Err(Refusal::InvalidRequest(
-                "This resource type cannot be configured yet.".into(),
-            ));
+        ConfigResource::Group(_) => validate_known(after, "group", group_def)?,
+        ConfigResource::ClientMetrics(_) => {
+            validate_known(after, "client metrics", client_metrics_def)?;
         }
     }
     let record = |key: &String, value: Option<&String>| MetadataRecord::Config {
@@ -146,20 +186,29 @@ fn commit_configs(
     Ok(removed.chain(set).collect())
 }
 
+/// Every key is one of the kind, with a legal value.
+fn validate_known(
+    configs: &BTreeMap<String, String>,
+    kind: &str,
+    def: fn(&str) -> Option<&'static ConfigDef>,
+) -> Result<(), Refusal> {
+    for (key, value) in configs {
+        let def = def(key)
+            .ok_or_else(|| Refusal::InvalidConfig(format!("Unknown {kind} config name: {key}")))?;
+        def.validate(value).map_err(Refusal::InvalidConfig)?;
+    }
+    Ok(())
+}
+
 fn validate_broker_configs(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
     let changed = after.iter().filter(|(k, v)| before.get(*k) != Some(v));
     for (key, value) in changed {
-        // Kafka lets any name stand in a broker's dynamic configuration; a known one must be dynamic and valid.
-        let Some(def) = broker_def(key) else { continue };
-        if !def.dynamic {
-            return Err(Refusal::InvalidRequest(format!(
-                "Cannot update these configs dynamically: [{key}]"
-            )));
+        if let Some(def) = broker_def(key) {
+            def.validate(value).map_err(Refusal::InvalidRequest)?;
         }
-        def.validate(value).map_err(Refusal::InvalidRequest)?;
     }
     Ok(())
 }

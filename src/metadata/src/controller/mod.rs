@@ -6,6 +6,7 @@ mod brokers;
 mod configs;
 mod partitions;
 mod placement;
+mod quotas;
 mod reassignment;
 mod remote;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use thiserror::Error;
 pub use brokers::Registration;
 pub use configs::{ConfigChange, ConfigOperation};
 pub use partitions::{ElectionKind, IsrChange, imbalanced_partitions};
+pub use quotas::QuotaChange;
 pub use reassignment::Reassignment;
 pub use topics::NewTopic;
 
@@ -95,6 +97,7 @@ pub enum Command {
         partitions: Option<Vec<TopicPartition>>,
     },
     AlterReassignments(Vec<Reassignment>),
+    AlterQuotas(Vec<QuotaChange>),
     /// Whether a controller votes in the metadata quorum.
     SetVoter {
         node_id: BrokerId,
@@ -129,6 +132,8 @@ pub enum Refusal {
     TopicExists(String),
     #[error("This server does not host this topic-partition.")]
     UnknownTopic,
+    #[error("The topic '{0}' does not exist.")]
+    NoSuchTopic(String),
     #[error("This server does not host this topic ID.")]
     UnknownTopicId,
     #[error("{0}")]
@@ -214,6 +219,7 @@ pub fn decide(
                 answer: Answer::FirstProducerId(first),
             });
         }
+        Command::AlterQuotas(changes) => quotas::alter_quotas(image, &changes)?,
         Command::SetVoter { node_id, votes } => vec![MetadataRecord::Voter { node_id, votes }],
         Command::AbandonCopy { partition, id } => remote::abandon_copy(image, partition, id)?,
         Command::UpdateRemoteSegment(segment) => remote::update_remote_segment(image, segment)?,

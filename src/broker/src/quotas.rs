@@ -1,0 +1,137 @@
+//! Byte rates of clients (KIP-13): what they have used, and how long they have to wait for it.
+//!
+//! An account holds what ten windows of the quota allow and fills up at the quota's rate. Whoever overdraws it is answered
+//! at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use strandline_metadata::quota::{QuotaEntity, Quotas, effective};
+
+/// Who every client is without authentication.
+pub const ANONYMOUS: &str = "ANONYMOUS";
+/// Kafka's eleven samples of a second each, but for the one that is being filled (`quota.window.num`).
+const BURST_SECONDS: f64 = 10.0;
+const LONGEST: Duration = Duration::from_secs(11);
+/// Accounts that have been full for so long are forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuotaKind {
+    Produce,
+    Fetch,
+}
+
+impl QuotaKind {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Produce => "producer_byte_rate",
+            Self::Fetch => "consumer_byte_rate",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    rate: f64,
+    /// Bytes that may still be used; negative: owed.
+    balance: f64,
+    as_of: Instant,
+}
+
+impl Account {
+    fn new(rate: f64, now: Instant) -> Self {
+        Self {
+            rate,
+            balance: rate * BURST_SECONDS,
+            as_of: now,
+        }
+    }
+
+    fn settle(&mut self, rate: f64, now: Instant) {
+        let passed = now.saturating_duration_since(self.as_of).as_secs_f64();
+        self.rate = rate;
+        self.balance = (self.balance + passed * rate).min(rate * BURST_SECONDS);
+        self.as_of = now;
+    }
+
+    fn wait(&self) -> Duration {
+        if self.balance >= 0.0 {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64((-self.balance / self.rate).min(LONGEST.as_secs_f64()))
+    }
+}
+
+#[derive(Default)]
+pub struct ClientQuotas {
+    /// Nobody has a quota: nothing is counted.
+    active: AtomicBool,
+    rules: ArcSwap<Quotas>,
+    accounts: Mutex<HashMap<(QuotaKind, QuotaEntity), Account>>,
+}
+
+impl ClientQuotas {
+    /// The quotas as the metadata has them now.
+    pub fn follow(&self, quotas: &Arc<Quotas>) {
+        if Arc::ptr_eq(&self.rules.load(), quotas) {
+            return;
+        }
+        self.rules.store(quotas.clone());
+        self.active.store(!quotas.is_empty(), Ordering::Release);
+        self.accounts.lock().expect("no holder panics").clear();
+    }
+
+    /// Counts bytes; gives how long the client has to wait.
+    pub fn spend(&self, kind: QuotaKind, client_id: &str, bytes: usize) -> Duration {
+        if !self.active.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let rules = self.rules.load();
+        let Some((owner, rate)) = effective(&rules, kind.key(), ANONYMOUS, client_id) else {
+            return Duration::ZERO;
+        };
+        let now = Instant::now();
+        let mut accounts = self.accounts.lock().expect("no holder panics");
+        if accounts.len() > 1024 {
+            accounts.retain(|_, a| now.saturating_duration_since(a.as_of) < FORGET_AFTER);
+        }
+        let account = accounts
+            .entry((kind, owner))
+            .or_insert_with(|| Account::new(rate, now));
+        account.settle(rate, now);
+        account.balance -= bytes as f64;
+        account.wait()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use strandline_metadata::quota::{QuotaName, QuotaRate};
+
+    #[test]
+    fn a_client_waits_for_what_it_has_overdrawn_and_others_do_not() {
+        let quotas = ClientQuotas::default();
+        assert_eq!(
+            quotas.spend(QuotaKind::Produce, "c", 1 << 30),
+            Duration::ZERO
+        );
+        let entity = QuotaEntity {
+            client_id: Some(QuotaName::Default),
+            ..QuotaEntity::default()
+        };
+        let rate = BTreeMap::from([("producer_byte_rate".to_owned(), QuotaRate::new(1000.0))]);
+        quotas.follow(&Arc::new(Quotas::from([(entity, rate)])));
+        assert_eq!(quotas.spend(QuotaKind::Produce, "c", 9_000), Duration::ZERO);
+        let wait = quotas.spend(QuotaKind::Produce, "c", 3_000).as_secs_f64();
+        assert!((1.5..=2.0).contains(&wait), "{wait}");
+        assert_eq!(quotas.spend(QuotaKind::Produce, "d", 9_000), Duration::ZERO);
+        assert_eq!(quotas.spend(QuotaKind::Fetch, "c", 1 << 30), Duration::ZERO);
+        assert_eq!(quotas.spend(QuotaKind::Produce, "c", 1 << 30), LONGEST);
+    }
+}
