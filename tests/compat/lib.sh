@@ -109,7 +109,7 @@ stop_broker() {
     return $status
 }
 
-# Starts node $1 of the cluster whose ports are in CLIENT_PORTS and CONTROLLER_PORTS.
+# Starts node $1 of the cluster whose ports are in CLIENT_PORTS and CONTROLLER_PORTS, with what NODE_PROPERTIES says beside.
 start_node() {
     local id=$1 voters="" other
     for other in 1 2 3; do
@@ -127,6 +127,7 @@ default.replication.factor=3
 offsets.topic.replication.factor=3
 offsets.topic.num.partitions=10
 group.initial.rebalance.delay.ms=0
+${NODE_PROPERTIES:-}
 CONFIG
     "$STRANDLINE" server "$WORK/node$id.properties" >>"$WORK/node$id.log" 2>&1 &
     CLUSTER_PIDS[$id]=$!

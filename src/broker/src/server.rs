@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use strandline_log::LogDirError;
@@ -50,6 +50,8 @@ use crate::tier::{ColdThreads, Tier, TierManager};
 
 /// How often checkpoints are written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// The shortest time between looks at retention, unless a shorter one is configured.
+const RETENTION_TICK: Duration = Duration::from_secs(1);
 /// How often free space is measured and partitions are looked at for flushes and rolls by time.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections that are served at once.
@@ -800,9 +802,15 @@ async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
             if !unflushed && !active_is_old {
                 continue;
             }
+            let deletes = partition.is_leader() && config.cleanup_policy.delete;
+            let retention_ms = if deletes { config.retention_ms } else { -1 };
             let rolled = partition
-                .run(|owned| owned.log.roll_if_overdue(now_ms()))
+                .run(move |owned| {
+                    let overdue = owned.log.roll_if_overdue(now_ms())?;
+                    Ok(overdue || owned.log.roll_if_expired(retention_ms, now_ms())?)
+                })
                 .await;
+            let rolled: Result<Result<bool, strandline_log::LogError>, _> = rolled;
             if let Ok(Err(error)) = rolled {
                 tracing::error!(partition = %partition.topic_partition, %error, "a segment was not rolled");
             }
@@ -869,17 +877,40 @@ async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
     }
 }
 
+/// How often retention is looked at: as configured, or, where a topic keeps its records for less, as often as they expire.
+/// A change of a topic's retention (Kafka's recipe to empty one) so has its effect within seconds.
+pub(crate) fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
+    let key = if tiered {
+        "remote.log.manager.task.interval.ms"
+    } else {
+        "log.retention.check.interval.ms"
+    };
+    let configured = Duration::from_millis(context.config().number(key).max(1) as u64);
+    if configured <= RETENTION_TICK {
+        return configured;
+    }
+    let partitions = context.partitions.all();
+    let kept = partitions.iter().filter_map(|partition| {
+        let config = partition.config();
+        let meant = config.cleanup_policy.delete && config.remote_storage_enable == tiered;
+        (meant && config.retention_ms >= 0).then_some(config.retention_ms as u64)
+    });
+    let shortest = kept.min().map_or(configured, Duration::from_millis);
+    configured.min(shortest.max(RETENTION_TICK))
+}
+
 /// Retention of topics without a cold tier, and of directories that were set aside.
 async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
+    let mut looked = Instant::now();
     loop {
-        let interval = context
-            .config()
-            .number("log.retention.check.interval.ms")
-            .max(1) as u64;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_millis(interval)) => {}
+            () = tokio::time::sleep(RETENTION_TICK.min(retention_interval(&context, false))) => {}
         }
+        if looked.elapsed() < retention_interval(&context, false) {
+            continue;
+        }
+        looked = Instant::now();
         let (manager, age) = (
             context.partitions.clone(),
             context.config().number("strandline.stray.retention.ms"),

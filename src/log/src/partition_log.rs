@@ -21,7 +21,7 @@ use crate::error::{AppendError, FetchedError, LogError};
 use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use crate::producer_state::{ProducerState, SequenceError};
 use crate::recovery::{Recovered, RecoveryInput, recover};
-use crate::retention::SegmentAge;
+use crate::retention::{SegmentAge, newest_record_ms};
 use crate::segment::{SealedSegment, Segment, file_name};
 use crate::view::LogView;
 
@@ -596,6 +596,24 @@ impl PartitionLog {
         Ok(due)
     }
 
+    /// Rolls an active segment whose newest record is older than `retention_ms`, so that it can be deleted as any other
+    /// one: without appends, no clock of its own would seal it. Only what is committed. Returns whether it did.
+    pub fn roll_if_expired(
+        &mut self,
+        retention_ms: i64,
+        now_ms: TimestampMs,
+    ) -> Result<bool, LogError> {
+        let committed = self.high_watermark() >= self.log_end_offset;
+        if retention_ms < 0 || self.active_bytes() == 0 || !committed {
+            return Ok(false);
+        }
+        let expired = now_ms - newest_record_ms(&self.active_age(), now_ms) > retention_ms;
+        if expired {
+            self.roll()?;
+        }
+        Ok(expired)
+    }
+
     /// Forgets producers that have been silent for `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now_ms: TimestampMs) {
         self.producers
@@ -687,6 +705,18 @@ impl PartitionLog {
             .windows(2)
             .map(|pair| pair[0].sealed(pair[1].base_offset))
             .collect()
+    }
+
+    /// What retention looks at in the active segment.
+    pub fn active_age(&self) -> SegmentAge {
+        let active = self.active();
+        SegmentAge {
+            base_offset: active.base_offset,
+            end_offset: self.log_end_offset,
+            bytes: active.bytes(),
+            max_timestamp_ms: active.max_timestamp_ms(),
+            first_append_ms: active.first_append_ms.load(Ordering::Acquire),
+        }
     }
 
     pub fn active_bytes(&self) -> u64 {

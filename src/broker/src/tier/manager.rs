@@ -40,7 +40,7 @@ use super::Tier;
 use super::segment_check::BatchCheck;
 use crate::clock::now_ms;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
+use crate::server::{BrokerContext, retention_interval};
 
 /// How often orphans are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
@@ -90,11 +90,6 @@ impl TierManager {
         // Dropped at the end, the set aborts what is under way.
         let mut work = JoinSet::new();
         loop {
-            let interval = self
-                .context
-                .config()
-                .number("remote.log.manager.task.interval.ms")
-                .max(1);
             self.pass(&mut work).await;
             let cleans_up = self.cleans_up(&self.context.quorum.image());
             if cleans_up && last_sweep.elapsed() >= SWEEP_INTERVAL {
@@ -104,10 +99,24 @@ impl TierManager {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(interval as u64)) => {}
+                () = self.interval_passes() => {}
                 () = self.wake.notified() => {}
             }
             while work.try_join_next().is_some() {}
+        }
+    }
+
+    /// The interval may become shorter while it is waited for.
+    async fn interval_passes(&self) {
+        const LOOK: Duration = Duration::from_secs(1);
+        let began = tokio::time::Instant::now();
+        loop {
+            let interval = retention_interval(&self.context, true);
+            let left = interval.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK)).await;
         }
     }
 
