@@ -169,7 +169,7 @@ check() {
     else
         FAILED=$((FAILED + 1))
         echo "FAILED  $name"
-        sed 's/^/        /' "$WORK/out" | tail -n 25
+        sed 's/^/        /' "$WORK/out" | tail -n 60
     fi
 }
 

@@ -51,7 +51,7 @@ check "bad input: an active group is not reset" says "Error: Assignments can onl
     "${OFFSETS[@]}" --to-earliest --group active --topic orders --execute
 check "bad input: nor deleted" says "Group 'active' could not be deleted due to: org.apache.kafka.common.errors.GroupNotEmptyException: The group is not empty\." \
     kafka-consumer-groups.sh --delete --group active "${AT[@]}"
-kill -INT $ACTIVE
+kill -TERM $ACTIVE
 wait $ACTIVE 2>/dev/null
 check "offsets are deleted" expect '^orders +0 +Successful +$' \
     kafka-consumer-groups.sh --delete-offsets --group analytics-group --topic orders "${AT[@]}"

@@ -1,6 +1,6 @@
 //! Byte rates of clients (KIP-13): what they have used, and how long they have to wait for it.
 //!
-//! An account holds what ten windows of the quota allow and fills up at the quota's rate. Whoever overdraws it is answered
+//! An account holds what `quota.window.num` windows but one allow and fills up at the quota's rate. Whoever overdraws it is answered
 //! at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
 
 use std::collections::HashMap;
@@ -13,9 +13,6 @@ use strandline_metadata::quota::{QuotaEntity, Quotas, effective};
 
 /// Who every client is without authentication.
 pub const ANONYMOUS: &str = "ANONYMOUS";
-/// Kafka's eleven samples of a second each, but for the one that is being filled (`quota.window.num`).
-const BURST_SECONDS: f64 = 10.0;
-const LONGEST: Duration = Duration::from_secs(11);
 /// Accounts that have been full for so long are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
@@ -43,26 +40,26 @@ struct Account {
 }
 
 impl Account {
-    fn new(rate: f64, now: Instant) -> Self {
+    fn new(rate: f64, window: Duration, now: Instant) -> Self {
         Self {
             rate,
-            balance: rate * BURST_SECONDS,
+            balance: rate * window.as_secs_f64(),
             as_of: now,
         }
     }
 
-    fn settle(&mut self, rate: f64, now: Instant) {
+    fn settle(&mut self, rate: f64, window: Duration, now: Instant) {
         let passed = now.saturating_duration_since(self.as_of).as_secs_f64();
         self.rate = rate;
-        self.balance = (self.balance + passed * rate).min(rate * BURST_SECONDS);
+        self.balance = (self.balance + passed * rate).min(rate * window.as_secs_f64());
         self.as_of = now;
     }
 
-    fn wait(&self) -> Duration {
+    fn wait(&self, longest: Duration) -> Duration {
         if self.balance >= 0.0 {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64((-self.balance / self.rate).min(LONGEST.as_secs_f64()))
+        Duration::from_secs_f64((-self.balance / self.rate).min(longest.as_secs_f64()))
     }
 }
 
@@ -71,12 +68,16 @@ pub struct ClientQuotas {
     /// Nobody has a quota: nothing is counted.
     active: AtomicBool,
     rules: ArcSwap<Quotas>,
+    /// `quota.window.size.seconds` and how many of them are looked at but for the one that is being filled
+    /// (`quota.window.num`).
+    window: ArcSwap<(Duration, u32)>,
     accounts: Mutex<HashMap<(QuotaKind, QuotaEntity), Account>>,
 }
 
 impl ClientQuotas {
     /// The quotas as the metadata has them now.
-    pub fn follow(&self, quotas: &Arc<Quotas>) {
+    pub fn follow(&self, quotas: &Arc<Quotas>, sample: Duration, samples: u32) {
+        self.window.store(Arc::new((sample, samples)));
         if Arc::ptr_eq(&self.rules.load(), quotas) {
             return;
         }
@@ -94,6 +95,8 @@ impl ClientQuotas {
         let Some((owner, rate)) = effective(&rules, kind.key(), ANONYMOUS, client_id) else {
             return Duration::ZERO;
         };
+        let (sample, samples) = **self.window.load();
+        let window = sample * samples.saturating_sub(1).max(1);
         let now = Instant::now();
         let mut accounts = self.accounts.lock().expect("no holder panics");
         if accounts.len() > 1024 {
@@ -101,10 +104,10 @@ impl ClientQuotas {
         }
         let account = accounts
             .entry((kind, owner))
-            .or_insert_with(|| Account::new(rate, now));
-        account.settle(rate, now);
+            .or_insert_with(|| Account::new(rate, window, now));
+        account.settle(rate, window, now);
         account.balance -= bytes as f64;
-        account.wait()
+        account.wait(sample * samples)
     }
 }
 
@@ -126,12 +129,16 @@ mod tests {
             ..QuotaEntity::default()
         };
         let rate = BTreeMap::from([("producer_byte_rate".to_owned(), QuotaRate::new(1000.0))]);
-        quotas.follow(&Arc::new(Quotas::from([(entity, rate)])));
+        let all = Arc::new(Quotas::from([(entity, rate)]));
+        quotas.follow(&all, Duration::from_secs(1), 11);
         assert_eq!(quotas.spend(QuotaKind::Produce, "c", 9_000), Duration::ZERO);
         let wait = quotas.spend(QuotaKind::Produce, "c", 3_000).as_secs_f64();
         assert!((1.5..=2.0).contains(&wait), "{wait}");
         assert_eq!(quotas.spend(QuotaKind::Produce, "d", 9_000), Duration::ZERO);
         assert_eq!(quotas.spend(QuotaKind::Fetch, "c", 1 << 30), Duration::ZERO);
-        assert_eq!(quotas.spend(QuotaKind::Produce, "c", 1 << 30), LONGEST);
+        assert_eq!(
+            quotas.spend(QuotaKind::Produce, "c", 1 << 30),
+            Duration::from_secs(11)
+        );
     }
 }

@@ -36,10 +36,10 @@ use crate::clock::now_ms;
 use crate::cluster::{
     Lifecycle, LifecycleError, ReplicaFetchers, controller, forward_isr_requests,
 };
-use crate::connection;
 use crate::fetch_session::FetchSessions;
 use crate::groups::{Groups, OFFSETS_TOPIC};
 use crate::http;
+use crate::listener::accept;
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
@@ -54,8 +54,6 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 const RETENTION_TICK: Duration = Duration::from_secs(1);
 /// How often free space is measured and partitions are looked at for flushes and rolls by time.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
-/// Connections that are served at once.
-const MAX_CONNECTIONS: usize = 20_000;
 
 /// Why a broker did not start; each names what is at fault.
 #[derive(Debug, Error)]
@@ -321,7 +319,7 @@ impl Server {
             ..BrokerConfig::default()
         };
         // What is taken by another process is said before anything else happens.
-        let listeners = bind_all(&settings).await?;
+        let listeners = bind_all(&settings, &file).await?;
         let http_listener = bind_http(&settings).await?;
         let http_address = http_listener
             .as_ref()
@@ -593,11 +591,14 @@ impl Broker {
     }
 }
 
-async fn bind_all(settings: &Settings) -> Result<Vec<(Arc<str>, TcpListener)>, StartError> {
+async fn bind_all(
+    settings: &Settings,
+    config: &BrokerConfig,
+) -> Result<Vec<(Arc<str>, TcpListener)>, StartError> {
     let mut bound = Vec::new();
     for endpoint in &settings.listeners {
         let address = endpoint.bind_address();
-        let listener = TcpListener::bind(&address)
+        let listener = crate::listener::bind(&address, config)
             .await
             .map_err(|source| StartError::Bind {
                 property: "listeners",
@@ -685,38 +686,6 @@ async fn open_tier(
     )?)))
 }
 
-async fn accept(
-    context: Arc<BrokerContext>,
-    listener: TcpListener,
-    name: Arc<str>,
-    serving: TaskTracker,
-    stop: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, address)) if serving.len() < MAX_CONNECTIONS => {
-                serving.spawn(connection::serve(
-                    context.clone(),
-                    stream,
-                    address,
-                    name.clone(),
-                    stop.clone(),
-                ));
-            }
-            Ok((_, address)) => tracing::warn!(%address, "too many connections; one was closed"),
-            Err(error) => {
-                // Out of descriptors, most likely: let some connections end.
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 /// Applies every image as it comes.
 async fn follow(context: Arc<BrokerContext>, stop: CancellationToken) {
     let mut images = context.quorum.subscribe();
@@ -746,7 +715,9 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         dynamic_default: image.configs(&ConfigResource::Broker(None)).clone(),
     };
     context.config.store(Arc::new(config.clone()));
-    context.quotas.follow(image.quotas());
+    let sample = Duration::from_secs(config.number("quota.window.size.seconds").max(1) as u64);
+    let samples = config.number("quota.window.num").clamp(1, 1000) as u32;
+    context.quotas.follow(image.quotas(), sample, samples);
     let rate = |key: &str| config.number(key);
     let (leader, follower) = (&context.leader_throttle, &context.follower_throttle);
     leader.set_rate(rate("leader.replication.throttled.rate"));

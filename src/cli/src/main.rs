@@ -126,10 +126,17 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("no other provider was installed before");
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Server { config, overrides } = &arguments.command {
+        match commands::server::threads(config, overrides) {
+            Ok(threads) => {
+                threads.network.map(|n| builder.worker_threads(n));
+                threads.io.map(|n| builder.max_blocking_threads(n));
+            }
+            Err(message) => return failed(&message),
+        }
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no runtime: {error}")),
     };

@@ -183,5 +183,15 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Strin
     serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// Returns when the process is asked to end: Ctrl+C, or SIGTERM.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut asked = signal(SignalKind::terminate()).expect("a handler can be installed");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = asked.recv() => {}
+    }
+}
+
 /// How long a poll of a consumer waits before its caller looks around.
 pub const POLL: Duration = Duration::from_millis(100);

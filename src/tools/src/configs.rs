@@ -17,8 +17,8 @@ use crate::properties::Properties;
 use crate::quotas;
 
 /// `ConfigResource.Type`
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
@@ -287,7 +287,11 @@ async fn alter(cluster: &Cluster, options: &Options, entities: &[Entity]) -> Res
     if resource_type(&first.kind).is_none() {
         quotas::alter(cluster, entities, &added, &deleted).await?;
     } else {
-        alter_configs(cluster, first, &added, &deleted).await?;
+        let kind = resource_type(&first.kind).expect("it was looked at");
+        let name = first.name.as_deref().unwrap_or_default();
+        let set = added.iter().map(|(k, v)| (k.as_str(), Some(v.clone())));
+        let removed = deleted.iter().map(|k| (k.as_str(), None));
+        alter_resource(cluster, (kind, name), set.chain(removed)).await?;
     }
     let kind = first.kind.trim_end_matches('s');
     let kind = if first.kind == "client-metrics" {
@@ -308,30 +312,22 @@ async fn alter(cluster: &Cluster, options: &Options, entities: &[Entity]) -> Res
     Ok(())
 }
 
-async fn alter_configs(
+/// Sets what has a value and takes back what has none.
+pub async fn alter_resource(
     cluster: &Cluster,
-    entity: &Entity,
-    added: &[(String, String)],
-    deleted: &[String],
-) -> Result<(), Problem> {
-    let kind = resource_type(&entity.kind).expect("it was looked at");
-    let name = entity.name.clone().unwrap_or_default();
-    let set = added.iter().map(|(key, value)| {
+    (kind, name): (i8, &str),
+    changes: impl Iterator<Item = (&str, Option<String>)>,
+) -> Result<(), ClientError> {
+    let configs = changes.map(|(key, value)| {
         AlterableConfig::default()
             .with_name(text(key))
-            .with_config_operation(SET)
-            .with_value(Some(text(value)))
-    });
-    let delete = deleted.iter().map(|key| {
-        AlterableConfig::default()
-            .with_name(text(key))
-            .with_config_operation(DELETE)
-            .with_value(None)
+            .with_config_operation(if value.is_some() { SET } else { DELETE })
+            .with_value(value.as_deref().map(text))
     });
     let resource = AlterConfigsResource::default()
         .with_resource_type(kind)
-        .with_resource_name(text(&name))
-        .with_configs(set.chain(delete).collect());
+        .with_resource_name(text(name))
+        .with_configs(configs.collect());
     let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
     // What belongs to one broker is that broker's to judge.
     let answer = match name.parse() {
@@ -339,7 +335,7 @@ async fn alter_configs(
         _ => cluster.call_any("incrementalAlterConfigs", &request).await,
     };
     for result in &answer?.responses {
-        check(&name, result.error_code, result.error_message.as_ref())?;
+        check(name, result.error_code, result.error_message.as_ref())?;
     }
     Ok(())
 }

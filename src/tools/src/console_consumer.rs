@@ -11,7 +11,7 @@ use rand::Rng;
 use regex::Regex;
 use strandline_client::{Cluster, Consumed, Consumer, ConsumerOptions, OffsetReset};
 
-use crate::command::{Connect, Failure, Outcome, POLL, options, parse, told};
+use crate::command::{Connect, Failure, Outcome, POLL, interrupted, options, parse, told};
 use crate::properties::Properties;
 use crate::time::log_stamp;
 
@@ -367,11 +367,11 @@ async fn consume(mut consumer: Consumer, given: &Options, formatter: &Formatter)
     let mut result = Ok(());
     let mut heard = Instant::now();
     let mut out = Vec::new();
-    let interrupted = tokio::signal::ctrl_c();
+    let interrupted = interrupted();
     tokio::pin!(interrupted);
     'reading: while given.max_messages.is_none_or(|max| count < max) {
         let polled = tokio::select! {
-            _ = &mut interrupted => break,
+            () = &mut interrupted => break,
             polled = consumer.poll(POLL) => polled,
         };
         let records = match polled {

@@ -12,7 +12,7 @@ use strandline_wire::batch::{RecordHeader, RecordToWrite};
 use strandline_wire::compression::Compression;
 use tokio::sync::mpsc;
 
-use crate::command::{Failure, Outcome, options, parse, told};
+use crate::command::{Failure, Outcome, interrupted, options, parse, told};
 use crate::properties::Properties;
 use crate::time::{log_stamp, now_ms};
 
@@ -289,13 +289,15 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     let mut lines = stdin_lines();
     let prompts = std::io::stdin().is_terminal();
     let mut number = 0;
+    let interrupted = interrupted();
+    tokio::pin!(interrupted);
     loop {
         if prompts {
             print!(">");
             let _ = std::io::stdout().flush();
         }
         let next = tokio::select! {
-            _ = tokio::signal::ctrl_c() => None,
+            () = &mut interrupted => None,
             next = lines.recv() => next,
         };
         let Some(line) = next else { break };

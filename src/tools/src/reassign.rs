@@ -12,22 +12,16 @@ use kafka_protocol::messages::alter_partition_reassignments_request::{
 use kafka_protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic,
 };
-use kafka_protocol::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use strandline_client::{ClientError, Cluster, check};
 use strandline_wire::{ErrorCode, StrBytes};
 
 use crate::command::{Connect, Failure, Outcome, parse, partition_name, told};
+use crate::configs::{BROKER, TOPIC, alter_resource};
 use crate::log_dirs::directories;
 use crate::replica_moves::{self, ReplicaMove, joined};
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const SET: i8 = 0;
-const DELETE: i8 = 1;
 const ANY: &str = "any";
 const PROPOSED: &str = "Proposed partition reassignment configuration";
 const TOPIC_THROTTLES: [&str; 2] = [
@@ -643,35 +637,14 @@ async fn move_between_directories(
     )))
 }
 
-type Change<'a> = (&'a str, Option<String>);
-
-async fn alter_configs(
+/// Sets or takes back throttles of a topic or a broker.
+async fn throttle<'a>(
     cluster: &Cluster,
-    kind: i8,
-    resource: &str,
-    changes: &[Change<'_>],
+    resource: (i8, &str),
+    changes: impl IntoIterator<Item = (&'a str, Option<String>)>,
 ) -> Outcome {
-    let configs = changes.iter().map(|(key, value)| {
-        AlterableConfig::default()
-            .with_name(text(key))
-            .with_config_operation(if value.is_some() { SET } else { DELETE })
-            .with_value(value.as_deref().map(text))
-    });
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(kind)
-        .with_resource_name(text(resource))
-        .with_configs(configs.collect());
-    let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    let answer = cluster.call_any("incrementalAlterConfigs", &request).await;
-    for result in &answer.map_err(|e| of_client(&e))?.responses {
-        check(
-            &result.resource_name,
-            result.error_code,
-            result.error_message.as_ref(),
-        )
-        .map_err(|e| of_client(&e))?;
-    }
-    Ok(())
+    let done = alter_resource(cluster, resource, changes.into_iter()).await;
+    done.map_err(|e| of_client(&e))
 }
 
 async fn set_throttles(
@@ -717,13 +690,13 @@ async fn set_throttles(
                 (TOPIC_THROTTLES[0], Some(listed(givers.get(topic)))),
                 (TOPIC_THROTTLES[1], Some(listed(takers.get(topic)))),
             ];
-            alter_configs(cluster, TOPIC, topic, &changes).await?;
+            throttle(cluster, (TOPIC, topic), changes).await?;
         }
         let pairs = givers.values().chain(takers.values()).flatten();
         let brokers: BTreeSet<i32> = pairs.map(|(_, id)| *id).collect();
         for broker in brokers {
             let changes = BROKER_THROTTLES.map(|key| (key, Some(rate.to_string())));
-            alter_configs(cluster, BROKER, &broker.to_string(), &changes).await?;
+            throttle(cluster, (BROKER, &broker.to_string()), changes).await?;
         }
         println!("The inter-broker throttle limit was set to {rate} B/s");
     }
@@ -731,7 +704,7 @@ async fn set_throttles(
         let brokers: BTreeSet<i32> = log_dir_moves(plan).into_keys().map(|(_, _, b)| b).collect();
         for broker in brokers {
             let changes = [(LOG_DIR_THROTTLE, Some(rate.to_string()))];
-            alter_configs(cluster, BROKER, &broker.to_string(), &changes).await?;
+            throttle(cluster, (BROKER, &broker.to_string()), changes).await?;
         }
         println!("The replica-alter-dir throttle limit was set to {rate} B/s");
     }
@@ -748,7 +721,7 @@ async fn clear_throttles(cluster: &Cluster, plan: &[PlannedPartition]) -> Outcom
     let all = [BROKER_THROTTLES[0], BROKER_THROTTLES[1], LOG_DIR_THROTTLE];
     for broker in &brokers {
         let changes = all.map(|key| (key, None));
-        alter_configs(cluster, BROKER, &broker.to_string(), &changes).await?;
+        throttle(cluster, (BROKER, &broker.to_string()), changes).await?;
     }
     let topics: BTreeSet<&str> = plan.iter().map(|p| p.topic.as_str()).collect();
     let plural = if topics.len() == 1 { "" } else { "s" };
@@ -759,7 +732,7 @@ async fn clear_throttles(cluster: &Cluster, plan: &[PlannedPartition]) -> Outcom
     );
     for topic in topics {
         let changes = TOPIC_THROTTLES.map(|key| (key, None));
-        alter_configs(cluster, TOPIC, topic, &changes).await?;
+        throttle(cluster, (TOPIC, topic), changes).await?;
     }
     Ok(())
 }

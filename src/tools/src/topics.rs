@@ -20,12 +20,10 @@ use strandline_types::base64_id;
 use strandline_wire::{ErrorCode, StrBytes};
 
 use crate::command::{Connect, Failure, Outcome, parse, told};
-use crate::configs::describe_configs;
+use crate::configs::{TOPIC, describe_configs};
 use crate::replica_moves;
 
 const CLASS: &str = "org.apache.kafka.tools.TopicCommand";
-/// `ConfigResource.Type.TOPIC`
-const TOPIC: i8 = 2;
 /// A value that nobody has set.
 const DEFAULT_CONFIG: i8 = 5;
 

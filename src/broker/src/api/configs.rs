@@ -90,9 +90,15 @@ fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry
                 dynamic_default: call.context.config().dynamic_default.clone(),
                 ..BrokerConfig::default()
             };
-            Ok(config
+            let set = config
                 .describe_all()
-                .filter(|e| e.source == ConfigSource::DynamicDefaultBroker)
+                .filter(|e| e.source == ConfigSource::DynamicDefaultBroker);
+            Ok(set
+                .map(|mut entry| {
+                    let synonyms = &mut entry.synonyms;
+                    synonyms.retain(|s| s.source == ConfigSource::DynamicDefaultBroker);
+                    entry
+                })
                 .collect())
         }
         BROKER => match name.parse::<i32>() {

@@ -5,6 +5,25 @@ use std::path::Path;
 use strandline_broker::Server;
 use strandline_broker::settings::Properties;
 
+/// What the properties say about threads; without them there is one for each processor.
+pub struct Threads {
+    /// `num.network.threads`: they read requests and answer them.
+    pub network: Option<usize>,
+    /// `num.io.threads`: they read what is not in the page cache.
+    pub io: Option<usize>,
+}
+
+pub fn threads(config: &Path, overrides: &[String]) -> Result<Threads, String> {
+    let overrides = super::parse_overrides(overrides)?;
+    let properties = Properties::load(Some(config), std::env::vars(), &overrides);
+    let given = properties.map_err(|e| e.to_string())?.to_map();
+    let number = |key: &str| given.get(key)?.parse().ok().filter(|n| *n > 0);
+    Ok(Threads {
+        network: number("num.network.threads"),
+        io: number("num.io.threads"),
+    })
+}
+
 pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
     let properties =

@@ -161,6 +161,11 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 impl ConfigDef {
+    /// The range or the list of legal values, as Kafka writes it.
+    pub fn valid_values(&self) -> &str {
+        &self.valid_values
+    }
+
     /// Checks a value against type and limits. The error is Kafka's text, which tools print as it is.
     pub fn validate(&self, value: &str) -> Result<(), String> {
         let invalid = |reason: String| {

@@ -89,6 +89,12 @@ impl BrokerConfig {
         broker_defs().map(|def| self.describe(def))
     }
 
+    /// Whether somebody has given the key a value.
+    pub fn is_set(&self, key: &str) -> bool {
+        let layers = [&self.dynamic, &self.dynamic_default, &self.file];
+        layers.iter().any(|layer| layer.contains_key(key))
+    }
+
     /// The effective value of a broker key.
     pub fn get(&self, key: &str) -> Option<String> {
         broker_def(key).and_then(|def| self.describe(def).value)

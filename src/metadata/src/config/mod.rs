@@ -2,14 +2,18 @@
 //! typed view of a topic's ([`topic`]).
 
 mod def;
+mod document;
 mod layers;
 mod topic;
+mod without_effect;
 
 pub use def::{
     ConfigDef, ConfigType, DynamicMode, broker_def, broker_defs, client_metrics_def,
     client_metrics_defs, group_def, group_defs, nearest_broker_key, topic_def, topic_defs,
 };
+pub use document::document;
 pub use layers::{
     BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_resource, describe_topic,
 };
 pub use topic::{CleanupPolicy, ThrottledReplicas, TopicConfig, validate_topic_configs};
+pub use without_effect::reason_without_effect;
