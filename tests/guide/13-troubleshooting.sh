@@ -71,10 +71,11 @@ fi
 if [ "$WAY" != kafka ]; then
     # What was set at run time is there again after all brokers have started anew.
     kafka-configs.sh --alter "${AT[@]}" --entity-type brokers --entity-default --add-config log.retention.ms=99000000 >/dev/null
+    kafka-configs.sh --alter "${AT[@]}" --entity-type users --entity-name bob --add-config consumer_byte_rate=2097152 >/dev/null
     for id in 1 2 3; do stop_node $id; done
     for id in 1 2 3; do start_node $id; done
     for id in 1 2 3; do wait_for "$STRANDLINE" health --http "127.0.0.1:${HTTP_PORTS[$id]}"; done
     check "settings outlive a restart of all brokers" expect 'log.retention.ms=99000000' \
         kafka-configs.sh --describe "${AT[@]}" --entity-type brokers --entity-default
-    check "quotas, too" expect "consumer_byte_rate=2097152.0" kafka-configs.sh --describe "${AT[@]}" --entity-type users --entity-name alice
+    check "quotas, too" expect "consumer_byte_rate=2097152.0" kafka-configs.sh --describe "${AT[@]}" --entity-type users --entity-name bob
 fi
