@@ -8,6 +8,8 @@ check "13.1 the cluster's brokers" expect '^3 +127.0.0.1 +[0-9]+ +null +unfenced
 check "13.1 the quorum" expect '^LeaderId: +[123]$' kafka-metadata-quorum.sh "${AT[@]}" describe --status
 check "13.1 its members" expect '^[123] .*	Leader  ?' kafka-metadata-quorum.sh "${AT[@]}" describe --replication
 check "13.1 features" expect '^Feature: metadata.version +SupportedMinVersion: ' kafka-features.sh "${AT[@]}" describe
+check "bad input: no such feature" says 'Could not disable nosuch.version. The update failed for all features since the following feature had an error: Invalid update version 0 for feature nosuch.version. Feature nosuch.version not found\.' \
+    not kafka-features.sh "${AT[@]}" disable --feature nosuch.version
 check "13.3 what is in the logs" expect '^orders:[0-9]+:[0-9]+$' kafka-get-offsets.sh "${AT[@]}" --topic orders --time latest
 for time in earliest max-timestamp earliest-local; do
     check "13.3 offsets, $time" expect '^orders:0:[0-9]+$' kafka-get-offsets.sh "${AT[@]}" --topic orders --time $time

@@ -9,6 +9,7 @@ mod hot;
 mod log_dirs;
 mod object_store_faults;
 mod own_client;
+mod quotas;
 mod tiers;
 
 use bytes::Bytes;

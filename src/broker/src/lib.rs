@@ -21,5 +21,6 @@ mod server;
 pub mod settings;
 mod throttle;
 mod tier;
+mod timers;
 
 pub use server::{Server, StartError};

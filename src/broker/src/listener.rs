@@ -143,7 +143,9 @@ pub async fn accept(
         };
         let served =
             connection::serve(context.clone(), stream, address, name.clone(), stop.clone());
+        let wait = context.quotas.connect(address.ip());
         serving.spawn(async move {
+            tokio::time::sleep(wait).await;
             served.await;
             drop(place);
         });

@@ -1,15 +1,17 @@
-//! Byte rates of clients (KIP-13): what they have used, and how long they have to wait for it.
+//! Quotas of clients (KIP-13, KIP-599, KIP-612): bytes, changes of the metadata and new connections; what has been used, and
+//! how long its user has to wait.
 //!
 //! An account holds what `quota.window.num` windows but one allow and fills up at the quota's rate. Whoever overdraws it is answered
 //! at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use strandline_metadata::quota::{QuotaEntity, Quotas, effective};
+use strandline_metadata::quota::{QuotaEntity, QuotaName, Quotas, effective};
 
 /// Who every client is without authentication.
 pub const ANONYMOUS: &str = "ANONYMOUS";
@@ -20,6 +22,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 pub enum QuotaKind {
     Produce,
     Fetch,
+    /// Partitions that are created or deleted.
+    Mutation,
+    Connection,
 }
 
 impl QuotaKind {
@@ -27,6 +32,8 @@ impl QuotaKind {
         match self {
             Self::Produce => "producer_byte_rate",
             Self::Fetch => "consumer_byte_rate",
+            Self::Mutation => "controller_mutation_rate",
+            Self::Connection => "connection_creation_rate",
         }
     }
 }
@@ -59,6 +66,7 @@ impl Account {
         if self.balance >= 0.0 {
             return Duration::ZERO;
         }
+        // A rate of nothing makes it infinite, and so the longest.
         Duration::from_secs_f64((-self.balance / self.rate).min(longest.as_secs_f64()))
     }
 }
@@ -83,18 +91,45 @@ impl ClientQuotas {
         }
         self.rules.store(quotas.clone());
         self.active.store(!quotas.is_empty(), Ordering::Release);
-        self.accounts.lock().expect("no holder panics").clear();
     }
 
-    /// Counts bytes; gives how long the client has to wait.
-    pub fn spend(&self, kind: QuotaKind, client_id: &str, bytes: usize) -> Duration {
+    /// Counts what a client uses; gives how long it has to wait.
+    pub fn spend(&self, kind: QuotaKind, client_id: &str, amount: usize) -> Duration {
+        if !self.active.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let owner = effective(&self.rules.load(), kind.key(), ANONYMOUS, client_id);
+        owner.map_or(Duration::ZERO, |(owner, rate)| {
+            self.charge(kind, owner, rate, amount)
+        })
+    }
+
+    /// Counts a connection from an address; gives how long it has to wait before it is served.
+    pub fn connect(&self, address: IpAddr) -> Duration {
         if !self.active.load(Ordering::Acquire) {
             return Duration::ZERO;
         }
         let rules = self.rules.load();
-        let Some((owner, rate)) = effective(&rules, kind.key(), ANONYMOUS, client_id) else {
+        let kind = QuotaKind::Connection;
+        let of = |ip: QuotaName| {
+            let entity = QuotaEntity {
+                ip: Some(ip),
+                ..QuotaEntity::default()
+            };
+            rules.get(&entity)?.get(kind.key()).map(|rate| rate.get())
+        };
+        let own = QuotaName::Named(address.to_string());
+        let Some(rate) = of(own.clone()).or_else(|| of(QuotaName::Default)) else {
             return Duration::ZERO;
         };
+        let account = QuotaEntity {
+            ip: Some(own),
+            ..QuotaEntity::default()
+        };
+        self.charge(kind, account, rate, 1)
+    }
+
+    fn charge(&self, kind: QuotaKind, owner: QuotaEntity, rate: f64, amount: usize) -> Duration {
         let (sample, samples) = **self.window.load();
         let window = sample * samples.saturating_sub(1).max(1);
         let now = Instant::now();
@@ -106,7 +141,7 @@ impl ClientQuotas {
             .entry((kind, owner))
             .or_insert_with(|| Account::new(rate, window, now));
         account.settle(rate, window, now);
-        account.balance -= bytes as f64;
+        account.balance -= amount as f64;
         account.wait(sample * samples)
     }
 }
@@ -115,7 +150,7 @@ impl ClientQuotas {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use strandline_metadata::quota::{QuotaName, QuotaRate};
+    use strandline_metadata::quota::QuotaRate;
 
     #[test]
     fn a_client_waits_for_what_it_has_overdrawn_and_others_do_not() {
@@ -140,5 +175,22 @@ mod tests {
             quotas.spend(QuotaKind::Produce, "c", 1 << 30),
             Duration::from_secs(11)
         );
+    }
+
+    #[test]
+    fn an_address_that_connects_too_often_waits() {
+        let quotas = ClientQuotas::default();
+        let entity = QuotaEntity {
+            ip: Some(QuotaName::Default),
+            ..QuotaEntity::default()
+        };
+        let key = "connection_creation_rate".to_owned();
+        let rate = BTreeMap::from([(key, QuotaRate::new(2.0))]);
+        let all = Arc::new(Quotas::from([(entity, rate)]));
+        quotas.follow(&all, Duration::from_secs(1), 2);
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let waits: Vec<bool> = (0..4).map(|_| quotas.connect(one).is_zero()).collect();
+        assert_eq!(waits, [true, true, false, false]);
+        assert_eq!(quotas.connect(other), Duration::ZERO);
     }
 }

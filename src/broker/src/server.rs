@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use strandline_log::LogDirError;
@@ -22,7 +22,7 @@ use strandline_quorum::{
 };
 use strandline_tiering::cache::DiskCacheError;
 use strandline_tiering::store::{RemoteStore, StoreError};
-use strandline_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition, TopicPartition};
+use strandline_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition};
 use strandline_wire::ErrorCode;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::clock::now_ms;
 use crate::cluster::{
     Lifecycle, LifecycleError, ReplicaFetchers, controller, forward_isr_requests,
 };
@@ -47,13 +46,7 @@ use crate::quotas::ClientQuotas;
 use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
 use crate::tier::{ColdThreads, Tier, TierManager};
-
-/// How often checkpoints are written.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
-/// The shortest time between looks at retention, unless a shorter one is configured.
-const RETENTION_TICK: Duration = Duration::from_secs(1);
-/// How often free space is measured and partitions are looked at for flushes and rolls by time.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+use crate::timers::{checkpoints, housekeeping, retention};
 
 /// Why a broker did not start; each names what is at fault.
 #[derive(Debug, Error)]
@@ -741,190 +734,4 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         .filter(|p| &*p.topic_partition.topic == OFFSETS_TOPIC && p.is_leader())
         .collect();
     context.groups.follow(&offsets, &config);
-}
-
-async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) {
-    let mut timer = tokio::time::interval(HOUSEKEEPING_INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
-        context.partitions.refresh_disk_space();
-        report_failed_replicas(&context).await;
-        let broker = context.config();
-        let max_lag_ms = broker.number("replica.lag.time.max.ms");
-        let session_ms = broker.number("broker.session.timeout.ms");
-        // Nobody has been told by a controller for so long: whoever else may lead by now is not known here.
-        let cut_off = context.quorum.controller_silence().as_millis() as i64 > session_ms;
-        for partition in context.partitions.all() {
-            let view = partition.view();
-            let config = partition.config();
-            let replicated = context.replicas_of(&partition) > 1;
-            if replicated && is_assigned_leader(&context, &partition) {
-                let watched = partition.run(move |owned| {
-                    owned.review_isr(max_lag_ms);
-                    owned.step_aside(cut_off && !owned.hears_from_followers(session_ms));
-                });
-                let _ = watched.await;
-            }
-            let unflushed = view.flushed_offset < view.log_end_offset && config.flush_ms < i64::MAX;
-            let active_is_old = view.active_bytes > 0;
-            if !unflushed && !active_is_old {
-                continue;
-            }
-            let deletes = partition.is_leader() && config.cleanup_policy.delete;
-            let retention_ms = if deletes { config.retention_ms } else { -1 };
-            let rolled = partition
-                .run(move |owned| {
-                    let overdue = owned.log.roll_if_overdue(now_ms())?;
-                    Ok(overdue || owned.log.roll_if_expired(retention_ms, now_ms())?)
-                })
-                .await;
-            let rolled: Result<Result<bool, strandline_log::LogError>, _> = rolled;
-            if let Ok(Err(error)) = rolled {
-                tracing::error!(partition = %partition.topic_partition, %error, "a segment was not rolled");
-            }
-        }
-    }
-}
-
-/// Tells the controller which replicas here cannot serve any more, so that others lead.
-async fn report_failed_replicas(context: &BrokerContext) {
-    let image = context.quorum.image();
-    if context.partitions.applied_index() < image.applied_index {
-        return;
-    }
-    let own = BrokerId(context.node_id());
-    let table = context.partitions.table();
-    let mut failed = Vec::new();
-    for topic in image.topics() {
-        for (number, state) in &topic.partitions {
-            if !state.replicas.contains(&own) || state.offline_replicas.contains(&own) {
-                continue;
-            }
-            let tp = TopicPartition::new(topic.name.clone(), *number);
-            if table.get(&tp).is_none_or(|p| p.is_offline()) {
-                failed.push(TopicIdPartition {
-                    topic_id: topic.id,
-                    partition: *number,
-                });
-            }
-        }
-    }
-    if failed.is_empty() {
-        return;
-    }
-    let count = failed.len();
-    let command = Command::ReplicasFailed {
-        id: own,
-        epoch: context.broker_epoch(),
-        partitions: failed,
-    };
-    match context.quorum.submit(command).await {
-        Ok(_) => tracing::error!(
-            count,
-            "replicas are offline here; others lead what they led"
-        ),
-        Err(error) => tracing::warn!(%error, "failed replicas could not be reported"),
-    }
-}
-
-fn is_assigned_leader(context: &BrokerContext, partition: &Partition) -> bool {
-    let own = BrokerId(context.node_id());
-    partition.role().leader == Some(own)
-}
-
-async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
-    let mut timer = tokio::time::interval(CHECKPOINT_INTERVAL);
-    timer.tick().await;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = timer.tick() => {}
-        }
-        let manager = context.partitions.clone();
-        let _ = tokio::task::spawn_blocking(move || manager.write_checkpoints()).await;
-    }
-}
-
-/// How often retention is looked at: as configured, or, where a topic keeps its records for less, as often as they expire.
-/// A change of a topic's retention (Kafka's recipe to empty one) so has its effect within seconds.
-pub(crate) fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
-    let key = if tiered {
-        "remote.log.manager.task.interval.ms"
-    } else {
-        "log.retention.check.interval.ms"
-    };
-    let configured = Duration::from_millis(context.config().number(key).max(1) as u64);
-    if configured <= RETENTION_TICK {
-        return configured;
-    }
-    let partitions = context.partitions.all();
-    let kept = partitions.iter().filter_map(|partition| {
-        let config = partition.config();
-        let meant = config.cleanup_policy.delete && config.remote_storage_enable == tiered;
-        (meant && config.retention_ms >= 0).then_some(config.retention_ms as u64)
-    });
-    let shortest = kept.min().map_or(configured, Duration::from_millis);
-    configured.min(shortest.max(RETENTION_TICK))
-}
-
-/// Retention of topics without a cold tier, and of directories that were set aside.
-async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
-    let mut looked = Instant::now();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(RETENTION_TICK.min(retention_interval(&context, false))) => {}
-        }
-        if looked.elapsed() < retention_interval(&context, false) {
-            continue;
-        }
-        looked = Instant::now();
-        let (manager, age) = (
-            context.partitions.clone(),
-            context.config().number("strandline.stray.retention.ms"),
-        );
-        let _ = tokio::task::spawn_blocking(move || manager.remove_strays(age)).await;
-        for partition in context.partitions.all() {
-            let tiered = !partition.is_leader()
-                || partition.config().remote_storage_enable
-                || context.quorum.image().remote_log(partition.id()).is_some();
-            if tiered || partition.is_offline() {
-                continue;
-            }
-            let _ = partition
-                .run(|owned| owned.log.expire_producers(now_ms()))
-                .await;
-            if let Err(error) = apply_local_retention(&partition).await {
-                tracing::error!(partition = %partition.topic_partition, %error, "retention failed");
-            }
-        }
-    }
-}
-
-/// Deletes whole segments that `retention.*` no longer wants, of a partition that has no copies elsewhere.
-pub(crate) async fn apply_local_retention(partition: &Arc<Partition>) -> Result<(), String> {
-    let config = partition.config();
-    if !config.cleanup_policy.delete {
-        return Ok(());
-    }
-    let (retention_ms, retention_bytes) = (config.retention_ms, config.retention_bytes);
-    let applied = partition
-        .run(move |owned| {
-            let start = strandline_log::retention::new_log_start_offset(
-                &owned.log.sealed_ages(),
-                owned.log.active_bytes(),
-                retention_ms,
-                retention_bytes,
-                owned.log.high_watermark(),
-                now_ms(),
-            );
-            start.map_or(Ok(()), |to| owned.log.advance_log_start(to))
-        })
-        .await;
-    applied
-        .map_err(|e| e.to_string())?
-        .map_err(|e| e.to_string())
 }

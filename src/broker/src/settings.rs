@@ -599,6 +599,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_named_or_names_nobody_else_begins_the_quorum() {
+        let founds = |file: &str| {
+            let common = "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n\
+                          listeners=PLAINTEXT://:9092,CONTROLLER://:9093\nlog.dirs=/tmp/x\n";
+            let properties = load(&format!("{common}{file}"), &[], &[]).unwrap();
+            Settings::resolve(&properties).unwrap().founds_quorum
+        };
+        assert!(founds(""));
+        assert!(founds("controller.quorum.voters=1@a:9093,2@b:9093"));
+        assert!(!founds("controller.quorum.voters=2@b:9093,3@c:9093"));
+        // Kafka's own server.properties names itself.
+        assert!(founds("controller.quorum.bootstrap.servers=localhost:9093"));
+        assert!(!founds(
+            "controller.quorum.bootstrap.servers=localhost:9093,other:9093"
+        ));
+    }
+
+    #[test]
     fn a_combined_nodes_controller_listener_is_not_for_clients() {
         let properties = load(
             "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n\

@@ -4,12 +4,15 @@
 //! knows the brokers and has a [`Channel`] to each; on it stand the [`Producer`] and the [`Consumer`], and with them
 //! Kafka's tools.
 
+mod aborted;
 mod channel;
 mod client;
 mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod group_protocol;
+mod membership;
 mod offsets;
 mod partitioner;
 mod producer;
@@ -18,8 +21,9 @@ pub use channel::Channel;
 pub use client::Client;
 pub use cluster::{ClientOptions, Cluster, Node};
 pub use connection::Connection;
-pub use consumer::{Consumed, Consumer, ConsumerOptions, OffsetReset, decode_assignment};
+pub use consumer::{Consumed, Consumer, ConsumerOptions, OffsetReset};
 pub use error::{ClientError, check};
-pub use offsets::{CommittedOffset, committed};
+pub use group_protocol::decode_assignment;
+pub use offsets::{CommittedOffset, Key, commit_offsets, committed, list_offsets};
 pub use partitioner::{murmur2, partition_of_key};
 pub use producer::{Acks, Delivery, Producer, ProducerOptions};

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use strandline_client::{
-    ClientError, Cluster, CommittedOffset, check, committed, decode_assignment,
+    ClientError, Cluster, CommittedOffset, check, committed, decode_assignment, list_offsets,
 };
 use strandline_wire::{ErrorCode, StrBytes};
 
@@ -261,59 +260,6 @@ fn not_found(group: &str) -> ClientError {
     }
 }
 
-/// The end offset of each partition; what nobody knows is missing.
-pub async fn list_offsets(
-    cluster: &Cluster,
-    partitions: &BTreeSet<(Arc<str>, i32)>,
-    timestamp: impl Fn(&(Arc<str>, i32)) -> i64,
-) -> Result<HashMap<(Arc<str>, i32), (i64, i64)>, ClientError> {
-    let names: BTreeSet<String> = partitions.iter().map(|(t, _)| t.to_string()).collect();
-    let names: Vec<String> = names.into_iter().collect();
-    if names.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let metadata = cluster.metadata(Some(&names)).await?;
-    let mut by_leader: BTreeMap<i32, BTreeMap<Arc<str>, Vec<i32>>> = BTreeMap::new();
-    for topic in &metadata.topics {
-        let name: Arc<str> = topic.name.as_ref().map_or("", |n| n.as_str()).into();
-        for p in &topic.partitions {
-            if p.leader_id.0 >= 0 && partitions.contains(&(name.clone(), p.partition_index)) {
-                let of_leader = by_leader.entry(p.leader_id.0).or_default();
-                of_leader
-                    .entry(name.clone())
-                    .or_default()
-                    .push(p.partition_index);
-            }
-        }
-    }
-    let mut found = HashMap::new();
-    for (leader, topics) in by_leader {
-        let asked = topics.iter().map(|(name, indexes)| {
-            let partitions = indexes.iter().map(|index| {
-                ListOffsetsPartition::default()
-                    .with_partition_index(*index)
-                    .with_current_leader_epoch(-1)
-                    .with_timestamp(timestamp(&(name.clone(), *index)))
-            });
-            ListOffsetsTopic::default()
-                .with_name(m::TopicName(text(name)))
-                .with_partitions(partitions.collect())
-        });
-        let request = m::ListOffsetsRequest::default()
-            .with_replica_id(m::BrokerId(-1))
-            .with_topics(asked.collect());
-        let answer = cluster.call_broker(leader, &request).await?;
-        for topic in &answer.topics {
-            for p in &topic.partitions {
-                check(&topic.name, p.error_code, None)?;
-                let key = (Arc::from(topic.name.as_str()), p.partition_index);
-                found.insert(key, (p.offset, p.timestamp));
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// Who reads a partition.
 struct Assigned<'a> {
     consumer_id: &'a str,
@@ -369,7 +315,7 @@ async fn print_offsets(
         }
     }
     let keys: BTreeSet<(Arc<str>, i32)> = readers.keys().chain(offsets.keys()).cloned().collect();
-    let ends = list_offsets(cluster, &keys, |_| LATEST).await?;
+    let ends = list_offsets(cluster, &keys, LATEST).await?;
     let mut rows: Vec<Vec<String>> = Vec::new();
     for key in &keys {
         let committed = offsets.get(key);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::command::{Connect, Failure, Outcome, parse, told};
-use crate::consumer_groups::list_offsets;
 
 const LATEST: i64 = -1;
 
@@ -151,7 +150,7 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
             "Skip getting offsets for topic-partition {partition} since it has no leader right now."
         );
     }
-    let found = list_offsets(&cluster, &wanted, |_| timestamp).await;
+    let found = strandline_client::list_offsets(&cluster, &wanted, timestamp).await;
     let found = found.map_err(failed)?;
     for (topic, partition) in wanted {
         let offset = found.get(&(topic.clone(), partition)).map(|(o, _)| *o);

@@ -3,24 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kafka_protocol::messages as m;
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use strandline_client::{ClientError, Cluster, check, committed};
-use strandline_wire::StrBytes;
+use strandline_client::{ClientError, Cluster, Key, commit_offsets, committed, list_offsets};
 
 use crate::command::{Failure, Outcome, told};
-use crate::consumer_groups::{
-    Options, describe_group, group_names, list_offsets, named_partitions,
-};
+use crate::consumer_groups::{Options, describe_group, group_names, named_partitions};
 use crate::table;
 use crate::time::{now_ms, parse_date_time, parse_duration};
 
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
-type Key = (Arc<str>, i32);
 /// New offsets by group.
 type Plan = BTreeMap<String, BTreeMap<Key, i64>>;
 
@@ -33,10 +25,6 @@ enum Target {
     Shift(i64),
     Time(i64),
     File(Plan),
-}
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
 }
 
 fn target(options: &Options) -> Result<Target, Failure> {
@@ -150,7 +138,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Outcome {
     }
     if options.execute {
         for (group, offsets) in plan.iter().filter(|(_, offsets)| !offsets.is_empty()) {
-            commit(cluster, group, offsets).await?;
+            commit_offsets(cluster, group, ("", -1), offsets).await?;
         }
     }
     if options.export {
@@ -194,7 +182,7 @@ async fn plan_group(
         named_partitions(cluster, &options.topic).await?
     };
     let at = async |timestamp: i64| -> Result<BTreeMap<Key, i64>, ClientError> {
-        let found = list_offsets(cluster, &partitions, |_| timestamp).await?;
+        let found = list_offsets(cluster, &partitions, timestamp).await?;
         Ok(found
             .into_iter()
             .map(|(k, (offset, _))| (k, offset))
@@ -264,39 +252,6 @@ async fn plan_group(
         fitted.insert(key, fit);
     }
     Ok(Some(fitted))
-}
-
-async fn commit(
-    cluster: &Cluster,
-    group: &str,
-    offsets: &BTreeMap<Key, i64>,
-) -> Result<(), Failure> {
-    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-    for ((topic, partition), offset) in offsets {
-        let one = OffsetCommitRequestPartition::default()
-            .with_partition_index(*partition)
-            .with_committed_offset(*offset)
-            .with_committed_leader_epoch(-1)
-            .with_committed_metadata(Some(StrBytes::default()));
-        topics.entry(topic).or_default().push(one);
-    }
-    let topics = topics.into_iter().map(|(name, partitions)| {
-        OffsetCommitRequestTopic::default()
-            .with_name(m::TopicName(text(name)))
-            .with_partitions(partitions)
-    });
-    let request = m::OffsetCommitRequest::default()
-        .with_group_id(m::GroupId(text(group)))
-        .with_generation_id_or_member_epoch(-1)
-        .with_topics(topics.collect());
-    let first = |answer: &m::OffsetCommitResponse| {
-        let partitions = answer.topics.iter().flat_map(|t| &t.partitions);
-        let mut codes = partitions.map(|p| p.error_code).filter(|c| *c != 0);
-        codes.next().unwrap_or(0)
-    };
-    let answer = cluster.call_coordinator(group, &request, first).await?;
-    check(group, first(&answer), None)?;
-    Ok(())
 }
 
 fn export(plan: &Plan) {

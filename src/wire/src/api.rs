@@ -63,6 +63,7 @@ pub const SUPPORTED: &[SupportedApi] = &[
     api(ApiKey::AlterClientQuotas, 0, 1),
     api(ApiKey::DescribeUserScramCredentials, 0, 0),
     api(ApiKey::DescribeQuorum, 0, 2),
+    api(ApiKey::UpdateFeatures, 0, 2),
     api(ApiKey::DescribeCluster, 0, 2),
     api(ApiKey::UnregisterBroker, 0, 0),
     api(ApiKey::ListConfigResources, 0, 1),

@@ -5,6 +5,7 @@ use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::update_features_response::UpdatableFeatureResult;
 use strandline_wire::api::{SUPPORTED, SupportedApi};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
@@ -60,6 +61,44 @@ pub async fn api_versions(call: &Call, request: m::ApiVersionsRequest) -> m::Api
         .with_supported_features(supported.collect())
         .with_finalized_features_epoch(call.context.quorum.image().applied_index as i64)
         .with_finalized_features(finalized.collect())
+}
+
+/// Every level is fixed here, so all that can be asked for is what is there already; nothing is changed for one wish where
+/// another one is impossible.
+pub async fn update_features(
+    call: &Call,
+    request: m::UpdateFeaturesRequest,
+) -> m::UpdateFeaturesResponse {
+    let failed = |reason: String| {
+        let message = format!(
+            "The update failed for all features since the following feature had an error: {reason}"
+        );
+        m::UpdateFeaturesResponse::default()
+            .with_error_code(ErrorCode::InvalidUpdateVersion.code())
+            .with_error_message(Some(text(message)))
+    };
+    let controller = call.context.quorum.leader().0;
+    for wish in &request.feature_updates {
+        let (name, level) = (wish.feature.as_str(), wish.max_version_level);
+        let begins = format!("Invalid update version {level} for feature {name}.");
+        match FEATURES.iter().find(|(known, _, _)| *known == name) {
+            None => return failed(format!("{begins} Feature {name} not found.")),
+            Some((_, min, max)) if !(*min..=*max).contains(&level) => {
+                return failed(format!(
+                    "{begins} Local controller {controller} only supports versions {min}-{max}"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    if call.version >= 2 {
+        return m::UpdateFeaturesResponse::default();
+    }
+    let results = request
+        .feature_updates
+        .into_iter()
+        .map(|wish| UpdatableFeatureResult::default().with_feature(wish.feature));
+    m::UpdateFeaturesResponse::default().with_results(results.collect())
 }
 
 /// The answer to a version that is not known yet: error 35 and the range of `ApiVersions` itself, in version 0.

@@ -292,31 +292,19 @@ pub async fn incremental_alter_configs(
                 })
             })
             .collect();
-        if asked.resource_type == BROKER_LOGGER {
-            let result = changes.and_then(|changes| {
-                alter_loggers(call, &asked.resource_name, &changes, request.validate_only)
-            });
-            let (code, reason) = result
-                .err()
-                .map_or((ErrorCode::None, None), |(c, r)| (c, Some(text(r))));
-            responses.push(
-                IncrementalResponse::default()
-                    .with_resource_type(asked.resource_type)
-                    .with_resource_name(asked.resource_name)
-                    .with_error_code(code.code())
-                    .with_error_message(reason),
-            );
-            continue;
-        }
-        let result = match (
-            changes,
-            resource(call, asked.resource_type, &asked.resource_name),
-        ) {
-            (Ok(changes), Ok(resource)) => {
-                let command = Command::AlterConfigs { resource, changes };
-                commit(call, request.validate_only, command).await
+        let (kind, name) = (asked.resource_type, &asked.resource_name);
+        let result = match changes {
+            Err(failure) => Err(failure),
+            Ok(changes) if kind == BROKER_LOGGER => {
+                alter_loggers(call, name, &changes, request.validate_only)
             }
-            (Err(failure), _) | (_, Err(failure)) => Err(failure),
+            Ok(changes) => match resource(call, kind, name) {
+                Ok(resource) => {
+                    let command = Command::AlterConfigs { resource, changes };
+                    commit(call, request.validate_only, command).await
+                }
+                Err(failure) => Err(failure),
+            },
         };
         let (code, reason) = result
             .err()

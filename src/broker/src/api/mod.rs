@@ -127,6 +127,7 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
             )
         }
         ApiKey::DescribeCluster => handle!(m::DescribeClusterRequest, cluster::describe_cluster),
+        ApiKey::UpdateFeatures => handle!(m::UpdateFeaturesRequest, cluster::update_features),
         ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, quorum::describe_quorum),
         ApiKey::DescribeClientQuotas => {
             handle!(

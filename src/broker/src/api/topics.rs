@@ -1,6 +1,7 @@
 //! `CreateTopics`, `DeleteTopics`, `CreatePartitions`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -15,6 +16,7 @@ use strandline_wire::ErrorCode;
 use uuid::Uuid;
 
 use super::{Call, submit_error, text};
+use crate::quotas::QuotaKind;
 
 pub async fn create_topics(
     call: &Call,
@@ -25,6 +27,7 @@ pub async fn create_topics(
         *counts.entry(topic.name.to_string()).or_default() += 1;
     }
     let mut results = Vec::new();
+    let mut mutations = MutationQuota::of(call);
     let mut seen = BTreeSet::new();
     for topic in request.topics {
         if !seen.insert(topic.name.to_string()) {
@@ -33,13 +36,65 @@ pub async fn create_topics(
         let result = if counts[topic.name.as_str()] > 1 {
             let reason = "Duplicate topic name.".to_owned();
             failed_topic(topic.name.clone(), ErrorCode::InvalidRequest, reason)
+        } else if call.version >= STRICT_CREATE && mutations.are_exceeded() {
+            let (code, reason) = MutationQuota::refusal();
+            failed_topic(topic.name.clone(), code, reason)
         } else {
             create_one(call, topic, request.validate_only).await
         };
+        if !request.validate_only && result.error_code == ErrorCode::None.code() {
+            mutations.count(result.num_partitions);
+        }
         results.push(result);
     }
     call.context.wait_until_applied().await;
-    m::CreateTopicsResponse::default().with_topics(results)
+    m::CreateTopicsResponse::default()
+        .with_throttle_time_ms(mutations.throttle_ms())
+        .with_topics(results)
+}
+
+/// From these versions on, clients know the error of an exceeded quota; older ones are served and wait afterwards.
+const STRICT_CREATE: i16 = 6;
+const STRICT_DELETE: i16 = 5;
+const STRICT_CREATE_PARTITIONS: i16 = 3;
+
+/// `controller_mutation_rate` of the client that asks (KIP-599).
+struct MutationQuota<'a> {
+    call: &'a Call,
+    wait: Duration,
+}
+
+impl<'a> MutationQuota<'a> {
+    fn of(call: &'a Call) -> Self {
+        let mut quota = Self {
+            call,
+            wait: Duration::ZERO,
+        };
+        quota.count(0);
+        quota
+    }
+
+    /// The client has used up what it may.
+    fn are_exceeded(&self) -> bool {
+        !self.wait.is_zero()
+    }
+
+    fn refusal() -> (ErrorCode, String) {
+        let reason = "The throttling quota has been exceeded.";
+        (ErrorCode::ThrottlingQuotaExceeded, reason.into())
+    }
+
+    fn count(&mut self, partitions: i32) {
+        let quotas = &self.call.context.quotas;
+        let amount = partitions.max(0) as usize;
+        self.wait = quotas.spend(QuotaKind::Mutation, &self.call.client_id, amount);
+    }
+
+    /// How long the client is to wait; it is not read from before.
+    fn throttle_ms(&self) -> i32 {
+        self.call.peer.mute(self.wait);
+        self.wait.as_millis() as i32
+    }
 }
 
 fn failed_topic(name: m::TopicName, code: ErrorCode, reason: String) -> CreatableTopicResult {
@@ -140,6 +195,7 @@ pub async fn delete_topics(
     let listed = request.topics.into_iter().map(|t| (t.name, t.topic_id));
     let enabled = call.context.config().boolean("delete.topic.enable");
     let mut results = Vec::new();
+    let mut mutations = MutationQuota::of(call);
     for (name, id) in named.chain(listed) {
         let image = call.context.quorum.image();
         let found = match &name {
@@ -178,24 +234,27 @@ pub async fn delete_topics(
             );
             continue;
         }
-        results.push(
-            match call
-                .context
-                .submit(Command::DeleteTopic(topic.id), false)
-                .await
-            {
-                Ok(_) => answer,
-                Err(error) => {
-                    let (code, reason) = submit_error(&error);
-                    answer
-                        .with_error_code(code.code())
-                        .with_error_message(Some(text(reason)))
-                }
-            },
-        );
+        let deleted = if call.version >= STRICT_DELETE && mutations.are_exceeded() {
+            Err(MutationQuota::refusal())
+        } else {
+            let command = Command::DeleteTopic(topic.id);
+            let submitted = call.context.submit(command, false).await;
+            submitted.map_err(|e| submit_error(&e))
+        };
+        results.push(match deleted {
+            Ok(_) => {
+                mutations.count(topic.partitions.len() as i32);
+                answer
+            }
+            Err((code, reason)) => answer
+                .with_error_code(code.code())
+                .with_error_message(Some(text(reason))),
+        });
     }
     call.context.wait_until_applied().await;
-    m::DeleteTopicsResponse::default().with_responses(results)
+    m::DeleteTopicsResponse::default()
+        .with_throttle_time_ms(mutations.throttle_ms())
+        .with_responses(results)
 }
 
 pub async fn create_partitions(
@@ -203,7 +262,10 @@ pub async fn create_partitions(
     request: m::CreatePartitionsRequest,
 ) -> m::CreatePartitionsResponse {
     let mut results = Vec::new();
+    let mut mutations = MutationQuota::of(call);
     for topic in request.topics {
+        let image = call.context.quorum.image();
+        let known = image.topic(&topic.name).map_or(0, |t| t.partitions.len());
         let assignments = topic.assignments.map(|given| {
             given
                 .into_iter()
@@ -215,18 +277,27 @@ pub async fn create_partitions(
             count: topic.count,
             assignments,
         };
-        let decided = call.context.submit(command, request.validate_only).await;
+        let decided = if call.version >= STRICT_CREATE_PARTITIONS && mutations.are_exceeded() {
+            Err(MutationQuota::refusal())
+        } else {
+            let submitted = call.context.submit(command, request.validate_only).await;
+            submitted.map_err(|e| submit_error(&e))
+        };
         let answer = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         results.push(match decided {
-            Ok(_) => answer.with_error_message(None),
-            Err(error) => {
-                let (code, reason) = submit_error(&error);
-                answer
-                    .with_error_code(code.code())
-                    .with_error_message(Some(text(reason)))
+            Ok(_) => {
+                if !request.validate_only {
+                    mutations.count(topic.count - known as i32);
+                }
+                answer.with_error_message(None)
             }
+            Err((code, reason)) => answer
+                .with_error_code(code.code())
+                .with_error_message(Some(text(reason))),
         });
     }
     call.context.wait_until_applied().await;
-    m::CreatePartitionsResponse::default().with_results(results)
+    m::CreatePartitionsResponse::default()
+        .with_throttle_time_ms(mutations.throttle_ms())
+        .with_results(results)
 }

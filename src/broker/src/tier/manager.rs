@@ -40,7 +40,8 @@ use super::Tier;
 use super::segment_check::BatchCheck;
 use crate::clock::now_ms;
 use crate::partition::Partition;
-use crate::server::{BrokerContext, retention_interval};
+use crate::server::BrokerContext;
+use crate::timers::{apply_local_retention, retention_interval, roll_if_expired};
 
 /// How often orphans are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
@@ -245,6 +246,7 @@ impl TierManager {
             // Switched off with consent to delete: everything that is there goes.
             return self.delete_everything(partition).await;
         }
+        roll_if_expired(partition).await?;
         let copied = self.copy(partition).await;
         self.trim_local(partition).await?;
         self.apply_total_retention(partition).await?;
@@ -473,7 +475,7 @@ impl TierManager {
 
     /// A tiered topic of which nothing has been copied obeys total retention like any other.
     async fn retain_without_copies(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
-        crate::server::apply_local_retention(partition).await
+        apply_local_retention(partition).await
     }
 
     async fn advance_log_start(

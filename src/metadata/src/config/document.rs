@@ -43,9 +43,8 @@ pub fn document() -> String {
         let _ = writeln!(page, "| `{}` | {reason} |", def.name);
     }
     page.push_str(
-        "\nOf quotas, `producer_byte_rate` and `consumer_byte_rate` take effect; `request_percentage`, `controller_mutation_rate` and\n\
-         `connection_creation_rate` are kept and shown. Settings of groups and of client metrics are kept and shown; the groups\n\
-         and the telemetry that they are for are not there yet.\n",
+        "\nOf quotas, all take effect but `request_percentage`, which is kept and shown. Settings of groups and of client metrics are\n\
+         kept and shown; the groups and the telemetry that they are for are not there yet.\n",
     );
     page
 }

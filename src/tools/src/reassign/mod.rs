@@ -1,8 +1,11 @@
 //! `kafka-reassign-partitions`
 
+mod plan;
+mod throttles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages as m;
@@ -13,26 +16,19 @@ use kafka_protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic,
 };
 use rand::Rng;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use strandline_client::{ClientError, Cluster, check};
 use strandline_wire::{ErrorCode, StrBytes};
 
-use crate::command::{Connect, Failure, Outcome, parse, partition_name, told};
-use crate::configs::{BROKER, TOPIC, alter_resource};
+use self::plan::{
+    ANY, Current, Key, LogDirMoves, PROPOSED, PlannedPartition, alternating, log_dir_moves, name,
+    names, place, plan_json, read_plan,
+};
+use self::throttles::{clear_throttles, set_throttles};
+use crate::command::{Connect, Failure, Outcome, parse, told};
 use crate::log_dirs::directories;
-use crate::replica_moves::{self, ReplicaMove, joined};
+use crate::replica_moves::{self, joined};
 
-const ANY: &str = "any";
-const PROPOSED: &str = "Proposed partition reassignment configuration";
-const TOPIC_THROTTLES: [&str; 2] = [
-    "leader.replication.throttled.replicas",
-    "follower.replication.throttled.replicas",
-];
-const BROKER_THROTTLES: [&str; 2] = [
-    "leader.replication.throttled.rate",
-    "follower.replication.throttled.rate",
-];
-const LOG_DIR_THROTTLE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 /// Between looks at whether replicas are there that are to move between directories.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -78,21 +74,6 @@ struct Options {
     timeout: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Plan {
-    version: i32,
-    partitions: Vec<PlannedPartition>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct PlannedPartition {
-    topic: String,
-    partition: i32,
-    replicas: Vec<i32>,
-    #[serde(default)]
-    log_dirs: Vec<String>,
-}
-
 #[derive(Deserialize)]
 struct TopicsToMove {
     version: i32,
@@ -103,10 +84,6 @@ struct TopicsToMove {
 struct TopicToMove {
     topic: String,
 }
-
-type Key = (String, i32);
-/// Replicas by partition, as the metadata says.
-type Current = BTreeMap<Key, Vec<i32>>;
 
 fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
@@ -122,15 +99,6 @@ fn error(reason: impl std::fmt::Display) -> Failure {
 
 fn of_client(failure: &ClientError) -> Failure {
     error(told(failure))
-}
-
-fn name(key: &Key) -> String {
-    partition_name(&key.0, key.1)
-}
-
-fn names<'a>(keys: impl Iterator<Item = &'a Key>) -> String {
-    let names: Vec<String> = keys.map(name).collect();
-    names.join(",")
 }
 
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
@@ -167,70 +135,6 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     } else {
         cancel(&cluster, &options, &plan).await
     }
-}
-
-/// A plan from its file; of what `--generate` printed, the proposed one.
-fn read_plan(path: &Path) -> Result<Vec<PlannedPartition>, Failure> {
-    let given =
-        std::fs::read_to_string(path).map_err(|e| error(format!("{}: {e}", path.display())))?;
-    let json = match given.split_once(PROPOSED) {
-        Some((_, proposed)) => {
-            eprintln!(
-                "{}: the proposed one of two assignments is taken",
-                path.display()
-            );
-            proposed
-        }
-        None => &given,
-    };
-    parse_plan(json).map_err(error)
-}
-
-fn parse_plan(json: &str) -> Result<Vec<PlannedPartition>, String> {
-    let plan: Plan = serde_json::from_str(json.trim())
-        .map_err(|e| format!("The input string is not a valid JSON reassignment: {e}"))?;
-    if plan.version != 1 {
-        return Err(format!(
-            "Not supported version field value {}",
-            plan.version
-        ));
-    }
-    if plan.partitions.is_empty() {
-        return Err("Partition reassignment list cannot be empty".into());
-    }
-    let mut seen = BTreeSet::new();
-    let mut partitions = plan.partitions;
-    for p in &mut partitions {
-        let key = (p.topic.clone(), p.partition);
-        let shown = name(&key);
-        if !seen.insert(key) {
-            return Err(format!(
-                "Partition reassignment contains duplicate topic partitions: {shown}"
-            ));
-        }
-        if p.replicas.is_empty() {
-            return Err(format!(
-                "Partition replica list cannot be empty for {shown}"
-            ));
-        }
-        let unique: BTreeSet<i32> = p.replicas.iter().copied().collect();
-        if unique.len() < p.replicas.len() {
-            return Err(format!(
-                "Partition replica lists may not contain duplicate entries: {shown} contains multiple entries"
-            ));
-        }
-        if p.log_dirs.is_empty() {
-            p.log_dirs = vec![ANY.into(); p.replicas.len()];
-        }
-        if p.log_dirs.len() != p.replicas.len() {
-            return Err(format!(
-                "Size of replicas list {} is different from size of log dirs list {} for partition {shown}",
-                p.replicas.len(),
-                p.log_dirs.len()
-            ));
-        }
-    }
-    Ok(partitions)
 }
 
 async fn list(cluster: &Cluster) -> Outcome {
@@ -323,14 +227,6 @@ async fn as_json(cluster: &Cluster, current: &Current) -> String {
     plan_json(partitions.collect())
 }
 
-fn plan_json(partitions: Vec<PlannedPartition>) -> String {
-    let plan = Plan {
-        version: 1,
-        partitions,
-    };
-    serde_json::to_string(&plan).expect("a plan is plain data")
-}
-
 async fn generate(cluster: &Cluster, options: &Options) -> Outcome {
     let (Some(path), Some(brokers)) = (&options.topics_to_move_json_file, &options.broker_list)
     else {
@@ -401,62 +297,6 @@ async fn generate(cluster: &Cluster, options: &Options) -> Outcome {
         plan_json(proposed)
     );
     Ok(())
-}
-
-/// Brokers in turn from each rack.
-fn alternating(racks: &BTreeMap<i32, String>) -> Vec<i32> {
-    let mut by_rack: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for (id, rack) in racks {
-        by_rack.entry(rack).or_default().push(*id);
-    }
-    let longest = by_rack.values().map(Vec::len).max().unwrap_or(0);
-    let in_turn = (0..longest).flat_map(|round| {
-        let mut of_round = Vec::new();
-        for ids in by_rack.values() {
-            of_round.extend(ids.get(round).copied());
-        }
-        of_round
-    });
-    in_turn.collect()
-}
-
-/// One partition's replicas: from `first` on, other racks before racks that have one already; `shift` varies the
-/// followers from round to round.
-fn place(
-    order: &[i32],
-    racks: &BTreeMap<i32, String>,
-    count: usize,
-    first: usize,
-    shift: usize,
-) -> Vec<i32> {
-    let leader = order[first % order.len()];
-    let mut rest: Vec<i32> = (1..order.len())
-        .map(|step| order[(first + 1 + (step - 1 + shift) % (order.len() - 1)) % order.len()])
-        .collect();
-    let mut chosen = vec![leader];
-    while chosen.len() < count {
-        let used: BTreeSet<&str> = chosen.iter().map(|id| racks[id].as_str()).collect();
-        let fresh = rest
-            .iter()
-            .position(|id| !used.contains(racks[id].as_str()));
-        chosen.push(rest.remove(fresh.unwrap_or(0)));
-    }
-    chosen
-}
-
-/// What one broker is to move between its directories.
-type LogDirMoves = BTreeMap<(String, i32, i32), String>;
-
-fn log_dir_moves(plan: &[PlannedPartition]) -> LogDirMoves {
-    let mut moves = LogDirMoves::new();
-    for p in plan {
-        for (broker, dir) in p.replicas.iter().zip(&p.log_dirs) {
-            if dir != ANY {
-                moves.insert((p.topic.clone(), p.partition, *broker), dir.clone());
-            }
-        }
-    }
-    moves
 }
 
 async fn execute(cluster: &Cluster, options: &Options, plan: &[PlannedPartition]) -> Outcome {
@@ -637,106 +477,6 @@ async fn move_between_directories(
     )))
 }
 
-/// Sets or takes back throttles of a topic or a broker.
-async fn throttle<'a>(
-    cluster: &Cluster,
-    resource: (i8, &str),
-    changes: impl IntoIterator<Item = (&'a str, Option<String>)>,
-) -> Outcome {
-    let done = alter_resource(cluster, resource, changes.into_iter()).await;
-    done.map_err(|e| of_client(&e))
-}
-
-async fn set_throttles(
-    cluster: &Cluster,
-    options: &Options,
-    plan: &[PlannedPartition],
-    current: &Current,
-    moving: &BTreeMap<Key, ReplicaMove>,
-) -> Outcome {
-    let inter_broker = options.throttle.filter(|t| *t >= 0);
-    let between_dirs = options.replica_alter_log_dirs_throttle.filter(|t| *t >= 0);
-    if inter_broker.is_none() && between_dirs.is_none() {
-        return Ok(());
-    }
-    println!(
-        "Warning: You must run --verify periodically, until the reassignment completes, to ensure the throttle is removed."
-    );
-    if let Some(rate) = inter_broker {
-        // Of every partition, who gives and who takes.
-        let mut givers: BTreeMap<&str, BTreeSet<(i32, i32)>> = BTreeMap::new();
-        let mut takers: BTreeMap<&str, BTreeSet<(i32, i32)>> = BTreeMap::new();
-        for p in plan {
-            let key = (p.topic.clone(), p.partition);
-            let arriving = moving
-                .get(&key)
-                .map(|m| m.adding.clone())
-                .unwrap_or_default();
-            let sources = current[&key].iter().filter(|id| !arriving.contains(id));
-            let sources: BTreeSet<i32> = sources.copied().collect();
-            let of_topic = takers.entry(&p.topic).or_default();
-            let new = p.replicas.iter().filter(|id| !sources.contains(id));
-            of_topic.extend(new.map(|id| (p.partition, *id)));
-            let of_topic = givers.entry(&p.topic).or_default();
-            of_topic.extend(sources.iter().map(|id| (p.partition, *id)));
-        }
-        let listed = |pairs: Option<&BTreeSet<(i32, i32)>>| {
-            let pairs = pairs.into_iter().flatten();
-            let pairs: Vec<String> = pairs.map(|(p, id)| format!("{p}:{id}")).collect();
-            pairs.join(",")
-        };
-        for topic in givers.keys() {
-            let changes = [
-                (TOPIC_THROTTLES[0], Some(listed(givers.get(topic)))),
-                (TOPIC_THROTTLES[1], Some(listed(takers.get(topic)))),
-            ];
-            throttle(cluster, (TOPIC, topic), changes).await?;
-        }
-        let pairs = givers.values().chain(takers.values()).flatten();
-        let brokers: BTreeSet<i32> = pairs.map(|(_, id)| *id).collect();
-        for broker in brokers {
-            let changes = BROKER_THROTTLES.map(|key| (key, Some(rate.to_string())));
-            throttle(cluster, (BROKER, &broker.to_string()), changes).await?;
-        }
-        println!("The inter-broker throttle limit was set to {rate} B/s");
-    }
-    if let Some(rate) = between_dirs {
-        let brokers: BTreeSet<i32> = log_dir_moves(plan).into_keys().map(|(_, _, b)| b).collect();
-        for broker in brokers {
-            let changes = [(LOG_DIR_THROTTLE, Some(rate.to_string()))];
-            throttle(cluster, (BROKER, &broker.to_string()), changes).await?;
-        }
-        println!("The replica-alter-dir throttle limit was set to {rate} B/s");
-    }
-    Ok(())
-}
-
-/// Takes back what `--throttle` has set.
-async fn clear_throttles(cluster: &Cluster, plan: &[PlannedPartition]) -> Outcome {
-    let brokers: Vec<i32> = cluster.nodes().into_keys().collect();
-    println!(
-        "Clearing broker-level throttles on brokers {}",
-        joined(&brokers)
-    );
-    let all = [BROKER_THROTTLES[0], BROKER_THROTTLES[1], LOG_DIR_THROTTLE];
-    for broker in &brokers {
-        let changes = all.map(|key| (key, None));
-        throttle(cluster, (BROKER, &broker.to_string()), changes).await?;
-    }
-    let topics: BTreeSet<&str> = plan.iter().map(|p| p.topic.as_str()).collect();
-    let plural = if topics.len() == 1 { "" } else { "s" };
-    let listed: Vec<&str> = topics.iter().copied().collect();
-    println!(
-        "Clearing topic-level throttles on topic{plural} {}",
-        listed.join(",")
-    );
-    for topic in topics {
-        let changes = TOPIC_THROTTLES.map(|key| (key, None));
-        throttle(cluster, (TOPIC, topic), changes).await?;
-    }
-    Ok(())
-}
-
 async fn verify(cluster: &Cluster, options: &Options, plan: &[PlannedPartition]) -> Outcome {
     let topics: BTreeSet<String> = plan.iter().map(|p| p.topic.clone()).collect();
     let moving = replica_moves::list(cluster, None).await;
@@ -856,45 +596,4 @@ async fn cancel(cluster: &Cluster, options: &Options, plan: &[PlannedPartition])
         return Ok(());
     }
     clear_throttles(cluster, plan).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn racks(pairs: &[(i32, &str)]) -> BTreeMap<i32, String> {
-        pairs.iter().map(|(id, r)| (*id, (*r).to_owned())).collect()
-    }
-
-    #[test]
-    fn replicas_are_spread_over_racks_and_leaders_over_brokers() {
-        let racks = racks(&[(0, "a"), (1, "a"), (2, "b"), (3, "b"), (4, "c")]);
-        let order = alternating(&racks);
-        assert_eq!(order, [0, 2, 4, 1, 3]);
-        let mut leaders = BTreeSet::new();
-        for index in 0..10 {
-            let replicas = place(&order, &racks, 3, index, index / 5);
-            let used: BTreeSet<&str> = replicas.iter().map(|id| racks[id].as_str()).collect();
-            assert_eq!(used.len(), 3, "{replicas:?}");
-            leaders.insert(replicas[0]);
-        }
-        assert_eq!(leaders.len(), 5);
-    }
-
-    #[test]
-    fn a_plan_that_cannot_be_meant_is_refused() {
-        let refused = |json: &str| parse_plan(json).map(|_| ()).unwrap_err();
-        assert!(refused("{").contains("not a valid JSON"));
-        assert!(refused(r#"{"version":2,"partitions":[]}"#).contains("version"));
-        let one = r#"{"topic":"t","partition":0,"replicas":[1]}"#;
-        assert!(
-            refused(&format!(r#"{{"version":1,"partitions":[{one},{one}]}}"#))
-                .contains("duplicate")
-        );
-        let twice = r#"{"version":1,"partitions":[{"topic":"t","partition":0,"replicas":[1,1]}]}"#;
-        assert!(refused(twice).contains("duplicate entries"));
-        let dirs = r#"{"version":1,"partitions":[{"topic":"t","partition":0,"replicas":[1,2],"log_dirs":["any"]}]}"#;
-        assert!(refused(dirs).contains("log dirs"));
-        assert!(parse_plan(&format!(r#"{{"version":1,"partitions":[{one}]}}"#)).is_ok());
-    }
 }
