@@ -46,8 +46,16 @@ fn set(key: &str, value: &str) -> Command {
     }
 }
 
+/// Written once, however often it is asked for: while leaders change, an answer may be lost.
 async fn write(quorum: &Quorum, key: &str) {
-    quorum.submit(set(key, "v")).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match quorum.submit(set(key, "v")).await {
+            Ok(_) => return,
+            Err(SubmitError::Unavailable(_)) if Instant::now() < deadline => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 fn configs(quorum: &Quorum) -> usize {
