@@ -11,13 +11,9 @@ use strandline_client::Connection;
 use strandline_tests::TestBroker;
 use strandline_wire::batch::{BatchBuilder, RecordToWrite};
 use strandline_wire::compression::Compression;
-use strandline_wire::{ApiKey, ErrorCode, StrBytes};
+use strandline_wire::{ApiKey, ErrorCode, text};
 
 const RATE: f64 = 100_000.0;
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
 
 async fn limit_every_client(connection: &mut Connection, key: &str, rate: Option<f64>) {
     let owner = EntityData::default()

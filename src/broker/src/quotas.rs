@@ -1,8 +1,8 @@
 //! Quotas of clients (KIP-13, KIP-599, KIP-612): bytes, changes of the metadata and new connections; what has been used, and
 //! how long its user has to wait.
 //!
-//! An account holds what `quota.window.num` windows but one allow and fills up at the quota's rate. Whoever overdraws it is answered
-//! at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
+//! An account holds what `quota.window.num` windows but one allow and fills up at the quota's rate. Whoever overdraws it is
+//! answered at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use strandline_metadata::quota::{QuotaEntity, QuotaName, Quotas, effective};
 
 /// Who every client is without authentication.
-pub const ANONYMOUS: &str = "ANONYMOUS";
+const ANONYMOUS: &str = "ANONYMOUS";
 /// Accounts that have been full for so long are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 

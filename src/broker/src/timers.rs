@@ -119,7 +119,7 @@ pub async fn checkpoints(context: Arc<BrokerContext>, stop: CancellationToken) {
 
 /// How often retention is looked at: as configured, or, where a topic keeps its records for less, as often as they expire.
 /// A change of a topic's retention (Kafka's recipe to empty one) so has its effect within seconds.
-pub fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
+fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
     let key = if tiered {
         "remote.log.manager.task.interval.ms"
     } else {
@@ -139,18 +139,26 @@ pub fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
     configured.min(shortest.max(RETENTION_TICK))
 }
 
+/// Waits until retention is to be looked at again. The interval may become shorter meanwhile.
+pub async fn retention_is_due(context: &BrokerContext, tiered: bool) {
+    let began = Instant::now();
+    loop {
+        let interval = retention_interval(context, tiered);
+        let left = interval.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(RETENTION_TICK)).await;
+    }
+}
+
 /// Retention of topics without a cold tier, and of directories that were set aside.
 pub async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
-    let mut looked = Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(RETENTION_TICK.min(retention_interval(&context, false))) => {}
+            () = retention_is_due(&context, false) => {}
         }
-        if looked.elapsed() < retention_interval(&context, false) {
-            continue;
-        }
-        looked = Instant::now();
         let (manager, age) = (
             context.partitions.clone(),
             context.config().number("strandline.stray.retention.ms"),

@@ -3,25 +3,23 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages as m;
-use kafka_protocol::protocol::{
-    Decodable, Encodable, HeaderVersion, Message, Request, VersionRange,
-};
+use kafka_protocol::protocol::{Message, Request, VersionRange};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ClientError;
+use crate::framing::{decode_response, encode_request, read_frame};
 
-/// Largest answer that is read.
-const MAX_RESPONSE_BYTES: usize = 256 << 20;
 /// Requests that wait to be written.
 const QUEUE: usize = 64;
 /// Of the first requests: the kernel's own limit is minutes.
@@ -35,6 +33,16 @@ struct Outgoing {
     answer: Option<oneshot::Sender<Bytes>>,
 }
 
+/// The answer to come, and the number that it carries.
+struct Expected {
+    correlation_id: i32,
+    answered: oneshot::Receiver<Bytes>,
+}
+
+fn key_of<R: Request>() -> ApiKey {
+    ApiKey::try_from(R::KEY).expect("a request's own key is known")
+}
+
 /// A connection to one broker, with the versions that it speaks. Clones share it; it ends with the last of them.
 #[derive(Clone)]
 pub struct Channel {
@@ -45,6 +53,8 @@ struct Inner {
     address: String,
     client_id: StrBytes,
     outgoing: mpsc::Sender<Outgoing>,
+    /// How many have been sent: their correlation ids.
+    requests: AtomicI32,
     versions: HashMap<i16, VersionRange>,
     closed: CancellationToken,
 }
@@ -78,6 +88,7 @@ impl Channel {
             address: address.to_owned(),
             client_id: StrBytes::from_string(client_id.to_owned()),
             outgoing,
+            requests: AtomicI32::new(0),
             versions: HashMap::new(),
             closed,
         };
@@ -85,10 +96,6 @@ impl Channel {
         Ok(Self {
             inner: Arc::new(inner),
         })
-    }
-
-    pub fn address(&self) -> &str {
-        &self.inner.address
     }
 
     pub fn is_closed(&self) -> bool {
@@ -111,12 +118,10 @@ impl Channel {
                 )
             })
             .filter(|(min, max)| min <= max);
-        common.map(|(_, max)| max).ok_or_else(|| {
-            let api = ApiKey::try_from(R::KEY);
-            ClientError::UnsupportedApi {
-                api: api.map_or_else(|()| R::KEY.to_string(), |key| format!("{key:?}")),
-            }
-        })
+        let unknown = || ClientError::UnsupportedApi {
+            api: format!("{:?}", key_of::<R>()),
+        };
+        common.map(|(_, max)| max).ok_or_else(unknown)
     }
 
     /// Sends a request in the newest version that both sides know and waits for its answer.
@@ -146,9 +151,9 @@ impl Channel {
         request: &R,
         version: i16,
     ) -> Result<impl Future<Output = Result<R::Response, ClientError>> + use<R>, ClientError> {
-        let answered = self.inner.send(request, version).await?;
+        let expected = self.inner.send(request, version).await?;
         let inner = self.inner.clone();
-        Ok(async move { inner.receive::<R>(version, answered).await })
+        Ok(async move { inner.receive::<R>(version, expected).await })
     }
 
     /// The error of a request that was not answered in time.
@@ -167,7 +172,7 @@ impl Channel {
         request: &R,
         version: i16,
     ) -> Result<(), ClientError> {
-        let frame = self.inner.frame(request, version, 0)?;
+        let (frame, _) = self.inner.frame(request, version)?;
         let sent = self.inner.outgoing.send(Outgoing {
             frame,
             answer: None,
@@ -190,34 +195,15 @@ impl Inner {
         }
     }
 
-    fn frame<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-        correlation_id: i32,
-    ) -> Result<Bytes, ClientError> {
-        let header = m::RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(correlation_id)
-            .with_client_id(Some(self.client_id.clone()));
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        header
-            .encode(&mut frame, R::header_version(version))
-            .and_then(|()| request.encode(&mut frame, version))
-            .map_err(|e| self.bad_answer(&format!("the request cannot be encoded: {e}")))?;
-        let length = frame.len() as i32 - 4;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        Ok(frame.freeze())
+    /// The frame of a request, and the number that its answer carries.
+    fn frame<R: Request>(&self, request: &R, version: i16) -> Result<(Bytes, i32), ClientError> {
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let frame = encode_request(key_of::<R>(), version, id, self.client_id.clone(), request);
+        frame.map(|f| (f, id)).map_err(|e| self.bad_answer(&e))
     }
 
-    async fn send<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-    ) -> Result<oneshot::Receiver<Bytes>, ClientError> {
-        let frame = self.frame(request, version, 0)?;
+    async fn send<R: Request>(&self, request: &R, version: i16) -> Result<Expected, ClientError> {
+        let (frame, correlation_id) = self.frame(request, version)?;
         let (answer, answered) = oneshot::channel();
         let outgoing = Outgoing {
             frame,
@@ -225,22 +211,20 @@ impl Inner {
         };
         let sent = self.outgoing.send(outgoing).await;
         sent.map_err(|_| self.ended())?;
-        Ok(answered)
+        Ok(Expected {
+            correlation_id,
+            answered,
+        })
     }
 
     async fn receive<R: Request>(
         &self,
         version: i16,
-        answered: oneshot::Receiver<Bytes>,
+        expected: Expected,
     ) -> Result<R::Response, ClientError> {
-        let mut body = answered.await.map_err(|_| self.ended())?;
-        m::ResponseHeader::decode(&mut body, R::Response::header_version(version))
-            .map_err(|e| self.bad_answer(&e))?;
-        let response = R::Response::decode(&mut body, version).map_err(|e| self.bad_answer(&e))?;
-        if body.has_remaining() {
-            return Err(self.bad_answer(&"bytes are left over"));
-        }
-        Ok(response)
+        let body = expected.answered.await.map_err(|_| self.ended())?;
+        decode_response(key_of::<R>(), version, expected.correlation_id, body)
+            .map_err(|e| self.bad_answer(&e))
     }
 
     async fn call<R: Request>(
@@ -248,8 +232,8 @@ impl Inner {
         request: &R,
         version: i16,
     ) -> Result<R::Response, ClientError> {
-        let answered = self.send(request, version).await?;
-        self.receive::<R>(version, answered).await
+        let expected = self.send(request, version).await?;
+        self.receive::<R>(version, expected).await
     }
 
     async fn ask_versions(&self) -> Result<HashMap<i16, VersionRange>, ClientError> {
@@ -323,15 +307,4 @@ async fn read_all(mut stream: OwnedReadHalf, waiting: Waiting, closed: Cancellat
     closed.cancel();
     // Nobody will be answered any more.
     waiting.lock().expect("no holder panics").clear();
-}
-
-async fn read_frame(stream: &mut OwnedReadHalf) -> io::Result<Bytes> {
-    let length = stream.read_i32().await?;
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|l| *l <= MAX_RESPONSE_BYTES)
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    Ok(body.into())
 }

@@ -11,14 +11,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use strandline_wire::batch::{BatchBuilder, Record, RecordToWrite, Records, split_batches};
 use strandline_wire::compression::Compression;
-use strandline_wire::{ApiKey, ErrorCode, StrBytes};
+use strandline_wire::{ApiKey, ErrorCode, text};
 
 use crate::connection::Connection;
 use crate::error::{ClientError, check};
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
 
 /// A client of one broker.
 pub struct Client {
@@ -46,8 +42,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         let configs = configs.iter().map(|(name, value)| {
             CreatableTopicConfig::default()
-                .with_name(text(name))
-                .with_value(Some(text(value)))
+                .with_name(text(*name))
+                .with_value(Some(text(*value)))
         });
         let topic = CreatableTopic::default()
             .with_name(m::TopicName(text(name)))

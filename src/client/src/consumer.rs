@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use strandline_wire::batch::{Record, Records, TimestampType, split_batches, verify_crc};
-use strandline_wire::{ErrorCode, StrBytes};
+use strandline_wire::{ErrorCode, text};
 use tokio::task::JoinSet;
 
 use crate::aborted::AbortedTransactions;
@@ -121,10 +121,6 @@ pub struct Consumer {
     aborted: HashMap<Key, AbortedTransactions>,
 }
 
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
 impl Consumer {
     fn new(cluster: Arc<Cluster>, options: ConsumerOptions) -> Self {
         Self {
@@ -187,11 +183,6 @@ impl Consumer {
     /// Time spent joining its group so far.
     pub fn joining(&self) -> Duration {
         self.joining
-    }
-
-    /// Whether it has been given its partitions.
-    pub fn is_assigned(&self) -> bool {
-        !self.positions.is_empty()
     }
 
     /// Records, as soon as there are some; none when `max_wait` has passed. What the call before handed out counts as
@@ -405,7 +396,7 @@ impl Consumer {
             }
             let topics = topics.into_iter().map(|(name, partitions)| {
                 FetchTopic::default()
-                    .with_topic(m::TopicName(text(&name)))
+                    .with_topic(m::TopicName(text(&*name)))
                     .with_partitions(partitions)
             });
             let request = m::FetchRequest::default()

@@ -6,16 +6,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as AssignedTopic;
 use kafka_protocol::protocol::{Decodable, Encodable};
-use strandline_wire::StrBytes;
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
+use strandline_wire::text;
 
 /// `ConsumerProtocolSubscription`, version 1.
 pub(crate) fn encode_subscription(topics: &[String]) -> Bytes {
     const VERSION: i16 = 1;
-    let topics = topics.iter().map(|t| text(t)).collect();
+    let topics = topics.iter().map(text).collect();
     let body = m::ConsumerProtocolSubscription::default().with_topics(topics);
     let mut out = BytesMut::new();
     out.put_i16(VERSION);

@@ -11,6 +11,7 @@ mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod framing;
 mod group_protocol;
 mod membership;
 mod offsets;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use strandline_wire::{ErrorCode, StrBytes};
+use strandline_wire::{ErrorCode, StrBytes, text};
 use tokio::task::JoinHandle;
 
 use crate::cluster::Cluster;
@@ -21,10 +21,6 @@ use crate::offsets::{Key, commit_offsets};
 const PROTOCOL_TYPE: &str = "consumer";
 const RANGE: &str = "range";
 const RETRY: Duration = Duration::from_millis(100);
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
 
 /// Of the membership's three clocks.
 #[derive(Clone, Copy, Debug)]

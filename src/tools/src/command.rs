@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use regex::Regex;
 use strandline_client::{ClientError, ClientOptions, Cluster};
 
 use crate::properties::Properties;
@@ -181,6 +182,35 @@ pub fn partition_name(topic: &str, partition: i32) -> String {
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Fails, in these words, unless exactly one of the choices was made.
+pub fn exactly_one(choices: &[bool], otherwise: &str) -> Outcome {
+    if choices.iter().filter(|made| **made).count() == 1 {
+        Ok(())
+    } else {
+        Err(Failure::stderr(otherwise))
+    }
+}
+
+/// Kafka's include list as a regular expression for whole names: commas separate alternatives. The error is Kafka's text.
+pub fn include_pattern(given: &str) -> Result<Regex, String> {
+    let alternatives = given.replace(',', "|");
+    let whole = Regex::new(&format!("^(?:{alternatives})$"));
+    whole.map_err(|_| format!("{alternatives} is an invalid regex."))
+}
+
+/// The topics that an include list means, in order.
+pub async fn included_topics(cluster: &Cluster, given: &str) -> Result<Vec<String>, Failure> {
+    let pattern = include_pattern(given).map_err(Failure::stderr)?;
+    let metadata = cluster.metadata(None).await?;
+    let names = metadata.topics.iter().filter_map(|t| t.name.as_ref());
+    let mut names: Vec<String> = names
+        .map(|name| name.to_string())
+        .filter(|name| pattern.is_match(name))
+        .collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Returns when the process is asked to end: Ctrl+C, or SIGTERM.

@@ -10,7 +10,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use strandline_client::{ClientError, Cluster, check};
-use strandline_wire::{ErrorCode, StrBytes};
+use strandline_wire::{ErrorCode, text};
 
 use crate::command::{Connect, Failure, Outcome, parse, told};
 use crate::properties::Properties;
@@ -98,10 +98,6 @@ struct Options {
 pub struct Entity {
     pub kind: String,
     pub name: Option<String>,
-}
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
 }
 
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {

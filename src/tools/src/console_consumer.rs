@@ -1,17 +1,16 @@
 //! `kafka-console-consumer`
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use regex::Regex;
 use strandline_client::{Cluster, Consumed, Consumer, ConsumerOptions, OffsetReset};
 
-use crate::command::{Connect, Failure, Outcome, POLL, interrupted, options, parse, told};
+use crate::command::{
+    Connect, Failure, Outcome, POLL, included_topics, interrupted, options, parse, told,
+};
 use crate::properties::Properties;
 use crate::time::log_stamp;
 
@@ -339,27 +338,11 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     result
 }
 
-async fn topics(cluster: &Arc<Cluster>, given: &Options) -> Result<Vec<String>, Failure> {
+async fn topics(cluster: &Cluster, given: &Options) -> Result<Vec<String>, Failure> {
     if let Some(topic) = &given.topic {
         return Ok(vec![topic.clone()]);
     }
-    let pattern = given
-        .include
-        .as_deref()
-        .unwrap_or_default()
-        .replace(',', "|");
-    let pattern = Regex::new(&format!("^(?:{pattern})$"))
-        .map_err(|_| Failure::stderr(format!("{pattern} is an invalid regex.")))?;
-    let metadata = cluster.metadata(None).await?;
-    let names: HashSet<String> = metadata
-        .topics
-        .iter()
-        .filter_map(|t| Some(t.name.as_ref()?.to_string()))
-        .filter(|name| pattern.is_match(name))
-        .collect();
-    let mut names: Vec<String> = names.into_iter().collect();
-    names.sort();
-    Ok(names)
+    included_topics(cluster, given.include.as_deref().unwrap_or_default()).await
 }
 
 async fn consume(mut consumer: Consumer, given: &Options, formatter: &Formatter) -> (u64, Outcome) {

@@ -13,9 +13,9 @@ use kafka_protocol::messages::offset_delete_request::{
 use strandline_client::{
     ClientError, Cluster, CommittedOffset, check, committed, decode_assignment, list_offsets,
 };
-use strandline_wire::{ErrorCode, StrBytes};
+use strandline_wire::{ErrorCode, text};
 
-use crate::command::{Connect, Failure, Outcome, parse, told};
+use crate::command::{Connect, Failure, Outcome, exactly_one, parse, told};
 use crate::reset_offsets;
 use crate::table;
 
@@ -93,10 +93,6 @@ pub struct Options {
     timeout: Option<u64>,
 }
 
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     let options: Options = parse(tool, arguments)?;
     let actions = [
@@ -106,11 +102,10 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
         options.reset_offsets,
         options.delete_offsets,
     ];
-    if actions.iter().filter(|a| **a).count() != 1 {
-        return Err(Failure::stderr(
-            "Command must include exactly one action: --list, --describe, --delete, --reset-offsets, --delete-offsets",
-        ));
-    }
+    exactly_one(
+        &actions,
+        "Command must include exactly one action: --list, --describe, --delete, --reset-offsets, --delete-offsets",
+    )?;
     if !options.list && options.group.is_empty() && !options.all_groups {
         let action = if options.describe {
             "describe"

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use regex::Regex;
 use strandline_client::{Cluster, Consumer};
 
-use crate::command::{Connect, Failure, Outcome, POLL, options, parse};
+use crate::command::{Connect, Failure, Outcome, POLL, included_topics, options, parse};
 use crate::console_consumer::consumer_options;
 use crate::properties::Properties;
 use crate::time::{now_ms, perf_stamp};
@@ -94,13 +93,7 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     let topics = match (&given.topic, &given.include) {
         (Some(topic), _) => vec![topic.clone()],
         (None, pattern) => {
-            let pattern = pattern.as_deref().unwrap_or_default().replace(',', "|");
-            let pattern = Regex::new(&format!("^(?:{pattern})$"))
-                .map_err(|_| Failure::stderr(format!("{pattern} is an invalid regex.")))?;
-            let metadata = cluster.metadata(None).await?;
-            let names = metadata.topics.iter().filter_map(|t| t.name.as_ref());
-            let names = names.map(|n| n.to_string());
-            names.filter(|n| pattern.is_match(n)).collect()
+            included_topics(&cluster, pattern.as_deref().unwrap_or_default()).await?
         }
     };
     if !given.hide_header {

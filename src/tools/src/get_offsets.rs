@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use crate::command::{Connect, Failure, Outcome, parse, told};
+use crate::command::{Connect, Failure, Outcome, include_pattern, parse, told};
 
 const LATEST: i64 = -1;
 
@@ -56,8 +56,7 @@ struct Filter {
 }
 
 fn whole(pattern: &str) -> Result<Regex, Failure> {
-    Regex::new(&format!("^(?:{pattern})$"))
-        .map_err(|_| Failure::stderr(format!("Error occurred: {pattern} is an invalid regex.")))
+    include_pattern(pattern).map_err(|e| Failure::stderr(format!("Error occurred: {e}")))
 }
 
 fn filters(options: &Options) -> Result<Vec<Filter>, Failure> {
@@ -94,10 +93,10 @@ fn filters(options: &Options) -> Result<Vec<Filter>, Failure> {
         });
         return rules.collect();
     }
-    let topics = options.topic.as_deref().unwrap_or(".*").replace(',', "|");
+    let topics = options.topic.as_deref().unwrap_or(".*");
     let Some(given) = &options.partitions else {
         return Ok(vec![Filter {
-            topics: whole(&topics)?,
+            topics: whole(topics)?,
             from: 0,
             end: i32::MAX,
         }]);
@@ -105,7 +104,7 @@ fn filters(options: &Options) -> Result<Vec<Filter>, Failure> {
     let numbers = given.split(',').map(|n| {
         let from: i32 = n.trim().parse().map_err(|_| bad(given))?;
         Ok(Filter {
-            topics: whole(&topics)?,
+            topics: whole(topics)?,
             from,
             end: from + 1,
         })

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use strandline_client::{ClientError, check};
 use strandline_wire::{ErrorCode, StrBytes};
 
-use crate::command::{Connect, Failure, Outcome, parse, partition_name, read_json, told};
+use crate::command::{
+    Connect, Failure, Outcome, exactly_one, parse, partition_name, read_json, told,
+};
 
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
@@ -71,11 +73,10 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
         options.topic.is_some(),
         options.path_to_json_file.is_some(),
     ];
-    if scopes.iter().filter(|s| **s).count() != 1 {
-        return Err(Failure::stderr(
-            "One and only one of the following options is required: topic, all-topic-partitions, path-to-json-file",
-        ));
-    }
+    exactly_one(
+        &scopes,
+        "One and only one of the following options is required: topic, all-topic-partitions, path-to-json-file",
+    )?;
     let partitions = match (
         &options.topic,
         options.partition,

@@ -8,7 +8,7 @@ use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData
 use kafka_protocol::messages::describe_quorum_response::ReplicaState;
 use strandline_client::{Cluster, check};
 use strandline_types::{base64_id, parse_base64_id};
-use strandline_wire::StrBytes;
+use strandline_wire::text;
 use uuid::Uuid;
 
 use crate::command::{Connect, Failure, Outcome, parse, properties_file};
@@ -51,10 +51,6 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-}
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
 }
 
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {

@@ -56,19 +56,8 @@ struct Options {
     warmup_records: u64,
 }
 
-/// Latencies: by the millisecond up to a minute, exact enough for percentiles in milliseconds.
-struct Stats {
-    began: Instant,
-    count: u64,
-    bytes: u64,
-    total_ms: u64,
-    max_ms: u64,
-    by_ms: Vec<u64>,
-    window: Window,
-    interval: Duration,
-}
-
-struct Window {
+/// Records that have been acknowledged since a moment.
+struct Tally {
     began: Instant,
     count: u64,
     bytes: u64,
@@ -76,7 +65,7 @@ struct Window {
     max_ms: u64,
 }
 
-impl Window {
+impl Tally {
     fn new() -> Self {
         Self {
             began: Instant::now(),
@@ -86,6 +75,22 @@ impl Window {
             max_ms: 0,
         }
     }
+
+    fn note(&mut self, latency_ms: u64, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+        self.total_ms += latency_ms;
+        self.max_ms = self.max_ms.max(latency_ms);
+    }
+}
+
+/// All of them, and those since the last line; latencies by the millisecond up to a minute, exact enough for percentiles in
+/// milliseconds.
+struct Stats {
+    all: Tally,
+    window: Tally,
+    by_ms: Vec<u64>,
+    interval: Duration,
 }
 
 const SLOWEST_MS: usize = 60_000;
@@ -93,28 +98,17 @@ const SLOWEST_MS: usize = 60_000;
 impl Stats {
     fn new(interval: Duration) -> Self {
         Self {
-            began: Instant::now(),
-            count: 0,
-            bytes: 0,
-            total_ms: 0,
-            max_ms: 0,
+            all: Tally::new(),
+            window: Tally::new(),
             by_ms: vec![0; SLOWEST_MS + 1],
-            window: Window::new(),
             interval,
         }
     }
 
     fn note(&mut self, latency_ms: u64, bytes: u64) {
-        self.count += 1;
-        self.bytes += bytes;
-        self.total_ms += latency_ms;
-        self.max_ms = self.max_ms.max(latency_ms);
         self.by_ms[(latency_ms as usize).min(SLOWEST_MS)] += 1;
-        let window = &mut self.window;
-        window.count += 1;
-        window.bytes += bytes;
-        window.total_ms += latency_ms;
-        window.max_ms = window.max_ms.max(latency_ms);
+        self.all.note(latency_ms, bytes);
+        self.window.note(latency_ms, bytes);
     }
 
     /// A line for what has come since the last one, when it is time for one.
@@ -123,7 +117,7 @@ impl Stats {
         if elapsed < self.interval {
             return;
         }
-        let window = std::mem::replace(&mut self.window, Window::new());
+        let window = std::mem::replace(&mut self.window, Tally::new());
         let seconds = elapsed.as_secs_f64();
         println!(
             "{} records sent, {:.1} records/sec ({:.2} MB/sec), {:.1} ms avg latency, {:.1} ms max latency.",
@@ -136,7 +130,7 @@ impl Stats {
     }
 
     fn percentile(&self, share: f64) -> usize {
-        let wanted = ((self.count as f64 * share) as u64).min(self.count.saturating_sub(1));
+        let wanted = ((self.all.count as f64 * share) as u64).min(self.all.count.saturating_sub(1));
         let mut seen = 0;
         for (ms, count) in self.by_ms.iter().enumerate() {
             seen += count;
@@ -148,14 +142,14 @@ impl Stats {
     }
 
     fn report(&self) {
-        let seconds = self.began.elapsed().as_secs_f64();
+        let seconds = self.all.began.elapsed().as_secs_f64();
         println!(
             "{} records sent, {:.6} records/sec ({:.2} MB/sec), {:.2} ms avg latency, {:.2} ms max latency, {} ms 50th, {} ms 95th, {} ms 99th, {} ms 99.9th.",
-            self.count,
-            self.count as f64 / seconds,
-            self.bytes as f64 / seconds / MEBIBYTE,
-            self.total_ms as f64 / self.count.max(1) as f64,
-            self.max_ms as f64,
+            self.all.count,
+            self.all.count as f64 / seconds,
+            self.all.bytes as f64 / seconds / MEBIBYTE,
+            self.all.total_ms as f64 / self.all.count.max(1) as f64,
+            self.all.max_ms as f64,
             self.percentile(0.5),
             self.percentile(0.95),
             self.percentile(0.99),
@@ -319,6 +313,6 @@ mod tests {
         assert_eq!(stats.percentile(0.5), 500);
         assert_eq!(stats.percentile(0.99), 990);
         assert_eq!(stats.percentile(1.0), 999);
-        assert_eq!(stats.max_ms, 999);
+        assert_eq!(stats.all.max_ms, 999);
     }
 }

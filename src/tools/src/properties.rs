@@ -11,14 +11,13 @@ pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::stderr(format!("{}: {e}", path.display())))?;
-        let lines = text.lines().map(str::trim);
-        let pairs = lines
-            .filter(|line| !line.is_empty() && !line.starts_with(['#', '!']))
-            .filter_map(|line| line.split_once('='))
-            .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
-        Ok(Self(pairs.collect()))
+        let failed = |e: String| Failure::stderr(format!("{}: {e}", path.display()));
+        let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        let pairs = java_properties::read(&bytes[..]).map_err(|e| failed(e.to_string()))?;
+        let trimmed = pairs
+            .into_iter()
+            .map(|(key, value)| (key, value.trim().to_owned()));
+        Ok(Self(trimmed.collect()))
     }
 
     /// Adds `key=value` pairs as options give them.

@@ -4,7 +4,8 @@ use kafka_protocol::messages as m;
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use strandline_client::{ClientError, Cluster, check};
-use strandline_wire::StrBytes;
+use strandline_metadata::quota::{CLIENT_KEYS, IP_KEYS};
+use strandline_wire::text;
 
 use crate::configs::{Entity, Problem};
 
@@ -12,17 +13,6 @@ use crate::configs::{Entity, Problem};
 const EXACT: i8 = 0;
 const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;
-const CLIENT_QUOTAS: [&str; 4] = [
-    "consumer_byte_rate",
-    "controller_mutation_rate",
-    "producer_byte_rate",
-    "request_percentage",
-];
-const IP_QUOTAS: [&str; 1] = ["connection_creation_rate"];
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
 
 /// The protocol's word for an entity type.
 fn quota_type(kind: &str) -> &'static str {
@@ -35,9 +25,9 @@ fn quota_type(kind: &str) -> &'static str {
 
 fn is_known(kind: &str, key: &str) -> bool {
     if kind == "ips" {
-        IP_QUOTAS.contains(&key)
+        IP_KEYS.contains(&key)
     } else {
-        CLIENT_QUOTAS.contains(&key)
+        CLIENT_KEYS.contains(&key)
     }
 }
 

@@ -14,12 +14,11 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
-use regex::Regex;
 use strandline_client::{ClientError, Cluster, check};
 use strandline_types::base64_id;
-use strandline_wire::{ErrorCode, StrBytes};
+use strandline_wire::{ErrorCode, text};
 
-use crate::command::{Connect, Failure, Outcome, parse, told};
+use crate::command::{Connect, Failure, Outcome, exactly_one, include_pattern, parse, told};
 use crate::configs::{TOPIC, describe_configs};
 use crate::replica_moves;
 
@@ -75,10 +74,6 @@ struct Options {
     topics_with_overrides: bool,
 }
 
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
 /// A failure in this tool's words.
 fn failed(reason: &str, exception: &str) -> Failure {
     let reason = format!("Error while executing topic command : {reason}");
@@ -105,11 +100,10 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
         options.alter,
         options.delete,
     ];
-    if actions.iter().filter(|a| **a).count() != 1 {
-        return Err(Failure::stderr(
-            "Command must include exactly one action: --list, --describe, --create, --alter or --delete",
-        ));
-    }
+    exactly_one(
+        &actions,
+        "Command must include exactly one action: --list, --describe, --create, --alter or --delete",
+    )?;
     let needs_topic = options.create || options.alter || options.delete;
     if needs_topic && options.topic.is_none() {
         return Err(Failure::stderr("Missing required argument \"[topic]\""));
@@ -230,7 +224,10 @@ async fn matching(
     options: &Options,
 ) -> Result<BTreeMap<String, MetadataResponseTopic>, Failure> {
     let metadata = cluster.metadata(None).await.map_err(|e| of_client(&e))?;
-    let pattern = options.topic.as_deref().map(include_pattern).transpose()?;
+    let given = options.topic.as_deref();
+    let given = given.map(|t| t.trim().trim_matches(['"', '\'']).replace(' ', ""));
+    let pattern = given.as_deref().map(include_pattern).transpose();
+    let pattern = pattern.map_err(|e| illegal(&e))?;
     let mut found = BTreeMap::new();
     for topic in metadata.topics {
         let Some(name) = topic.name.as_ref().map(|n| n.to_string()) else {
@@ -244,14 +241,6 @@ async fn matching(
         }
     }
     Ok(found)
-}
-
-/// Kafka's include list: commas separate alternatives.
-fn include_pattern(given: &str) -> Result<Regex, Failure> {
-    let given = given.trim().trim_matches(['"', '\'']).replace(' ', "");
-    let alternatives = given.replace(',', "|");
-    Regex::new(&format!("^(?:{alternatives})$"))
-        .map_err(|_| illegal(&format!("{given} is an invalid regex.")))
 }
 
 fn ensure_found(

@@ -18,3 +18,8 @@ pub use error_code::ErrorCode;
 pub use kafka_protocol::messages;
 pub use kafka_protocol::messages::ApiKey;
 pub use kafka_protocol::protocol::StrBytes;
+
+/// A string for `kafka-protocol`.
+pub fn text(value: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(value.into())
+}

@@ -26,6 +26,7 @@ use strandline_wire::api::{codec_version, supported};
 use strandline_wire::frame::{RequestFrame, finish_response, start_response};
 use strandline_wire::primitive::DecodeError;
 use strandline_wire::schema::check_request;
+pub(crate) use strandline_wire::text;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 use crate::connection::{Answer, Peer, PendingResponse};
@@ -54,11 +55,6 @@ impl Call {
         }
         Answer::Frame(finish_response(writer, Vec::new()))
     }
-}
-
-/// A string for `kafka-protocol`.
-pub(crate) fn text(value: impl Into<String>) -> StrBytes {
-    StrBytes::from_string(value.into())
 }
 
 /// Begins a request: checks it and returns the future of its answer. What must happen in the order of arrival (appends)

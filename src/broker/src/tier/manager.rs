@@ -41,7 +41,7 @@ use super::segment_check::BatchCheck;
 use crate::clock::now_ms;
 use crate::partition::Partition;
 use crate::server::BrokerContext;
-use crate::timers::{apply_local_retention, retention_interval, roll_if_expired};
+use crate::timers::{apply_local_retention, retention_is_due, roll_if_expired};
 
 /// How often orphans are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
@@ -100,24 +100,10 @@ impl TierManager {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.interval_passes() => {}
+                () = retention_is_due(&self.context, true) => {}
                 () = self.wake.notified() => {}
             }
             while work.try_join_next().is_some() {}
-        }
-    }
-
-    /// The interval may become shorter while it is waited for.
-    async fn interval_passes(&self) {
-        const LOOK: Duration = Duration::from_secs(1);
-        let began = tokio::time::Instant::now();
-        loop {
-            let interval = retention_interval(&self.context, true);
-            let left = interval.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(LOOK)).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Kafka's keys that are accepted here and change nothing, with the reason. `docs/CONFIG.md` is made from this.
 
 /// Of each: the key, or the beginning of several that ends in a dot; and why it has no effect.
-const REASONS: [(&str, &str); 66] = [
+const REASONS: &[(&str, &str)] = &[
     ("add.partitions.to.txn.", TRANSACTIONS),
     ("transaction.", TRANSACTIONS),
     ("transactional.", TRANSACTIONS),
@@ -149,9 +149,6 @@ const REASONS: [(&str, &str); 66] = [
         "log.flush.scheduler.interval.ms",
         "overdue flushes are looked for every second",
     ),
-];
-/// Those whose keys share a beginning with some that do have an effect.
-const FURTHER: [(&str, &str); 27] = [
     ("compression.gzip.level", LEVELS),
     ("compression.lz4.level", LEVELS),
     ("compression.zstd.level", LEVELS),
@@ -211,11 +208,10 @@ const FURTHER: [(&str, &str); 27] = [
     ("remote.log.manager.thread.pool.size", COLD_THREADS),
     ("remote.log.reader.", COLD_THREADS),
     ("remote.log.manager.task.retry.jitter", "a fifth, always"),
-    (
-        "remote.log.",
-        "the cold tier is built in (strandline.remote.*)",
-    ),
+    ("remote.log.metadata.", BUILT_IN),
+    ("remote.log.storage.manager.", BUILT_IN),
 ];
+const BUILT_IN: &str = "the cold tier is built in (strandline.remote.*)";
 const TRANSACTIONS: &str = "transactions are not there yet";
 const SHARE_GROUPS: &str = "share groups are not there yet";
 const STREAMS_GROUPS: &str = "streams groups are not there yet";
@@ -228,23 +224,8 @@ const METRICS: &str = "metrics are served for Prometheus (strandline.http.listen
 const RAFT: &str = "the quorum's Raft has times and sizes of its own";
 const COLD_THREADS: &str = "the cold tier has threads of its own, as many as processors";
 
-/// Of `remote.log.*`, those that do have an effect.
-const REMOTE_KEYS: [&str; 8] = [
-    "remote.log.manager.copier.thread.pool.size",
-    "remote.log.manager.copy.max.bytes.per.second",
-    "remote.log.manager.fetch.max.bytes.per.second",
-    "remote.log.manager.task.interval.ms",
-    "remote.log.manager.task.retry.backoff.max.ms",
-    "remote.log.manager.task.retry.backoff.ms",
-    "remote.log.storage.system.enable",
-    "remote.fetch.max.wait.ms",
-];
-
 /// Why a broker's key has no effect; `None` where it has one.
 pub fn reason_without_effect(key: &str) -> Option<&'static str> {
-    if REMOTE_KEYS.contains(&key) {
-        return None;
-    }
     let meant = |named: &str| {
         if named.ends_with('.') {
             key.starts_with(named)
@@ -252,7 +233,7 @@ pub fn reason_without_effect(key: &str) -> Option<&'static str> {
             key == named
         }
     };
-    let mut all = REASONS.iter().chain(&FURTHER);
+    let mut all = REASONS.iter();
     all.find(|(named, _)| meant(named))
         .map(|(_, reason)| *reason)
 }

@@ -18,14 +18,14 @@ use kafka_protocol::messages::alter_replica_log_dirs_request::{
 use rand::Rng;
 use serde::Deserialize;
 use strandline_client::{ClientError, Cluster, check};
-use strandline_wire::{ErrorCode, StrBytes};
+use strandline_wire::{ErrorCode, text};
 
 use self::plan::{
     ANY, Current, Key, LogDirMoves, PROPOSED, PlannedPartition, alternating, log_dir_moves, name,
     names, place, plan_json, read_plan,
 };
 use self::throttles::{clear_throttles, set_throttles};
-use crate::command::{Connect, Failure, Outcome, parse, told};
+use crate::command::{Connect, Failure, Outcome, exactly_one, parse, told};
 use crate::log_dirs::directories;
 use crate::replica_moves::{self, joined};
 
@@ -85,10 +85,6 @@ struct TopicToMove {
     topic: String,
 }
 
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
 /// This tool tells its errors on standard output.
 fn error(reason: impl std::fmt::Display) -> Failure {
     Failure {
@@ -110,11 +106,10 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
         options.cancel,
         options.list,
     ];
-    if actions.iter().filter(|a| **a).count() != 1 {
-        return Err(Failure::stderr(
-            "Command must include exactly one action: --generate, --execute, --verify, --cancel, --list",
-        ));
-    }
+    exactly_one(
+        &actions,
+        "Command must include exactly one action: --generate, --execute, --verify, --cancel, --list",
+    )?;
     let cluster = options.connect.cluster("reassign-partitions-tool")?;
     if options.list {
         return list(&cluster).await;
