@@ -22,7 +22,8 @@ fi
 check "12.1 execute" expect '^Successfully started partition reassignments for ' \
     "${REASSIGN[@]}" --execute --reassignment-json-file reassign.json
 moves_are_over() {
-    ! "${REASSIGN[@]}" --verify --reassignment-json-file reassign.json | grep -q 'still in progress'
+    "${REASSIGN[@]}" --verify --reassignment-json-file reassign.json >verified &&
+        grep -q 'is completed' verified && ! grep -q 'still in progress' verified
 }
 check "12.1 it comes to its end" wait_for moves_are_over
 check "12.1 verify" expect '^Reassignment of partition orders-17 is completed\.$' \

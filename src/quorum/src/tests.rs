@@ -233,6 +233,19 @@ impl Cluster {
         }
     }
 
+    async fn wait_for_observers(&self, observers: &[i32]) -> QuorumDescription {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let description = self.description().await;
+            let ids: Vec<i32> = description.observers.iter().map(|o| o.node_id).collect();
+            if ids == observers {
+                return description;
+            }
+            assert!(Instant::now() < deadline, "{ids:?}, not {observers:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn directory_id(&self, id: i32) -> Uuid {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -405,6 +418,8 @@ async fn a_controller_is_added_by_name_and_the_leader_removed_and_both_stay_so()
         .unwrap();
     let rest: Vec<i32> = (1..=4).filter(|id| *id != leader).collect();
     cluster.wait_for_voters(&rest).await;
+    let now = cluster.wait_for_observers(&[leader]).await;
+    assert!(rest.contains(&now.leader), "a voter leads: {now:?}");
     write(&cluster.running[&leader], "by the removed one").await;
 
     // Its configuration still names it; what was said since counts more.

@@ -33,10 +33,10 @@ impl Node {
 
     /// Makes a process a member, or what the leader knows of it what it is now, as the leader.
     pub async fn admit(&self, id: NodeId, member: Member) -> Result<(), String> {
+        let _turn = self.joining.lock().await;
         if !self.leads_with_majority() {
             return Err("not the leader".into());
         }
-        let _turn = self.joining.lock().await;
         let membership = self.raft.metrics().borrow().membership_config.clone();
         let membership = membership.membership();
         let votes = self.should_vote(&member);
@@ -216,11 +216,19 @@ impl Node {
         Ok(found.clone())
     }
 
-    /// Takes their votes from members. Those that are here go on as learners.
+    /// Takes their votes from members. Those that are here go on as learners. The leader itself leaves altogether and comes
+    /// back as a learner: openraft lets a leader lead for as long as it is a member of any kind.
     async fn dismiss(&self, ids: BTreeSet<NodeId>) -> Result<(), String> {
         let _turn = self.joining.lock().await;
-        let present = |id: &NodeId| *id == self.id || self.peers.link_to(*id).is_some();
-        let (stay, go): (BTreeSet<NodeId>, BTreeSet<NodeId>) = ids.into_iter().partition(present);
+        let mut metrics = self.raft.metrics();
+        let voters: BTreeSet<NodeId> = {
+            let state = metrics.borrow();
+            state.membership_config.membership().voter_ids().collect()
+        };
+        let present = |id: &NodeId| self.peers.link_to(*id).is_some();
+        let voting = ids.into_iter().filter(|id| voters.contains(id));
+        let (stay, go): (BTreeSet<NodeId>, BTreeSet<NodeId>) = voting.partition(present);
+        let leaves = go.contains(&self.id);
         for (ids, retain) in [(stay, true), (go, false)] {
             if ids.is_empty() {
                 continue;
@@ -230,6 +238,11 @@ impl Node {
                 .change_membership(ChangeMembers::RemoveVoters(ids), retain)
                 .await
                 .map_err(|e| e.to_string())?;
+        }
+        if leaves {
+            // Until it has stepped down it must change no member again.
+            let stepped_down = metrics.wait_for(|m| m.state != ServerState::Leader).await;
+            stepped_down.map_err(|e| e.to_string())?;
         }
         Ok(())
     }
