@@ -15,22 +15,21 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / "tests/compat/.cache"
 JARS = CACHE / "kafka"
-LOAD = CACHE / "bin/load"
 STRANDLINE = ROOT / "target/release/strandline"
+LOAD = ROOT / "target/release/load"
 TOOLS = "org.apache.kafka.tools."
 TICKS = os.sysconf("SC_CLK_TCK")
 NEVER = str(2**63 - 1)
 
 
 def install():
-    """Kafka's jars, MinIO and the load generator, where they are not there yet."""
-    if not STRANDLINE.exists():
-        raise SystemExit("no release build: cargo build --release")
+    """Kafka's jars and MinIO, where they are not there yet."""
+    if not (STRANDLINE.exists() and LOAD.exists()):
+        raise SystemExit("no release build: cargo build --release --workspace")
     if not JARS.exists():
         subprocess.run(["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"], cwd=ROOT / "tests/compat", check=True)
     if not (CACHE / "bin/minio").exists():
         subprocess.run(["go", "install", "github.com/minio/minio@latest"], env=os.environ | {"GOBIN": str(CACHE / "bin"), "CGO_ENABLED": "0"}, check=True)
-    subprocess.run(["go", "build", "-o", str(LOAD), "."], cwd=ROOT / "tests/bench/load", check=True)
 
 
 def java(*args, heap="512m"):

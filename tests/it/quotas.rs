@@ -58,7 +58,11 @@ async fn produce(connection: &mut Connection, bytes: usize) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
-    let mut broker = TestBroker::start(&[("quota.window.num", "3")]).await;
+    let mut broker = TestBroker::start(&[
+        ("quota.window.num", "3"),
+        ("controller.quota.window.num", "3"),
+    ])
+    .await;
     let mut client = broker.client().await;
     client.create_topic("t", 1, &[]).await.unwrap();
     let mut admin = Connection::open(&broker.address()).await.unwrap();
@@ -113,7 +117,37 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
     let mut other = Connection::open(&broker.address()).await.unwrap();
     let (code, _) = create(&mut other, "second", 1).await;
     assert_eq!(code, ErrorCode::ThrottlingQuotaExceeded.code());
+    limit_every_client(&mut admin, "controller_mutation_rate", None).await;
+
+    // A hundredth of a percent: a tenth of a millisecond in each second.
+    assert_eq!(ask(&mut other).await, Duration::ZERO);
+    limit_every_client(&mut admin, "request_percentage", Some(0.01)).await;
+    let mut wait = Duration::ZERO;
+    for _ in 0..10_000 {
+        wait = ask(&mut other).await;
+        if !wait.is_zero() {
+            break;
+        }
+    }
+    assert!(!wait.is_zero(), "ten thousand requests take longer than that");
+    let began = Instant::now();
+    ask(&mut other).await;
+    assert!(
+        began.elapsed() >= wait.mul_f64(0.8),
+        "{:?} of {wait:?}",
+        began.elapsed()
+    );
+    limit_every_client(&mut admin, "request_percentage", None).await;
     broker.stop().await;
+}
+
+async fn ask(connection: &mut Connection) -> Duration {
+    let request = m::DescribeClusterRequest::default();
+    let answer: m::DescribeClusterResponse = connection
+        .call(ApiKey::DescribeCluster, 1, &request)
+        .await
+        .unwrap();
+    Duration::from_millis(answer.throttle_time_ms as u64)
 }
 
 async fn create(connection: &mut Connection, name: &str, partitions: i32) -> (i16, Duration) {

@@ -59,10 +59,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Nothing more is read from the client for so long: it has used more than its quota allows (KIP-219).
+    /// Nothing more is begun for the client for so long: it has used more than its quota allows (KIP-219).
     pub fn mute(&self, wait: Duration) {
         if !wait.is_zero() {
-            *self.muted_until.lock().expect("no holder panics") = Some(Instant::now() + wait);
+            let mut until = self.muted_until.lock().expect("no holder panics");
+            *until = (*until).max(Some(Instant::now() + wait));
         }
     }
 
@@ -115,12 +116,13 @@ async fn read_requests(
     let mut buffer = BytesMut::new();
     let idle = context.connections_max_idle();
     loop {
-        peer.wait_while_muted().await;
         let Some(frame) =
             read_frame(&mut reader, &mut buffer, context.max_request_bytes(), idle).await?
         else {
             return Ok(());
         };
+        // Looked at here, since what mutes may be the answer to a request that was read long ago.
+        peer.wait_while_muted().await;
         let request = RequestFrame::decode(frame).map_err(invalid)?;
         let pending = api::begin(context, peer, request).await.map_err(invalid)?;
         if queue.send(pending).await.is_err() {

@@ -17,6 +17,7 @@ mod metrics;
 mod partition;
 mod producer_ids;
 mod quotas;
+mod request_meter;
 mod server;
 pub mod settings;
 mod throttle;

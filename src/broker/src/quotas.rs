@@ -1,5 +1,5 @@
-//! Quotas of clients (KIP-13, KIP-599, KIP-612): bytes, changes of the metadata and new connections; what has been used, and
-//! how long its user has to wait.
+//! Quotas of clients (KIP-13, KIP-124, KIP-599, KIP-612): bytes, the time of threads, changes of the metadata and new
+//! connections; what has been used, and how long its user has to wait.
 //!
 //! An account holds what `quota.window.num` windows but one allow and fills up at the quota's rate. Whoever overdraws it is
 //! answered at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
@@ -22,6 +22,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 pub enum QuotaKind {
     Produce,
     Fetch,
+    /// Nanoseconds that threads work on requests.
+    Request,
     /// Partitions that are created or deleted.
     Mutation,
     Connection,
@@ -32,8 +34,17 @@ impl QuotaKind {
         match self {
             Self::Produce => "producer_byte_rate",
             Self::Fetch => "consumer_byte_rate",
+            Self::Request => "request_percentage",
             Self::Mutation => "controller_mutation_rate",
             Self::Connection => "connection_creation_rate",
+        }
+    }
+
+    /// What is counted, in a unit of the quota: of a hundredth of a thread's time, nanoseconds in each second.
+    fn per_unit(self) -> f64 {
+        match self {
+            Self::Request => 10_000_000.0,
+            _ => 1.0,
         }
     }
 }
@@ -41,7 +52,7 @@ impl QuotaKind {
 #[derive(Clone, Copy, Debug)]
 struct Account {
     rate: f64,
-    /// Bytes that may still be used; negative: owed.
+    /// What may still be used, in the kind's own measure; negative: owed.
     balance: f64,
     as_of: Instant,
 }
@@ -71,26 +82,45 @@ impl Account {
     }
 }
 
+/// Length and number of the windows that are looked at, the one that is being filled included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaWindows {
+    /// `quota.window.size.seconds`, `quota.window.num`
+    pub clients: (Duration, u32),
+    /// `controller.quota.window.size.seconds`, `controller.quota.window.num`
+    pub mutations: (Duration, u32),
+}
+
 #[derive(Default)]
 pub struct ClientQuotas {
     /// Nobody has a quota: nothing is counted.
     active: AtomicBool,
+    /// Somebody has a quota of the time of threads.
+    times_requests: AtomicBool,
     rules: ArcSwap<Quotas>,
-    /// `quota.window.size.seconds` and how many of them are looked at but for the one that is being filled
-    /// (`quota.window.num`).
-    window: ArcSwap<(Duration, u32)>,
+    windows: ArcSwap<QuotaWindows>,
     accounts: Mutex<HashMap<(QuotaKind, QuotaEntity), Account>>,
 }
 
 impl ClientQuotas {
     /// The quotas as the metadata has them now.
-    pub fn follow(&self, quotas: &Arc<Quotas>, sample: Duration, samples: u32) {
-        self.window.store(Arc::new((sample, samples)));
+    pub fn follow(&self, quotas: &Arc<Quotas>, windows: QuotaWindows) {
+        if **self.windows.load() != windows {
+            self.windows.store(Arc::new(windows));
+        }
         if Arc::ptr_eq(&self.rules.load(), quotas) {
             return;
         }
         self.rules.store(quotas.clone());
         self.active.store(!quotas.is_empty(), Ordering::Release);
+        let key = QuotaKind::Request.key();
+        let times_requests = quotas.values().any(|rates| rates.contains_key(key));
+        self.times_requests.store(times_requests, Ordering::Release);
+    }
+
+    /// Whether the time of requests has to be taken.
+    pub fn times_requests(&self) -> bool {
+        self.times_requests.load(Ordering::Acquire)
     }
 
     /// Counts what a client uses; gives how long it has to wait.
@@ -130,7 +160,12 @@ impl ClientQuotas {
     }
 
     fn charge(&self, kind: QuotaKind, owner: QuotaEntity, rate: f64, amount: usize) -> Duration {
-        let (sample, samples) = **self.window.load();
+        let windows = self.windows.load();
+        let (sample, samples) = match kind {
+            QuotaKind::Mutation => windows.mutations,
+            _ => windows.clients,
+        };
+        let rate = rate * kind.per_unit();
         let window = sample * samples.saturating_sub(1).max(1);
         let now = Instant::now();
         let mut accounts = self.accounts.lock().expect("no holder panics");
@@ -152,6 +187,14 @@ mod tests {
     use std::collections::BTreeMap;
     use strandline_metadata::quota::QuotaRate;
 
+    fn windows(samples: u32) -> QuotaWindows {
+        let of_a_second = (Duration::from_secs(1), samples);
+        QuotaWindows {
+            clients: of_a_second,
+            mutations: of_a_second,
+        }
+    }
+
     #[test]
     fn a_client_waits_for_what_it_has_overdrawn_and_others_do_not() {
         let quotas = ClientQuotas::default();
@@ -165,7 +208,7 @@ mod tests {
         };
         let rate = BTreeMap::from([("producer_byte_rate".to_owned(), QuotaRate::new(1000.0))]);
         let all = Arc::new(Quotas::from([(entity, rate)]));
-        quotas.follow(&all, Duration::from_secs(1), 11);
+        quotas.follow(&all, windows(11));
         assert_eq!(quotas.spend(QuotaKind::Produce, "c", 9_000), Duration::ZERO);
         let wait = quotas.spend(QuotaKind::Produce, "c", 3_000).as_secs_f64();
         assert!((1.5..=2.0).contains(&wait), "{wait}");
@@ -187,7 +230,7 @@ mod tests {
         let key = "connection_creation_rate".to_owned();
         let rate = BTreeMap::from([(key, QuotaRate::new(2.0))]);
         let all = Arc::new(Quotas::from([(entity, rate)]));
-        quotas.follow(&all, Duration::from_secs(1), 2);
+        quotas.follow(&all, windows(2));
         let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let waits: Vec<bool> = (0..4).map(|_| quotas.connect(one).is_zero()).collect();
         assert_eq!(waits, [true, true, false, false]);

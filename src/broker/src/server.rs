@@ -42,7 +42,7 @@ use crate::listener::accept;
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
-use crate::quotas::ClientQuotas;
+use crate::quotas::{ClientQuotas, QuotaWindows};
 use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
 use crate::tier::{ColdThreads, Tier, TierManager};
@@ -708,9 +708,16 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         dynamic_default: image.configs(&ConfigResource::Broker(None)).clone(),
     };
     context.config.store(Arc::new(config.clone()));
-    let sample = Duration::from_secs(config.number("quota.window.size.seconds").max(1) as u64);
-    let samples = config.number("quota.window.num").clamp(1, 1000) as u32;
-    context.quotas.follow(image.quotas(), sample, samples);
+    let windows = |prefix: &str| {
+        let seconds = config.number(&format!("{prefix}.size.seconds")).max(1);
+        let number = config.number(&format!("{prefix}.num")).clamp(1, 1000);
+        (Duration::from_secs(seconds as u64), number as u32)
+    };
+    let windows = QuotaWindows {
+        clients: windows("quota.window"),
+        mutations: windows("controller.quota.window"),
+    };
+    context.quotas.follow(image.quotas(), windows);
     let rate = |key: &str| config.number(key);
     let (leader, follower) = (&context.leader_throttle, &context.follower_throttle);
     leader.set_rate(rate("leader.replication.throttled.rate"));

@@ -70,7 +70,8 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
     // Followers have throttles of their own.
     let wait = if request.replica_id < 0 {
         let quotas = &call.context.quotas;
-        quotas.spend(QuotaKind::Fetch, &call.client_id, read_bytes)
+        let wait = quotas.spend(QuotaKind::Fetch, &call.client_id, read_bytes);
+        wait.max(call.spend_time())
     } else {
         Duration::ZERO
     };

@@ -16,7 +16,7 @@ mod records;
 mod topics;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -30,6 +30,8 @@ pub(crate) use strandline_wire::text;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 use crate::connection::{Answer, Peer, PendingResponse};
+use crate::quotas::QuotaKind;
+use crate::request_meter::RequestMeter;
 use crate::server::BrokerContext;
 
 /// A request with what its handler needs to answer it.
@@ -41,9 +43,24 @@ pub(crate) struct Call {
     pub version: i16,
     pub correlation_id: i32,
     pub client_id: StrBytes,
+    /// If somebody's time is limited.
+    pub meter: Option<Arc<RequestMeter>>,
 }
 
 impl Call {
+    /// Counts the time that this request has taken against its client's quota; gives how long the client, which is not read
+    /// from any more, has to wait.
+    fn spend_time(&self) -> Duration {
+        let Some(meter) = &self.meter else {
+            return Duration::ZERO;
+        };
+        let spent = meter.spent().as_nanos() as usize;
+        let quotas = &self.context.quotas;
+        let wait = quotas.spend(QuotaKind::Request, &self.client_id, spent);
+        self.peer.mute(wait);
+        wait
+    }
+
     /// Encodes an answer made of `kafka-protocol`'s types.
     fn respond(&self, response: &impl Encodable) -> Answer {
         let mut writer = start_response(self.key, self.version, self.correlation_id);
@@ -73,6 +90,7 @@ pub(crate) async fn begin(
         version: frame.api_version,
         correlation_id: frame.correlation_id,
         client_id: text(frame.client_id_str()),
+        meter: context.quotas.times_requests().then(Arc::default),
     };
     if !(api.min..=api.max).contains(&frame.api_version) {
         if api.key == ApiKey::ApiVersions {
@@ -84,12 +102,22 @@ pub(crate) async fn begin(
         return Err(DecodeError::Unsupported);
     }
     let (key, metrics) = (api.key, context.metrics.clone());
-    let pending = match key {
-        ApiKey::Produce => produce::begin(call, frame.body).await?,
-        ApiKey::Fetch => fetch::begin(call, frame.body)?,
-        _ => {
-            check_request(frame.api_key, frame.api_version, &frame.body)?;
-            begin_decoded(call, frame.body)?
+    let meter = call.meter.clone();
+    let beginning = async {
+        match key {
+            ApiKey::Produce => produce::begin(call, frame.body).await,
+            ApiKey::Fetch => fetch::begin(call, frame.body),
+            _ => {
+                check_request(frame.api_key, frame.api_version, &frame.body)?;
+                begin_decoded(call, frame.body)
+            }
+        }
+    };
+    let pending = match meter {
+        None => beginning.await?,
+        Some(meter) => {
+            let pending = meter.count(beginning).await?;
+            async move { meter.count(pending).await }.boxed()
         }
     };
     Ok(pending
@@ -107,7 +135,9 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
         ($request:ty, $handler:path) => {{
             let request: $request = decode(&call, body)?;
             async move {
-                let response = $handler(&call, request).await;
+                let mut response = $handler(&call, request).await;
+                let wait = call.spend_time().as_millis() as i32;
+                response.throttle_time_ms = response.throttle_time_ms.max(wait);
                 call.respond(&response)
             }
             .boxed()
@@ -124,7 +154,16 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
         }
         ApiKey::DescribeCluster => handle!(m::DescribeClusterRequest, cluster::describe_cluster),
         ApiKey::UpdateFeatures => handle!(m::UpdateFeaturesRequest, cluster::update_features),
-        ApiKey::DescribeQuorum => handle!(m::DescribeQuorumRequest, quorum::describe_quorum),
+        // The only answer without a throttle time.
+        ApiKey::DescribeQuorum => {
+            let request: m::DescribeQuorumRequest = decode(&call, body)?;
+            async move {
+                let response = quorum::describe_quorum(&call, request).await;
+                call.spend_time();
+                call.respond(&response)
+            }
+            .boxed()
+        }
         ApiKey::DescribeClientQuotas => {
             handle!(
                 m::DescribeClientQuotasRequest,

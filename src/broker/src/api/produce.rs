@@ -247,10 +247,7 @@ async fn answer(
     deadline: Instant,
     throttled: Duration,
 ) -> Answer {
-    let mut response = ProduceResponse {
-        throttle_time_ms: throttled.as_millis() as i32,
-        ..ProduceResponse::default()
-    };
+    let mut response = ProduceResponse::default();
     let mut failed = false;
     for (topic, outcomes) in topics {
         let mut answers = Vec::with_capacity(outcomes.len());
@@ -267,6 +264,8 @@ async fn answer(
         }
         response.topics.push((topic, answers));
     }
+    let wait = throttled.max(call.spend_time());
+    response.throttle_time_ms = wait.as_millis() as i32;
     if acks == 0 {
         return if failed {
             Answer::Close

@@ -296,7 +296,7 @@ impl PartitionManager {
                 }
             }
         }
-        for (partition, state) in self.open_all(to_open).await {
+        for (partition, state) in self.open_all(to_open, &broker).await {
             to_assign.push((partition.clone(), self.assignment(&image, &state)));
             table.insert(partition.topic_partition.clone(), partition);
         }
@@ -415,16 +415,19 @@ impl PartitionManager {
         }
     }
 
-    /// Opens logs on as many blocking threads as there are cores, flushes once per directory, and hands them to shards.
+    /// Opens logs on `num.recovery.threads.per.data.dir` blocking threads for each directory, flushes once per directory, and
+    /// hands them to shards.
     async fn open_all(
         self: &Arc<Self>,
         to_open: Vec<ToOpen>,
+        broker: &BrokerConfig,
     ) -> Vec<(Arc<Partition>, Arc<PartitionImage>)> {
         if to_open.is_empty() {
             return Vec::new();
         }
         let manager = self.clone();
-        let opening = tokio::task::spawn_blocking(move || manager.open_blocking(to_open));
+        let threads = broker.number("num.recovery.threads.per.data.dir").max(1) as usize;
+        let opening = tokio::task::spawn_blocking(move || manager.open_blocking(to_open, threads));
         let opened = opening.await.expect("opening logs does not panic");
         let mut partitions = Vec::with_capacity(opened.len());
         for Opened { wanted, log } in opened {
@@ -462,20 +465,24 @@ impl PartitionManager {
         partitions
     }
 
-    fn open_blocking(&self, mut to_open: Vec<ToOpen>) -> Vec<Opened> {
-        let threads = std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .min(8);
-        let share = to_open.len().div_ceil(threads);
+    fn open_blocking(&self, to_open: Vec<ToOpen>, threads_per_directory: usize) -> Vec<Opened> {
+        let mut by_directory: Vec<Vec<ToOpen>> = Vec::new();
+        by_directory.resize_with(self.log_dirs.dirs.len(), Vec::new);
+        for wanted in to_open {
+            by_directory[wanted.log_dir].push(wanted);
+        }
         let mut opened: Vec<Opened> = std::thread::scope(|scope| {
             let mut running = Vec::new();
-            while !to_open.is_empty() {
-                let part = to_open.split_off(to_open.len().saturating_sub(share));
-                running.push(scope.spawn(move || {
-                    part.into_iter()
-                        .filter_map(|wanted| self.open_one(wanted))
-                        .collect::<Vec<_>>()
-                }));
+            for mut here in by_directory {
+                let share = here.len().div_ceil(threads_per_directory);
+                while !here.is_empty() {
+                    let part = here.split_off(here.len().saturating_sub(share));
+                    running.push(scope.spawn(move || {
+                        part.into_iter()
+                            .filter_map(|wanted| self.open_one(wanted))
+                            .collect::<Vec<_>>()
+                    }));
+                }
             }
             running
                 .into_iter()

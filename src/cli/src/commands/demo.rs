@@ -1,18 +1,25 @@
 //! `strandline demo`: produces real records, waits until they have left the local disk, reads them back and compares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use strandline_client::{Client, ClientError};
+use strandline_client::{
+    ClientError, ClientOptions, Cluster, Consumer, ConsumerOptions, Key, Producer, ProducerOptions,
+    check, list_offsets,
+};
 use strandline_wire::batch::RecordToWrite;
-use strandline_wire::compression::Compression;
+use strandline_wire::text;
 
 const PARTITIONS: i32 = 3;
-const RECORDS_PER_BATCH: usize = 500;
+/// Records that follow each other into one partition.
+const RECORDS_IN_A_ROW: u64 = 500;
 /// Small segments, so that a small demonstration has some.
 const SEGMENT_BYTES: &str = "1048576";
 const EARLIEST: i64 = -2;
@@ -52,20 +59,19 @@ fn bar(length: u64, what: &'static str) -> ProgressBar {
 }
 
 async fn demo(bootstrap: &str, http: &str, bytes: u64) -> Result<(), ClientError> {
-    let mut client = Client::connect(bootstrap).await?;
+    let options = ClientOptions {
+        client_id: "strandline-demo".into(),
+        ..ClientOptions::default()
+    };
+    let cluster = Cluster::new(bootstrap, options);
     let stamp = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
     let topic = format!("strandline-demo-{stamp}");
-    let configs = [
-        ("remote.storage.enable", "true"),
-        ("segment.bytes", SEGMENT_BYTES),
-        ("local.retention.bytes", "1"),
-    ];
-    client.create_topic(&topic, PARTITIONS, &configs).await?;
-    let written = produce(&mut client, &topic, bytes).await?;
-    wait_for_offload(&mut client, &topic).await?;
-    let read = read_back(&mut client, &topic, &written).await?;
+    create_topic(&cluster, &topic).await?;
+    let written = produce(&cluster, &topic, bytes).await?;
+    wait_for_offload(&cluster, &topic).await?;
+    let read = read_back(&cluster, &topic, &written).await?;
     for (partition, digest) in &written {
         let back = read.get(partition).copied().unwrap_or_default();
         let verdict = if back == *digest {
@@ -86,6 +92,32 @@ async fn demo(bootstrap: &str, http: &str, bytes: u64) -> Result<(), ClientError
         address: bootstrap.to_owned(),
         reason: "what was read is not what was written".into(),
     })
+}
+
+async fn create_topic(cluster: &Cluster, name: &str) -> Result<(), ClientError> {
+    let configs = [
+        ("remote.storage.enable", "true"),
+        ("segment.bytes", SEGMENT_BYTES),
+        ("local.retention.bytes", "1"),
+    ];
+    let configs = configs.map(|(key, value)| {
+        CreatableTopicConfig::default()
+            .with_name(text(key))
+            .with_value(Some(text(value)))
+    });
+    let topic = CreatableTopic::default()
+        .with_name(m::TopicName(text(name)))
+        .with_num_partitions(PARTITIONS)
+        .with_replication_factor(-1)
+        .with_configs(configs.to_vec());
+    let request = m::CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000);
+    let answer = cluster.call_any("createTopics", &request).await?;
+    for topic in answer.topics {
+        check(name, topic.error_code, topic.error_message.as_ref())?;
+    }
+    Ok(())
 }
 
 /// Lines such as a log has them, from a seed: the same in every run, and compressible as real ones are.
@@ -113,51 +145,72 @@ fn line(rng: &mut StdRng, number: u64) -> Bytes {
 }
 
 async fn produce(
-    client: &mut Client,
+    cluster: &Arc<Cluster>,
     topic: &str,
     bytes: u64,
 ) -> Result<BTreeMap<i32, Digest>, ClientError> {
     let progress = bar(bytes, "producing");
+    let failure: Arc<Mutex<Option<ClientError>>> = Arc::default();
+    let failed = failure.clone();
+    let options = ProducerOptions {
+        linger: Duration::from_millis(5),
+        batch_bytes: 128 << 10,
+        ..ProducerOptions::default()
+    };
+    let producer = Producer::new(cluster.clone(), options, move |delivery| {
+        if let Err(error) = delivery.result {
+            *failed.lock().expect("no holder panics") = Some(error);
+        }
+    });
     let mut rng = StdRng::seed_from_u64(1);
     let mut digests: BTreeMap<i32, Digest> =
         (0..PARTITIONS).map(|p| (p, Digest::default())).collect();
     let (mut done, mut number) = (0, 0u64);
     while done < bytes {
-        let partition = (number / RECORDS_PER_BATCH as u64 % PARTITIONS as u64) as i32;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as i64);
-        let mut records = Vec::with_capacity(RECORDS_PER_BATCH);
-        for _ in 0..RECORDS_PER_BATCH {
-            let value = line(&mut rng, number);
-            number += 1;
-            done += value.len() as u64;
-            digests
-                .get_mut(&partition)
-                .expect("every partition has a digest")
-                .add(&value);
-            records.push(RecordToWrite {
-                timestamp: now,
-                key: None,
-                value: Some(value),
-                headers: Vec::new(),
-            });
-        }
-        client
-            .produce(topic, partition, Compression::None, &records)
+        let partition = (number / RECORDS_IN_A_ROW % PARTITIONS as u64) as i32;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let value = line(&mut rng, number);
+        number += 1;
+        done += value.len() as u64;
+        let digest = digests.entry(partition).or_default();
+        digest.add(&value);
+        let record = RecordToWrite {
+            timestamp: now.map_or(0, |d| d.as_millis() as i64),
+            value: Some(value),
+            ..RecordToWrite::default()
+        };
+        producer
+            .send(topic, Some(partition), &record, number)
             .await?;
-        progress.set_position(done.min(bytes));
+        if number % RECORDS_IN_A_ROW == 0 {
+            progress.set_position(done.min(bytes));
+            // The sender has its turn, too.
+            tokio::task::yield_now().await;
+        }
     }
+    producer.flush().await;
     progress.finish();
-    Ok(digests)
+    let failure = failure.lock().expect("no holder panics").take();
+    failure.map_or(Ok(digests), Err)
+}
+
+/// An offset of each partition, by Kafka's special timestamp for it.
+async fn offsets(
+    cluster: &Cluster,
+    topic: &str,
+    timestamp: i64,
+) -> Result<BTreeMap<i32, i64>, ClientError> {
+    let asked: BTreeSet<Key> = (0..PARTITIONS).map(|p| (Arc::from(topic), p)).collect();
+    let found = list_offsets(cluster, &asked, timestamp).await?;
+    let found = found
+        .into_iter()
+        .map(|((_, partition), (offset, _))| (partition, offset));
+    Ok(found.collect())
 }
 
 /// Waits until no partition has more than its active segment on the local disk.
-async fn wait_for_offload(client: &mut Client, topic: &str) -> Result<(), ClientError> {
-    let mut total = 0;
-    for partition in 0..PARTITIONS {
-        total += client.list_offset(topic, partition, LATEST).await?;
-    }
+async fn wait_for_offload(cluster: &Cluster, topic: &str) -> Result<(), ClientError> {
+    let total: i64 = offsets(cluster, topic, LATEST).await?.values().sum();
     let style = ProgressStyle::with_template("{msg:<28} {bar:32} {pos}/{len} offsets")
         .expect("the template is valid");
     let progress = ProgressBar::new(total as u64)
@@ -167,10 +220,10 @@ async fn wait_for_offload(client: &mut Client, topic: &str) -> Result<(), Client
     let (mut last, mut quiet) = (-1, 0);
     // Done when the local start has stopped moving: what is left is the active segments.
     while quiet < 5 {
-        let mut gone = 0;
-        for partition in 0..PARTITIONS {
-            gone += client.list_offset(topic, partition, EARLIEST_LOCAL).await?;
-        }
+        let gone: i64 = offsets(cluster, topic, EARLIEST_LOCAL)
+            .await?
+            .values()
+            .sum();
         quiet = if gone == last && gone > 0 {
             quiet + 1
         } else {
@@ -188,7 +241,7 @@ async fn wait_for_offload(client: &mut Client, topic: &str) -> Result<(), Client
 }
 
 async fn read_back(
-    client: &mut Client,
+    cluster: &Arc<Cluster>,
     topic: &str,
     written: &BTreeMap<i32, Digest>,
 ) -> Result<BTreeMap<i32, Digest>, ClientError> {
@@ -197,20 +250,18 @@ async fn read_back(
         "reading from both tiers",
     );
     let mut digests = BTreeMap::new();
-    for partition in 0..PARTITIONS {
+    for (partition, end) in offsets(cluster, topic, LATEST).await? {
         let mut digest = Digest::default();
-        let mut offset = client.list_offset(topic, partition, EARLIEST).await?;
-        let end = client.list_offset(topic, partition, LATEST).await?;
-        while offset < end {
-            let wait = Duration::from_secs(1);
-            for record in client
-                .fetch(topic, partition, offset, 4 << 20, wait)
-                .await?
-            {
-                let value = record.value.unwrap_or_default();
+        let options = ConsumerOptions::default();
+        let mut consumer =
+            Consumer::assign(cluster.clone(), topic, partition, None, EARLIEST, options);
+        let mut next = 0;
+        while next < end {
+            for consumed in consumer.poll(Duration::from_secs(1)).await? {
+                let value = consumed.record.value.unwrap_or_default();
                 digest.add(&value);
                 progress.inc(value.len() as u64);
-                offset = record.offset + 1;
+                next = consumed.record.offset + 1;
             }
         }
         digests.insert(partition, digest);

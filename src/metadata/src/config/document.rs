@@ -43,8 +43,8 @@ pub fn document() -> String {
         let _ = writeln!(page, "| `{}` | {reason} |", def.name);
     }
     page.push_str(
-        "\nOf quotas, all take effect but `request_percentage`, which is kept and shown. Settings of groups and of client metrics are\n\
-         kept and shown; the groups and the telemetry that they are for are not there yet.\n",
+        "\nSettings of groups and of client metrics are kept and shown; the groups and the telemetry that they are for are not\n\
+         there yet.\n",
     );
     page
 }

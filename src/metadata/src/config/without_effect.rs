@@ -42,10 +42,6 @@ const REASONS: &[(&str, &str)] = &[
         "files are deleted at once; readers keep what they have open",
     ),
     (
-        "num.recovery.threads.per.data.dir",
-        "every shard recovers its own partitions",
-    ),
-    (
         "num.replica.fetchers",
         "one fetcher for each leader's broker: fetch sessions make a round as cheap as what has moved",
     ),
@@ -98,10 +94,6 @@ const REASONS: &[(&str, &str)] = &[
     (
         "alter.log.dirs.replication.quota.",
         "throttles work by the second",
-    ),
-    (
-        "controller.quota.",
-        "controller mutations are not limited yet",
     ),
     ("client.quota.callback.class", PLUGINS),
     ("alter.config.policy.class.name", PLUGINS),
