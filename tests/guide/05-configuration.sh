@@ -43,3 +43,5 @@ check "a logger's level" expect '^Completed updating config for broker-logger 1\
     kafka-configs.sh --alter "${AT[@]}" --entity-type broker-loggers --entity-name 1 --add-config $LOGGER=WARN
 check "it is shown" expect "^  $LOGGER=WARN sensitive=false synonyms=\{\}$" \
     kafka-configs.sh --describe "${AT[@]}" --entity-type broker-loggers --entity-name 1
+check "bad input: a group's time that the brokers do not allow" says 'consumer\.session\.timeout\.ms must be greater than or equal to group\.consumer\.min\.session\.timeout\.ms' \
+    kafka-configs.sh --alter "${AT[@]}" --entity-type groups --entity-name g --add-config consumer.session.timeout.ms=1

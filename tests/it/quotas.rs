@@ -129,7 +129,10 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
             break;
         }
     }
-    assert!(!wait.is_zero(), "ten thousand requests take longer than that");
+    assert!(
+        !wait.is_zero(),
+        "ten thousand requests take longer than that"
+    );
     let began = Instant::now();
     ask(&mut other).await;
     assert!(

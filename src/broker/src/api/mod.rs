@@ -276,7 +276,9 @@ pub(crate) fn refusal_code(refusal: &strandline_metadata::controller::Refusal) -
     match refusal {
         Refusal::InvalidTopic(_) => ErrorCode::InvalidTopicException,
         Refusal::TopicExists(_) => ErrorCode::TopicAlreadyExists,
-        Refusal::UnknownTopic | Refusal::NoSuchTopic(_) => ErrorCode::UnknownTopicOrPartition,
+        Refusal::UnknownTopic | Refusal::NoSuchTopic(_) | Refusal::NoSuchPartition(_) => {
+            ErrorCode::UnknownTopicOrPartition
+        }
         Refusal::UnknownTopicId => ErrorCode::UnknownTopicId,
         Refusal::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
         Refusal::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,

@@ -166,10 +166,13 @@ pub fn describe_topic(
         value: Some(value.clone()),
         source: ConfigSource::DynamicTopic,
     });
-    let inherited = def
-        .broker_synonyms
-        .iter()
-        .flat_map(|key| broker.places(key));
+    // Of coarser keys, such as hours, only what somebody has set is named: the topic's default says the same as theirs.
+    let inherited = def.broker_synonyms.iter().enumerate();
+    let inherited = inherited.flat_map(|(rank, key)| {
+        let mut places = broker.places(key);
+        places.retain(|place| rank == 0 || place.source != ConfigSource::Default);
+        places
+    });
     let synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
     let first = synonyms.first();
     ConfigEntry {
@@ -244,6 +247,10 @@ mod tests {
         let entry = describe_topic(topic_def("retention.ms").unwrap(), &map(&[]), &broker);
         assert_eq!(entry.source, ConfigSource::DynamicBroker);
         assert_eq!(entry.synonyms[1].source, ConfigSource::DynamicDefaultBroker);
+        let untouched = BrokerConfig::default();
+        let entry = describe_topic(topic_def("retention.ms").unwrap(), &map(&[]), &untouched);
+        assert_eq!(entry.value, Some("604800000".into()));
+        assert!(entry.synonyms.is_empty());
         assert_eq!(
             BrokerConfig::default().number("log.retention.ms"),
             168 * 3_600_000

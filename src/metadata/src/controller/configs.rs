@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ControllerContext, Refusal};
 use crate::config::{
-    ConfigDef, ConfigType, DynamicMode, broker_def, client_metrics_def, group_def, topic_def,
-    validate_topic_configs,
+    BrokerConfig, ConfigDef, ConfigType, DynamicMode, broker_def, client_metrics_def, group_def,
+    topic_def, validate_topic_configs,
 };
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, MetadataRecord};
@@ -165,7 +165,10 @@ fn commit_configs(
                 .map_err(Refusal::InvalidConfig)?;
         }
         ConfigResource::Broker(_) => validate_broker_configs(before, after)?,
-        ConfigResource::Group(_) => validate_known(after, "group", group_def)?,
+        ConfigResource::Group(_) => {
+            validate_known(after, "group", group_def)?;
+            validate_group_times(after, &context.broker)?;
+        }
         ConfigResource::ClientMetrics(_) => {
             validate_known(after, "client metrics", client_metrics_def)?;
         }
@@ -184,6 +187,34 @@ fn commit_configs(
         .filter(|(k, v)| before.get(*k) != Some(v))
         .map(|(k, v)| record(k, Some(v)));
     Ok(removed.chain(set).collect())
+}
+
+/// A group's times are within what the brokers allow (`group.consumer.min.session.timeout.ms` and the like).
+fn validate_group_times(
+    configs: &BTreeMap<String, String>,
+    broker: &BrokerConfig,
+) -> Result<(), Refusal> {
+    for (key, value) in configs {
+        let Some((kind, what)) = key.split_once('.') else {
+            continue;
+        };
+        let bound = |which: &str| {
+            let bound = format!("group.{kind}.{which}.{what}");
+            let known = broker_def(&bound).is_some();
+            known.then(|| (broker.number(&bound), bound))
+        };
+        let value: i64 = value.trim().parse().unwrap_or_default();
+        let wrong = match (bound("min"), bound("max")) {
+            (Some((least, bound)), _) if value < least => ("greater", bound),
+            (_, Some((most, bound))) if value > most => ("less", bound),
+            _ => continue,
+        };
+        return Err(Refusal::InvalidConfig(format!(
+            "{key} must be {} than or equal to {}",
+            wrong.0, wrong.1
+        )));
+    }
+    Ok(())
 }
 
 /// Every key is one of the kind, with a legal value.

@@ -134,6 +134,8 @@ pub enum Refusal {
     UnknownTopic,
     #[error("The topic '{0}' does not exist.")]
     NoSuchTopic(String),
+    #[error("{0}")]
+    NoSuchPartition(String),
     #[error("This server does not host this topic ID.")]
     UnknownTopicId,
     #[error("{0}")]
@@ -159,7 +161,7 @@ pub enum Refusal {
     IneligibleReplica(BrokerId),
     #[error("The cluster's id is {0}.")]
     InconsistentClusterId(String),
-    #[error("Broker {0} is not registered.")]
+    #[error("Broker ID {0} is not currently registered")]
     BrokerIdNotRegistered(BrokerId),
     #[error("Leader election not needed for topic partition.")]
     ElectionNotNeeded,

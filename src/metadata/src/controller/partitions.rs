@@ -270,9 +270,12 @@ pub(super) fn find<'a>(
     image: &'a ClusterImage,
     tp: &TopicPartition,
 ) -> Result<(&'a TopicImage, &'a PartitionImage), Refusal> {
-    let topic = image.topic(&tp.topic).ok_or(Refusal::UnknownTopic)?;
+    let unknown = |what: String| Refusal::NoSuchPartition(format!("No such {what}"));
+    let topic = image.topic(&tp.topic);
+    let topic = topic.ok_or_else(|| unknown(format!("topic as {}", tp.topic)))?;
     let partition = topic.partitions.get(&tp.partition);
-    Ok((topic, partition.ok_or(Refusal::UnknownTopic)?))
+    let partition = partition.ok_or_else(|| unknown(format!("partition as {tp}")))?;
+    Ok((topic, partition))
 }
 
 fn alter_one(
