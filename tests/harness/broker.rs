@@ -111,22 +111,7 @@ impl TestBroker {
 
     /// The body that the HTTP listener answers with.
     pub async fn http_get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.http_address())
-            .await
-            .expect("HTTP accepts");
-        // HTTP/1.0: the body is not chunked and ends with the connection.
-        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
-        stream
-            .write_all(request.as_bytes())
-            .await
-            .expect("HTTP reads");
-        let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .await
-            .expect("HTTP answers");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-        body.to_owned()
+        http_get(&self.http_address(), path).await
     }
 
     pub fn path(&self) -> &Path {
@@ -146,3 +131,21 @@ const TIERED: [(&str, &str); 4] = [
     ("remote.log.manager.task.retry.backoff.ms", "20"),
     ("remote.log.manager.task.retry.backoff.max.ms", "200"),
 ];
+
+/// The body that an HTTP listener answers with.
+pub(crate) async fn http_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("HTTP accepts");
+    // HTTP/1.0: the body is not chunked and ends with the connection.
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("HTTP reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("HTTP answers");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    body.to_owned()
+}

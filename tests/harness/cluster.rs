@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 
+use crate::broker::http_get;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use strandline_broker::Server;
@@ -152,6 +153,12 @@ impl TestCluster {
     pub fn bootstrap(&self) -> String {
         let all = self.ids().into_iter().map(|id| self.address(id));
         all.collect::<Vec<_>>().join(",")
+    }
+
+    /// The body that a node's HTTP listener answers with.
+    pub async fn http_get(&self, id: i32, path: &str) -> String {
+        let address = self.running[&id].http_address().expect("HTTP is on");
+        http_get(&address.to_string(), path).await
     }
 
     pub async fn client(&self, id: i32) -> Client {

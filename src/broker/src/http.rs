@@ -68,7 +68,7 @@ async fn controller_ready(State(quorum): State<Arc<Quorum>>) -> axum::response::
 async fn page(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        metrics::render(&context),
+        metrics::render(&context).await,
     )
 }
 

@@ -11,6 +11,7 @@ mod connection;
 mod fetch_session;
 mod groups;
 mod http;
+mod lag;
 mod listener;
 pub mod log_levels;
 mod metrics;

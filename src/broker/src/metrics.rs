@@ -1,15 +1,18 @@
 //! Prometheus metrics: Kafka's names where Kafka has the metric, `strandline_` for the cold tier. Hot paths touch counters; gauges are read when scraped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use strandline_log::DiskSpace;
 use strandline_quorum::Quorum;
 use strandline_tiering::meter::Operation;
 use strandline_wire::ApiKey;
 use strandline_wire::produce::TopicKey;
 
+use crate::lag::{GroupLag, group_lags};
+use crate::partition::Partition;
 use crate::server::BrokerContext;
 
 /// Bytes and records of one topic.
@@ -173,7 +176,7 @@ impl Page {
 }
 
 /// The whole page.
-pub fn render(context: &BrokerContext) -> String {
+pub async fn render(context: &BrokerContext) -> String {
     let mut page = Page(String::new());
     render_topics(&mut page, &context.metrics);
     render_replication(&mut page, &context.metrics);
@@ -182,7 +185,7 @@ pub fn render(context: &BrokerContext) -> String {
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
     let led: Vec<_> = partitions.iter().filter(|p| p.is_leader()).collect();
     let image = context.quorum.image();
-    let is_short = |p: &&&std::sync::Arc<crate::partition::Partition>| {
+    let is_short = |p: &&&Arc<Partition>| {
         let state = image.partition(p.id());
         state.is_some_and(|s| s.isr.len() < s.target_replicas().len())
     };
@@ -206,6 +209,9 @@ pub fn render(context: &BrokerContext) -> String {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
+    render_disks(&mut page, context, &partitions);
+    render_groups(&mut page, &group_lags(context).await);
+    render_process(&mut page);
     render_quorum(&mut page, &context.quorum);
     if let Some(tier) = &context.tier {
         render_tier(&mut page, tier);
@@ -217,6 +223,7 @@ pub fn render(context: &BrokerContext) -> String {
 pub fn render_controller(quorum: &Quorum) -> String {
     let mut page = Page(String::new());
     render_quorum(&mut page, quorum);
+    render_process(&mut page);
     page.0
 }
 
@@ -332,6 +339,109 @@ fn render_requests(page: &mut Page, metrics: &Metrics) {
     }
 }
 
+fn render_disks(page: &mut Page, context: &BrokerContext, partitions: &[Arc<Partition>]) {
+    let dirs = &context.partitions.log_dirs.dirs;
+    for (name, help, read) in [
+        (
+            "strandline_log_dir_size_bytes",
+            "Size of the file system that holds a log directory.",
+            DiskSpace::total_bytes as fn(&DiskSpace) -> u64,
+        ),
+        (
+            "strandline_log_dir_available_bytes",
+            "What is free of it.",
+            DiskSpace::available_bytes,
+        ),
+    ] {
+        page.family(name, "gauge", help);
+        for dir in dirs {
+            let path = dir.path.display().to_string();
+            page.sample(name, &[("dir", &path)], read(&dir.space));
+        }
+    }
+    let mut local: BTreeMap<&str, u64> = BTreeMap::new();
+    for partition in partitions {
+        *local.entry(&partition.topic_partition.topic).or_default() +=
+            partition.view().local_bytes();
+    }
+    let name = "strandline_local_log_size_bytes";
+    page.family(
+        name,
+        "gauge",
+        "Bytes of a topic's replicas on this broker's disks.",
+    );
+    for (topic, bytes) in local {
+        page.sample(name, &[("topic", topic)], bytes);
+    }
+}
+
+fn render_groups(page: &mut Page, lags: &[GroupLag]) {
+    for (name, help, read) in [
+        (
+            "kafka_consumergroup_current_offset",
+            "Committed offset of a group that is coordinated here.",
+            (|l| l.committed) as fn(&GroupLag) -> i64,
+        ),
+        (
+            "kafka_consumergroup_lag",
+            "Records between it and the high watermark.",
+            |l| l.lag,
+        ),
+    ] {
+        page.family(name, "gauge", help);
+        for lag in lags {
+            let partition = lag.partition.partition.to_string();
+            let labels = [
+                ("group", lag.group.as_str()),
+                ("topic", &lag.partition.topic),
+                ("partition", &partition),
+            ];
+            page.sample(name, &labels, read(lag));
+        }
+    }
+}
+
+/// What Prometheus' own client libraries tell of every process.
+fn render_process(page: &mut Page) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold spaces; the fields behind it are counted from the state, the third.
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .collect();
+    let field = |number: usize| -> f64 {
+        let text = fields.get(number - 3);
+        text.and_then(|t| t.parse().ok()).unwrap_or_default()
+    };
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let page_bytes = rustix::param::page_size() as f64;
+    let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    for (name, kind, help, value) in [
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "User and system time.",
+            (field(14) + field(15)) / ticks,
+        ),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory.",
+            field(24) * page_bytes,
+        ),
+        (
+            "process_open_fds",
+            "gauge",
+            "Open file descriptors.",
+            files as f64,
+        ),
+    ] {
+        page.family(name, kind, help);
+        page.sample(name, &[], value);
+    }
+}
+
 fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
     page.family(
         "strandline_remote_requests_total",
@@ -358,8 +468,7 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
             tier.store.meter.read(operation).2,
         );
     }
-    let mut topics: std::collections::BTreeMap<String, (u64, f64, u64)> =
-        std::collections::BTreeMap::new();
+    let mut topics: BTreeMap<String, (u64, f64, u64)> = BTreeMap::new();
     for status in tier.status.all() {
         let sums = topics.entry(status.topic).or_default();
         sums.0 += status.copy_lag_bytes;

@@ -3,6 +3,7 @@
 mod commands;
 mod http_get;
 mod logging;
+mod service_manager;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

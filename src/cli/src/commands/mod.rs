@@ -14,6 +14,8 @@ use strandline_broker::Server;
 use strandline_broker::settings::{Properties, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::service_manager;
+
 /// `KEY=VALUE` from the command line.
 fn parse_overrides(overrides: &[String]) -> Result<Vec<(String, String)>, String> {
     overrides
@@ -38,6 +40,7 @@ fn resolve(properties: &Properties) -> Result<Settings, String> {
 async fn serve(server: Server) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+    service_manager::tell("READY=1");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -47,6 +50,7 @@ async fn serve(server: Server) -> Result<(), String> {
         }
     }
     tracing::info!("stopping");
+    service_manager::tell("STOPPING=1");
     server.shutdown().await;
     tracing::info!("stopped cleanly");
     Ok(())

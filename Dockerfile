@@ -1,0 +1,38 @@
+# The broker with Kafka's tools: docker build -t strandline .
+#
+# BINARY=package takes the binary that config/linux/package has put into target/package instead of building one.
+ARG BINARY=build
+
+FROM rust:1.95.0-slim-bookworm AS build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends cmake g++ lld make perl pkg-config zlib1g-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
+COPY . .
+RUN cargo build --release --locked -p strandline-cli && strip -o /strandline target/release/strandline
+
+FROM scratch AS package
+COPY target/package/strandline-* /strandline
+
+FROM ${BINARY} AS binary
+
+FROM debian:bookworm-slim
+# For S3: root certificates.
+RUN [ -e /etc/ssl/certs/ca-certificates.crt ] || { apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*; }
+COPY --from=binary /strandline /usr/local/bin/strandline
+RUN strandline tools install /usr/local/bin >/dev/null \
+    && groupadd --system --gid 1000 strandline \
+    && useradd --system --uid 1000 --gid strandline --home-dir /var/lib/strandline strandline \
+    && install -d -o strandline -g strandline -m 750 /var/lib/strandline /var/lib/strandline/data
+COPY config/container.properties /etc/strandline/server.properties
+USER strandline
+WORKDIR /var/lib/strandline
+VOLUME /var/lib/strandline
+EXPOSE 9092 9093 9644
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["strandline", "health"]
+# A broker hands over what it leads before it ends.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["strandline"]
+CMD ["server", "/etc/strandline/server.properties"]

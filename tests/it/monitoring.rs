@@ -1,0 +1,138 @@
+//! What dashboards and alerts ask for is there, and the lag of groups is right.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use strandline_client::{
+    ClientOptions, Cluster, Consumer, ConsumerOptions, OffsetReset, commit_offsets,
+};
+use strandline_tests::{TestBroker, TestCluster, eventually};
+
+use super::*;
+
+/// Names of metrics in a text: words that begin as ours do.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let ours = |word: &&str| {
+        let begins = ["kafka_", "strandline_", "process_"];
+        begins.iter().any(|b| word.starts_with(b))
+    };
+    words.filter(ours).map(str::to_owned).collect()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|e| e.unwrap().path()).collect()
+}
+
+/// Everything that dashboards and rules ask Prometheus.
+fn queries() -> Vec<(PathBuf, String)> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let mut found = Vec::new();
+    for file in files(&config.join("grafana/dashboards")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let targets = dashboard["panels"].as_array().unwrap().iter();
+        let targets = targets.flat_map(|p| p["targets"].as_array().unwrap());
+        for target in targets {
+            found.push((file.clone(), target["expr"].as_str().unwrap().to_owned()));
+        }
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        for variable in variables.iter().filter_map(|v| v["definition"].as_str()) {
+            found.push((file.clone(), variable.to_owned()));
+        }
+    }
+    let rules = config.join("prometheus/rules.yml");
+    let text = std::fs::read_to_string(&rules).unwrap();
+    let expressions = text.split("expr: ").skip(1);
+    found.extend(expressions.map(|e| {
+        let end = e.find("\n        for:").or(e.find("\n        labels:"));
+        (rules.clone(), e[..end.unwrap()].to_owned())
+    }));
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_of_the_dashboards_and_alerts_is_in_a_scrape() {
+    let mut broker = TestBroker::start_tiered(&[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, &TIERED).await.unwrap();
+    produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client, "t").await;
+    let cluster = Cluster::new(&broker.address(), ClientOptions::default());
+    let at = [((Arc::from("t"), 0), 400)].into_iter().collect();
+    commit_offsets(&cluster, "g", ("", -1), &at).await.unwrap();
+
+    let page = broker.http_get("/metrics").await;
+    let lag = r#"kafka_consumergroup_lag{group="g",topic="t",partition="0"} 600"#;
+    assert!(page.contains(lag), "the group is in the cold tier: {page}");
+    let samples = page.lines().filter(|l| !l.starts_with('#'));
+    let served: BTreeSet<&str> = samples.filter_map(|l| l.split(['{', ' ']).next()).collect();
+    let queries = queries();
+    assert!(queries.len() > 40, "{} queries", queries.len());
+    for (file, query) in queries {
+        let asked = metrics_in(&query);
+        assert!(
+            !asked.is_empty() || query.starts_with("up{"),
+            "{}: {query}",
+            file.display()
+        );
+        for name in asked {
+            assert!(served.contains(name.as_str()), "{}: {name}", file.display());
+        }
+    }
+    broker.stop().await;
+}
+
+async fn produce_one(client: &mut Client, partition: i32) {
+    let record = RecordToWrite::default();
+    client
+        .produce("t", partition, Compression::None, &[record])
+        .await
+        .unwrap();
+}
+
+/// The coordinator may lead none of the partitions that a group reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_broker_tells_the_lag_of_a_group_wherever_its_partitions_are_led() {
+    let cluster = TestCluster::start(3, &[]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 3, &[]).await.unwrap();
+    let own = Cluster::new(&cluster.bootstrap(), ClientOptions::default());
+    let options = ConsumerOptions {
+        reset: OffsetReset::Earliest,
+        ..ConsumerOptions::default()
+    };
+    for partition in 0..3 {
+        let leader = cluster.partition("t", partition).await.unwrap().leader;
+        let mut client = cluster.client(leader).await;
+        produce_one(&mut client, partition).await;
+    }
+    let mut consumer = Consumer::subscribe(own, "g", &["t".to_owned()], options);
+    let mut read = 0;
+    while read < 3 {
+        read += consumer.poll(Duration::from_secs(1)).await.unwrap().len();
+    }
+    consumer.close().await.unwrap();
+    let leader = cluster.partition("t", 1).await.unwrap().leader;
+    produce_one(&mut cluster.client(leader).await, 1).await;
+
+    eventually("the lag is told once for each partition", || async {
+        let mut told = Vec::new();
+        for id in 1..=3 {
+            let page = cluster.http_get(id, "/metrics").await;
+            let lags = page
+                .lines()
+                .filter_map(|l| l.strip_prefix("kafka_consumergroup_lag"));
+            told.extend(lags.map(str::to_owned));
+        }
+        told.sort();
+        let of = |partition: i32, lag: i32| {
+            format!(r#"{{group="g",topic="t",partition="{partition}"}} {lag}"#)
+        };
+        (told == [of(0, 0), of(1, 1), of(2, 0)]).then_some(())
+    })
+    .await;
+}
