@@ -314,6 +314,20 @@ impl RemoteStore {
         self.probe().await
     }
 
+    /// What a call failed by; where S3 forbids it, with the permission that lacks.
+    fn reason(&self, call: &str, error: &object_store::Error) -> String {
+        let reason = one_line(&error.to_string());
+        let forbidden = matches!(
+            error,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        );
+        match iam_action(call).filter(|_| forbidden && self.place.starts_with("s3://")) {
+            Some(action) => format!("the credentials do not have {action} here: {reason}"),
+            None => reason,
+        }
+    }
+
     /// Puts, reads, reads a range of, lists and deletes one small object; the error names the call that failed.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let key = self.keys.probe();
@@ -321,7 +335,7 @@ impl RemoteStore {
             move |e: object_store::Error| StoreError::Call {
                 call,
                 place: self.place.clone(),
-                reason: one_line(&e.to_string()),
+                reason: self.reason(call, &e),
             }
         };
         let mismatch = |call| StoreError::Call {
@@ -355,6 +369,17 @@ impl RemoteStore {
             .await
             .map_err(failed("delete object"))
     }
+}
+
+/// The action of IAM that a call on S3 needs.
+fn iam_action(call: &str) -> Option<&'static str> {
+    Some(match call {
+        "put object" => "s3:PutObject",
+        "get object" | "get object range" => "s3:GetObject",
+        "list objects" => "s3:ListBucket",
+        "delete object" => "s3:DeleteObject",
+        _ => return None,
+    })
 }
 
 fn one_line(text: &str) -> String {
