@@ -11,26 +11,26 @@ check "8.1 names that could collide" expect '^WARNING: Due to limitations in met
 check "8.1 --if-not-exists" kafka-topics.sh --create "${AT[@]}" --topic orders --if-not-exists
 check "8.1 --replica-assignment" expect '^Created topic assigned\.$' \
     kafka-topics.sh --create "${AT[@]}" --topic assigned --replica-assignment 1:2,2:3,3:1
-check "8.2 list" expect '^orders$' kafka-topics.sh --list "${AT[@]}"
-check "8.3 describe: the topic" expect '^Topic: orders	TopicId: [A-Za-z0-9_-]{22}	PartitionCount: 18	ReplicationFactor: 3	Configs:' \
+check "8.2 list" soon '^orders$' kafka-topics.sh --list "${AT[@]}"
+check "8.3 describe: the topic" soon '^Topic: orders	TopicId: [A-Za-z0-9_-]{22}	PartitionCount: 18	ReplicationFactor: 3	Configs:' \
     kafka-topics.sh --describe "${AT[@]}" --topic orders
-check "8.3 describe: a partition" expect '^	Topic: orders	Partition: 17	Leader: [123]	Replicas: [123],[123],[123]	Isr: [123],[123],[123]	Elr: 	LastKnownElr: $' \
+check "8.3 describe: a partition" soon '^	Topic: orders	Partition: 17	Leader: [123]	Replicas: [123],[123],[123]	Isr: [123],[123],[123]	Elr: 	LastKnownElr: $' \
     kafka-topics.sh --describe "${AT[@]}" --topic orders
-check "8.3 describe: an assignment" expect 'Partition: 2	Leader: 3	Replicas: 3,1	Isr: ' kafka-topics.sh --describe "${AT[@]}" --topic assigned
-check "8.3 --under-replicated-partitions: none" expect '^$' bash -c "kafka-topics.sh --describe --bootstrap-server $BOOTSTRAP --under-replicated-partitions; echo"
-check "8.3 --unavailable-partitions: none" expect '^$' bash -c "kafka-topics.sh --describe --bootstrap-server $BOOTSTRAP --unavailable-partitions; echo"
-check "8.3 --topics-with-overrides" expect '^Topic: payments.*Configs:.*retention.ms=86400000' \
+check "8.3 describe: an assignment" soon 'Partition: 2	Leader: 3	Replicas: 3,1	Isr: ' kafka-topics.sh --describe "${AT[@]}" --topic assigned
+check "8.3 --under-replicated-partitions: none" soon '^$' bash -c "kafka-topics.sh --describe --bootstrap-server $BOOTSTRAP --under-replicated-partitions; echo"
+check "8.3 --unavailable-partitions: none" soon '^$' bash -c "kafka-topics.sh --describe --bootstrap-server $BOOTSTRAP --unavailable-partitions; echo"
+check "8.3 --topics-with-overrides" soon '^Topic: payments.*Configs:.*retention.ms=86400000' \
     kafka-topics.sh --describe "${AT[@]}" --topics-with-overrides
 check "8.4 retention is changed" expect '^Completed updating config for topic orders\.$' \
     kafka-configs.sh --alter "${AT[@]}" --entity-type topics --entity-name orders --add-config retention.ms=3600000
-check "8.4 it is shown" expect '^  retention.ms=3600000 sensitive=false synonyms=\{DYNAMIC_TOPIC_CONFIG:retention.ms=3600000' \
+check "8.4 it is shown" soon '^  retention.ms=3600000 sensitive=false synonyms=\{DYNAMIC_TOPIC_CONFIG:retention.ms=3600000' \
     kafka-configs.sh --describe "${AT[@]}" --entity-type topics --entity-name orders
 check "8.4 a list" expect '^Completed updating config for topic payments\.$' \
     kafka-configs.sh --alter "${AT[@]}" --entity-type topics --entity-name payments --add-config 'cleanup.policy=[delete]'
 check "8.4 partitions are added" kafka-topics.sh --alter "${AT[@]}" --topic payments --partitions 8
-check "8.4 there are more" expect 'PartitionCount: 8' kafka-topics.sh --describe "${AT[@]}" --topic payments
+check "8.4 there are more" soon 'PartitionCount: 8' kafka-topics.sh --describe "${AT[@]}" --topic payments
 check "a topic is deleted" kafka-topics.sh --delete "${AT[@]}" --topic my.topic_1
-check "it is gone" wait_for not grep -qx my.topic_1 <(kafka-topics.sh --list "${AT[@]}")
+check "it is gone" wait_for topic_is_gone my.topic_1
 
 check "bad input: the topic exists" says "^Error while executing topic command : Topic 'orders' already exists\.$" \
     not kafka-topics.sh --create "${AT[@]}" --topic orders --partitions 3 --replication-factor 3
