@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::{Parser, Subcommand};
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -289,16 +288,8 @@ async fn create(
     let cluster = cluster(bootstrap);
     let began = Instant::now();
     for number in 0..topics {
-        let topic = CreatableTopic::default()
-            .with_name(m::TopicName(text(format!("{prefix}{number}"))))
-            .with_num_partitions(partitions)
-            .with_replication_factor(-1);
-        let request = m::CreateTopicsRequest::default()
-            .with_topics(vec![topic])
-            .with_timeout_ms(60_000);
-        for topic in cluster.call_any("createTopics", &request).await?.topics {
-            check(&topic.name, topic.error_code, topic.error_message.as_ref())?;
-        }
+        let name = format!("{prefix}{number}");
+        cluster.create_topic(&name, partitions, &[]).await?;
     }
     Ok(Figures::from([("seconds", began.elapsed().as_secs_f64())]))
 }

@@ -159,6 +159,10 @@ stop_node() {
     return $status
 }
 
+not() {
+    ! "$@"
+}
+
 # check NAME COMMAND…: counts a pass or a failure; shows the output of a failure.
 check() {
     local name=$1

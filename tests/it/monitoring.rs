@@ -54,6 +54,23 @@ fn queries() -> Vec<(PathBuf, String)> {
     found
 }
 
+/// What an alert says to read is there.
+#[test]
+fn every_runbook_of_an_alert_is_a_heading_of_the_operations_manual() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rules = std::fs::read_to_string(root.join("config/prometheus/rules.yml")).unwrap();
+    let manual = std::fs::read_to_string(root.join("docs/OPERATIONS.md")).unwrap();
+    let runbooks: Vec<&str> = rules
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("runbook: "))
+        .collect();
+    assert_eq!(runbooks.len(), rules.matches("- alert: ").count());
+    for runbook in runbooks {
+        let heading = format!("## {runbook}");
+        assert!(manual.lines().any(|l| l == heading), "{heading}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_of_the_dashboards_and_alerts_is_in_a_scrape() {
     let mut broker = TestBroker::start_tiered(&[]).await;

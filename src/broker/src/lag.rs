@@ -1,7 +1,6 @@
 //! How far the groups that are coordinated here are behind, for whoever scrapes the metrics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use strandline_client::{ClientOptions, Cluster, Key, list_offsets};
@@ -75,17 +74,14 @@ async fn ends(
     }
     let image = context.quorum.image();
     let listener = &context.settings.inter_broker_listener;
-    let addresses = image.live_brokers().filter_map(|broker| {
-        let endpoint = broker.listeners.iter().find(|l| l.name == *listener)?;
-        Some(format!("{}:{}", endpoint.host, endpoint.port))
-    });
-    let addresses: Vec<String> = addresses.collect();
+    let brokers = image.live_brokers();
+    let addresses: Vec<String> = brokers.filter_map(|b| b.address(listener)).collect();
     let options = ClientOptions {
         client_id: "strandline-lag".into(),
         request_timeout: PATIENCE,
         api_timeout: PATIENCE,
     };
-    let cluster: Arc<Cluster> = Cluster::new(&addresses.join(","), options);
+    let cluster = Cluster::new(&addresses.join(","), options);
     let asked = list_offsets(&cluster, &elsewhere, LATEST);
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(found)) => {

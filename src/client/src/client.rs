@@ -16,6 +16,27 @@ use strandline_wire::{ApiKey, ErrorCode, text};
 use crate::connection::Connection;
 use crate::error::{ClientError, check};
 
+/// Asks for a topic with the broker's default of replicas.
+pub(crate) fn create_topic_request(
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> m::CreateTopicsRequest {
+    let configs = configs.iter().map(|(name, value)| {
+        CreatableTopicConfig::default()
+            .with_name(text(*name))
+            .with_value(Some(text(*value)))
+    });
+    let topic = CreatableTopic::default()
+        .with_name(m::TopicName(text(name)))
+        .with_num_partitions(partitions)
+        .with_replication_factor(-1)
+        .with_configs(configs.collect());
+    m::CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000)
+}
+
 /// A client of one broker.
 pub struct Client {
     connection: Connection,
@@ -40,19 +61,7 @@ impl Client {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> Result<(), ClientError> {
-        let configs = configs.iter().map(|(name, value)| {
-            CreatableTopicConfig::default()
-                .with_name(text(*name))
-                .with_value(Some(text(*value)))
-        });
-        let topic = CreatableTopic::default()
-            .with_name(m::TopicName(text(name)))
-            .with_num_partitions(partitions)
-            .with_replication_factor(-1)
-            .with_configs(configs.collect());
-        let request = m::CreateTopicsRequest::default()
-            .with_topics(vec![topic])
-            .with_timeout_ms(30_000);
+        let request = create_topic_request(name, partitions, configs);
         let response: m::CreateTopicsResponse = self
             .connection
             .call(ApiKey::CreateTopics, 5, &request)

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::Request;
 use strandline_wire::{ErrorCode, StrBytes};
 
 use crate::channel::Channel;
+use crate::client::create_topic_request;
 use crate::error::{ClientError, check};
 
 /// Between attempts; doubled up to the larger one.
@@ -151,6 +152,21 @@ impl Cluster {
     ) -> Result<R::Response, ClientError> {
         let channel = self.any(call).await?;
         channel.call(request, self.options.request_timeout).await
+    }
+
+    /// Creates a topic with the broker's default of replicas.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<(), ClientError> {
+        let request = create_topic_request(name, partitions, configs);
+        let answer = self.call_any("createTopics", &request).await?;
+        for topic in answer.topics {
+            check(name, topic.error_code, topic.error_message.as_ref())?;
+        }
+        Ok(())
     }
 
     /// Asks one broker.

@@ -28,6 +28,12 @@ pub struct BrokerImage {
 }
 
 impl BrokerImage {
+    /// `host:port` of a listener.
+    pub fn address(&self, listener: &str) -> Option<String> {
+        let found = self.listeners.iter().find(|l| l.name == listener)?;
+        Some(format!("{}:{}", found.host, found.port))
+    }
+
     /// Whether it may lead and join in-sync sets.
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.in_controlled_shutdown

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
+use crate::rpc::MemberProgress;
 use strandline_metadata::controller::Command;
 use strandline_types::BrokerId;
 
@@ -221,27 +222,23 @@ impl Cluster {
     }
 
     async fn wait_for_voters(&self, voters: &[i32]) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let description = self.description().await;
-            let ids: Vec<i32> = description.voters.iter().map(|v| v.node_id).collect();
-            if ids == voters {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{ids:?}, not {voters:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.wait_for_members(voters, |d| &d.voters).await;
     }
 
-    async fn wait_for_observers(&self, observers: &[i32]) -> QuorumDescription {
+    /// Waits until those of the description are these, by `node.id`.
+    async fn wait_for_members(
+        &self,
+        wanted: &[i32],
+        of: fn(&QuorumDescription) -> &[MemberProgress],
+    ) -> QuorumDescription {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let description = self.description().await;
-            let ids: Vec<i32> = description.observers.iter().map(|o| o.node_id).collect();
-            if ids == observers {
+            let ids: Vec<i32> = of(&description).iter().map(|m| m.node_id).collect();
+            if ids == wanted {
                 return description;
             }
-            assert!(Instant::now() < deadline, "{ids:?}, not {observers:?}");
+            assert!(Instant::now() < deadline, "{ids:?}, not {wanted:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -418,7 +415,7 @@ async fn a_controller_is_added_by_name_and_the_leader_removed_and_both_stay_so()
         .unwrap();
     let rest: Vec<i32> = (1..=4).filter(|id| *id != leader).collect();
     cluster.wait_for_voters(&rest).await;
-    let now = cluster.wait_for_observers(&[leader]).await;
+    let now = cluster.wait_for_members(&[leader], |d| &d.observers).await;
     assert!(rest.contains(&now.leader), "a voter leads: {now:?}");
     write(&cluster.running[&leader], "by the removed one").await;
 

@@ -258,11 +258,8 @@ impl Fetcher {
     async fn connect(&self) -> Result<Connection, ClientError> {
         let image = self.context.quorum.image();
         let listener = &self.context.settings.inter_broker_listener;
-        let endpoint = image
-            .brokers
-            .get(&self.leader)
-            .and_then(|b| b.listeners.iter().find(|l| l.name == *listener));
-        let Some(endpoint) = endpoint else {
+        let leader = image.brokers.get(&self.leader);
+        let Some(address) = leader.and_then(|b| b.address(listener)) else {
             return Err(ClientError::Io {
                 address: format!("broker {}", self.leader),
                 source: std::io::Error::new(
@@ -271,7 +268,6 @@ impl Fetcher {
                 ),
             });
         };
-        let address = format!("{}:{}", endpoint.host, endpoint.port);
         // TCP itself tries ever more rarely.
         let opening = tokio::time::timeout(CONNECT_TIMEOUT, Connection::open(&address));
         opening.await.unwrap_or_else(|_| {

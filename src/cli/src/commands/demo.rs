@@ -6,16 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
-use kafka_protocol::messages as m;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use strandline_client::{
     ClientError, ClientOptions, Cluster, Consumer, ConsumerOptions, Key, Producer, ProducerOptions,
-    check, list_offsets,
+    list_offsets,
 };
 use strandline_wire::batch::RecordToWrite;
-use strandline_wire::text;
 
 const PARTITIONS: i32 = 3;
 /// Records that follow each other into one partition.
@@ -68,7 +65,12 @@ async fn demo(bootstrap: &str, http: &str, bytes: u64) -> Result<(), ClientError
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
     let topic = format!("strandline-demo-{stamp}");
-    create_topic(&cluster, &topic).await?;
+    let configs = [
+        ("remote.storage.enable", "true"),
+        ("segment.bytes", SEGMENT_BYTES),
+        ("local.retention.bytes", "1"),
+    ];
+    cluster.create_topic(&topic, PARTITIONS, &configs).await?;
     let written = produce(&cluster, &topic, bytes).await?;
     wait_for_offload(&cluster, &topic).await?;
     let read = read_back(&cluster, &topic, &written).await?;
@@ -92,32 +94,6 @@ async fn demo(bootstrap: &str, http: &str, bytes: u64) -> Result<(), ClientError
         address: bootstrap.to_owned(),
         reason: "what was read is not what was written".into(),
     })
-}
-
-async fn create_topic(cluster: &Cluster, name: &str) -> Result<(), ClientError> {
-    let configs = [
-        ("remote.storage.enable", "true"),
-        ("segment.bytes", SEGMENT_BYTES),
-        ("local.retention.bytes", "1"),
-    ];
-    let configs = configs.map(|(key, value)| {
-        CreatableTopicConfig::default()
-            .with_name(text(key))
-            .with_value(Some(text(value)))
-    });
-    let topic = CreatableTopic::default()
-        .with_name(m::TopicName(text(name)))
-        .with_num_partitions(PARTITIONS)
-        .with_replication_factor(-1)
-        .with_configs(configs.to_vec());
-    let request = m::CreateTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(30_000);
-    let answer = cluster.call_any("createTopics", &request).await?;
-    for topic in answer.topics {
-        check(name, topic.error_code, topic.error_message.as_ref())?;
-    }
-    Ok(())
 }
 
 /// Lines such as a log has them, from a seed: the same in every run, and compressible as real ones are.
