@@ -21,8 +21,22 @@ pub struct TestCluster {
     /// Ports of clients' and controllers' listeners.
     ports: BTreeMap<i32, (u16, u16)>,
     properties: Vec<(String, String)>,
-    racks: bool,
+    layout: Layout,
 }
+
+/// What the nodes of a cluster are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Brokers that are controllers too.
+    Combined,
+    /// The same, each in a rack of its own: `rack1`, `rack2`, …
+    Racks,
+    /// Brokers, and as many controllers that are no brokers: 101, 102, …
+    Apart,
+}
+
+/// The first controller that is no broker.
+const FIRST_CONTROLLER: i32 = 101;
 
 /// What the metadata says about a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,57 +56,73 @@ fn free_port() -> u16 {
 impl TestCluster {
     /// Starts `count` brokers that are controllers too.
     pub async fn start(count: i32, properties: &[(&str, &str)]) -> Self {
-        Self::start_with(count, properties, false).await
+        Self::start_with(count, properties, Layout::Combined).await
+    }
+
+    /// Starts `count` brokers, and as many controllers that are nothing else.
+    pub async fn start_apart(count: i32, properties: &[(&str, &str)]) -> Self {
+        Self::start_with(count, properties, Layout::Apart).await
     }
 
     /// The same, each in a rack of its own: `rack1`, `rack2`, …
     pub async fn start_in_racks(count: i32, properties: &[(&str, &str)]) -> Self {
-        Self::start_with(count, properties, true).await
+        Self::start_with(count, properties, Layout::Racks).await
     }
 
-    async fn start_with(count: i32, properties: &[(&str, &str)], racks: bool) -> Self {
+    async fn start_with(count: i32, properties: &[(&str, &str)], layout: Layout) -> Self {
+        let mut ids: Vec<i32> = (1..=count).collect();
+        if layout == Layout::Apart {
+            ids.extend(FIRST_CONTROLLER..FIRST_CONTROLLER + count);
+        }
         let owned = properties.iter();
         let owned = owned.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let mut cluster = Self {
             running: BTreeMap::new(),
-            directories: (1..=count)
-                .map(|id| (id, TempDir::new().expect("a directory")))
+            directories: ids
+                .iter()
+                .map(|id| (*id, TempDir::new().expect("a directory")))
                 .collect(),
-            ports: (1..=count)
-                .map(|id| (id, (free_port(), free_port())))
+            ports: ids
+                .iter()
+                .map(|id| (*id, (free_port(), free_port())))
                 .collect(),
             properties: owned.collect(),
-            racks,
+            layout,
         };
-        // None of them can be ready before the others are there.
-        let starting = cluster.ids().into_iter().map(|id| {
-            let settings = cluster.settings(id);
-            async move { (id, Server::start(settings).await.expect("a broker starts")) }
-        });
-        cluster.running = futures::future::join_all(starting)
-            .await
-            .into_iter()
-            .collect();
+        cluster.resume_together(&ids).await;
         cluster
     }
 
+    /// All brokers.
     pub fn ids(&self) -> Vec<i32> {
-        self.ports.keys().copied().collect()
+        let all = self.ports.keys().copied();
+        all.filter(|id| *id < FIRST_CONTROLLER).collect()
+    }
+
+    /// All controllers.
+    pub fn controllers(&self) -> Vec<i32> {
+        let all = self.ports.keys().copied();
+        all.filter(|id| self.layout != Layout::Apart || *id >= FIRST_CONTROLLER)
+            .collect()
     }
 
     fn settings(&self, id: i32) -> Settings {
         let (client, controller) = self.ports[&id];
-        let voters = self.ports.iter();
-        let voters = voters.map(|(id, (_, port))| format!("{id}@127.0.0.1:{port}"));
+        let voters = self.controllers().into_iter();
+        let voters = voters.map(|id| format!("{id}@127.0.0.1:{}", self.ports[&id].1));
+        let broker = format!("PLAINTEXT://127.0.0.1:{client}");
+        let controller = format!("CONTROLLER://127.0.0.1:{controller}");
+        let (roles, listeners) = match self.layout {
+            Layout::Apart if id >= FIRST_CONTROLLER => ("controller", controller),
+            Layout::Apart => ("broker", broker),
+            _ => ("broker,controller", format!("{broker},{controller}")),
+        };
         let logs = self.directories[&id].path().join("log");
         let mut properties = Properties::default();
         for (key, value) in [
-            ("process.roles", "broker,controller".to_owned()),
+            ("process.roles", roles.to_owned()),
             ("node.id", id.to_string()),
-            (
-                "listeners",
-                format!("PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}"),
-            ),
+            ("listeners", listeners),
             ("controller.listener.names", "CONTROLLER".to_owned()),
             (
                 "controller.quorum.voters",
@@ -106,7 +136,7 @@ impl TestCluster {
         ] {
             properties.set(key.to_owned(), value, PropertySource::File);
         }
-        if self.racks {
+        if self.layout == Layout::Racks {
             let rack = format!("rack{id}");
             properties.set("broker.rack".to_owned(), rack, PropertySource::File);
         }
@@ -125,6 +155,16 @@ impl TestCluster {
     pub async fn resume(&mut self, id: i32) {
         let server = Server::start(self.settings(id)).await;
         self.running.insert(id, server.expect("the broker starts"));
+    }
+
+    /// Starts nodes of which none is ready before the others are there.
+    pub async fn resume_together(&mut self, ids: &[i32]) {
+        let starting = ids.iter().map(|id| {
+            let settings = self.settings(*id);
+            async move { (*id, Server::start(settings).await.expect("a node starts")) }
+        });
+        let started = futures::future::join_all(starting).await;
+        self.running.extend(started);
     }
 
     /// The node's disk is lost: it comes back with an empty one.

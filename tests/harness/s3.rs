@@ -18,6 +18,8 @@ use axum::response::{IntoResponse, Response};
 pub enum Fault {
     /// 503 SlowDown, nothing is done.
     SlowDown,
+    /// 403 AccessDenied, nothing is done.
+    Forbidden,
     /// The connection ends before anything is done.
     DropBefore,
     /// It is done, and then the connection ends.
@@ -203,6 +205,10 @@ async fn handle(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Res
         Some(Fault::SlowDown) => {
             let body = "<Error><Code>SlowDown</Code></Error>";
             return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+        }
+        Some(Fault::Forbidden) => {
+            let body = "<Error><Code>AccessDenied</Code></Error>";
+            return (StatusCode::FORBIDDEN, body).into_response();
         }
         Some(Fault::DropBefore) => return broken(Bytes::new(), 10, StatusCode::OK),
         Some(Fault::SlowFirstByte(delay)) => tokio::time::sleep(*delay).await,

@@ -128,6 +128,54 @@ async fn acks_all_needs_min_insync_replicas_and_a_single_replica_acknowledges_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_minute_without_a_quorum_does_not_disturb_producers_and_consumers() {
+    let mut cluster = TestCluster::start_apart(3, &[("min.insync.replicas", "2")]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let mut config = config(&cluster);
+    config.set("enable.idempotence", "true");
+    let producer: FutureProducer = config.create().unwrap();
+    config.set("group.id", "g");
+    config.set("auto.offset.reset", "earliest");
+    let consumer: StreamConsumer = config.create().unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    let (mut sent, mut longest) = (0, Duration::ZERO);
+    // The first record finds the group, the second shows that it goes on.
+    let mut down_since = None;
+    while down_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(60)) {
+        let began = Instant::now();
+        let value = sent.to_string();
+        let record = FutureRecord::<(), _>::to("t").partition(0).payload(&value);
+        let written = producer.send(record, Duration::from_secs(30)).await;
+        written.map_err(|(e, _)| e).unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(30), consumer.recv());
+        let read = read.await.expect("a record comes").unwrap();
+        assert_eq!(read.payload(), Some(value.as_bytes()));
+        consumer.commit_message(&read, CommitMode::Sync).unwrap();
+        sent += 1;
+        if down_since.is_some() {
+            longest = longest.max(began.elapsed());
+        } else if sent == 2 {
+            for id in cluster.controllers() {
+                cluster.stop(id).await;
+            }
+            down_since = Some(Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(longest < Duration::from_secs(3), "waited for {longest:?}");
+    // When the controllers are back, they decide again.
+    let coming_back = cluster.controllers();
+    cluster.resume_together(&coming_back).await;
+    eventually("a topic is created", || async {
+        let mut client = cluster.client(1).await;
+        client.create_topic("later", 1, &[]).await.ok()
+    })
+    .await;
+    assert_eq!(read(&cluster, "t").await.len(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn groups_go_on_under_another_coordinator() {
     let mut cluster = TestCluster::start(3, &[]).await;
     let mut client = cluster.client(1).await;

@@ -163,7 +163,8 @@ async fn each_chunk_is_fetched_once_by_a_sequential_reader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_store_is_said_at_start() {
     let s3 = S3Server::start().await;
-    let (mut broker, _) = start(&s3).await;
+    let at_once = [("strandline.remote.store.startup.timeout.ms", "0")];
+    let mut broker = TestBroker::start_on_s3(&s3.endpoint(), &at_once).await;
     let mut settings = broker.settings();
     broker.stop().await;
     let remote = settings.remote.as_mut().unwrap();
@@ -186,6 +187,33 @@ async fn what_is_wrong_with_the_store_is_said_at_start() {
         .unwrap()
         .to_string();
     assert!(error.contains("127.0.0.1:1"), "{error}");
+    for (method, path, action) in [
+        ("PUT", "cold", "s3:CreateBucket"),
+        ("PUT", "probe", "s3:PutObject"),
+        ("GET", "probe", "s3:GetObject"),
+        ("DELETE", "cold", "s3:DeleteObject"),
+    ] {
+        s3.heal();
+        s3.inject(method, path, 1, Fault::Forbidden);
+        let error = strandline_broker::Server::start(broker.settings()).await;
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains(action), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_starts_with_the_broker_is_waited_for() {
+    let s3 = S3Server::start().await;
+    s3.inject("PUT", "cold", 3, Fault::SlowDown);
+    let (mut broker, mut client) = start(&s3).await;
+    assert!(
+        s3.count("PUT", "cold") > 3,
+        "it was asked until it answered"
+    );
+    let values = produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client, "t").await;
+    assert_eq!(read_all(&mut client, "t", 0).await, values);
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,22 @@ pub enum StoreError {
         call: &'static str,
         place: String,
         reason: String,
+        /// Nothing forbids the call; it may succeed later.
+        transient: bool,
     },
+}
+
+impl StoreError {
+    /// Whether it may pass by itself: the store does not answer, or not yet. Forbidden calls and wrong names do not.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Call {
+                transient: true,
+                ..
+            }
+        )
+    }
 }
 
 /// The bucket, as the rest of this crate uses it.
@@ -315,33 +330,34 @@ impl RemoteStore {
     }
 
     /// What a call failed by; where S3 forbids it, with the permission that lacks.
-    fn reason(&self, call: &str, error: &object_store::Error) -> String {
+    fn failed(&self, call: &'static str, error: &object_store::Error) -> StoreError {
         let reason = one_line(&error.to_string());
         let forbidden = matches!(
             error,
             object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
         );
-        match iam_action(call).filter(|_| forbidden && self.place.starts_with("s3://")) {
-            Some(action) => format!("the credentials do not have {action} here: {reason}"),
-            None => reason,
+        StoreError::Call {
+            call,
+            place: self.place.clone(),
+            reason: if forbidden && self.place.starts_with("s3://") {
+                lacking(call, &reason)
+            } else {
+                reason
+            },
+            transient: matches!(error, object_store::Error::Generic { .. }),
         }
     }
 
     /// Puts, reads, reads a range of, lists and deletes one small object; the error names the call that failed.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let key = self.keys.probe();
-        let failed = |call: &'static str| {
-            move |e: object_store::Error| StoreError::Call {
-                call,
-                place: self.place.clone(),
-                reason: self.reason(call, &e),
-            }
-        };
+        let failed = |call: &'static str| move |e: object_store::Error| self.failed(call, &e);
         let mismatch = |call| StoreError::Call {
             call,
             place: self.place.clone(),
             reason: "other bytes came back than were written".into(),
+            transient: false,
         };
         let body = bytes::Bytes::from_static(b"strandline probe");
         self.reads
@@ -374,6 +390,7 @@ impl RemoteStore {
 /// The action of IAM that a call on S3 needs.
 fn iam_action(call: &str) -> Option<&'static str> {
     Some(match call {
+        "create bucket" => "s3:CreateBucket",
         "put object" => "s3:PutObject",
         "get object" | "get object range" => "s3:GetObject",
         "list objects" => "s3:ListBucket",
@@ -382,16 +399,26 @@ fn iam_action(call: &str) -> Option<&'static str> {
     })
 }
 
+/// The reason why S3 forbids a call, with the permission that it needs.
+fn lacking(call: &str, reason: &str) -> String {
+    match iam_action(call) {
+        Some(action) => format!("the credentials do not have {action} here: {reason}"),
+        None => reason.to_owned(),
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// `CreateBucket` is not part of `object_store`; a presigned PUT on the bucket itself does it.
 async fn create_bucket(store: &AmazonS3, place: &str) -> Result<(), StoreError> {
-    let failed = |reason: String| StoreError::Call {
-        call: "create bucket",
+    const CALL: &str = "create bucket";
+    let failed = |reason: String, transient: bool| StoreError::Call {
+        call: CALL,
         place: place.to_owned(),
         reason,
+        transient,
     };
     let root = object_store::path::Path::default();
     let url = store
@@ -401,24 +428,29 @@ async fn create_bucket(store: &AmazonS3, place: &str) -> Result<(), StoreError> 
             Duration::from_secs(60),
         )
         .await
-        .map_err(|e| failed(one_line(&e.to_string())))?;
+        .map_err(|e| failed(one_line(&e.to_string()), true))?;
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .build()
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| failed(e.to_string(), false))?;
     let response = client.put(url.as_str()).send().await;
     // The URL carries a signature, so the error is shown without it.
-    let response = response.map_err(|e| failed(e.without_url().to_string()))?;
+    let response = response.map_err(|e| failed(e.without_url().to_string(), true))?;
     let status = response.status();
     // 409: it exists already.
     if status.is_success() || status.as_u16() == 409 {
         return Ok(());
     }
     let body = response.text().await.unwrap_or_default();
-    Err(failed(format!(
+    let reason = format!(
         "{status} {}",
         one_line(&body.chars().take(300).collect::<String>())
-    )))
+    );
+    Err(match status.as_u16() {
+        403 => failed(lacking(CALL, &reason), false),
+        429 | 500.. => failed(reason, true),
+        _ => failed(reason, false),
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use strandline_log::LogDirError;
@@ -47,6 +47,9 @@ use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
 use crate::tier::{ColdThreads, Tier, TierManager};
 use crate::timers::{checkpoints, housekeeping, retention};
+
+/// How long a broker that is started for the first time leaves an object store alone that did not answer.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a broker did not start; each names what is at fault.
 #[derive(Debug, Error)]
@@ -646,8 +649,8 @@ fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Lis
         .collect()
 }
 
-/// Opens the cold tier. A store that does not answer is an error at first; once there is data in it, the broker starts
-/// all the same, because appends and hot reads do not need it.
+/// Opens the cold tier. A store that forbids what the broker needs is an error. One that does not answer yet is waited for at
+/// first; once there is data in it, the broker starts all the same, because appends and hot reads do not need it.
 async fn open_tier(
     settings: &Settings,
     config: &BrokerConfig,
@@ -658,15 +661,22 @@ async fn open_tier(
     };
     let threads = ColdThreads::start()?;
     let remote = remote.clone();
+    let patience = config.number("strandline.remote.store.startup.timeout.ms");
+    let patience = Duration::from_millis(patience.max(0) as u64);
+    let is_used = image.remote_logs().next().is_some();
     // Connections to the store belong to the threads that opened them.
     let opening = threads.handle().spawn(async move {
         let store = RemoteStore::connect(&remote).await?;
-        let prepared = store.prepare().await;
+        let prepared = if is_used {
+            store.prepare().await
+        } else {
+            first_answer(&store, patience).await
+        };
         Ok::<_, StoreError>((store, prepared))
     });
     let (store, prepared) = opening.await.expect("opening the store does not panic")?;
     match prepared {
-        Err(error) if image.remote_logs().next().is_some() => {
+        Err(error) if is_used => {
             tracing::error!(%error, "the object store does not answer; cold reads will fail until it does");
         }
         other => other?,
@@ -677,6 +687,24 @@ async fn open_tier(
         &settings.cache_dir,
         threads,
     )?)))
+}
+
+/// Prepares a store that may be started together with this broker.
+async fn first_answer(store: &RemoteStore, patience: Duration) -> Result<(), StoreError> {
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match store.prepare().await {
+            Err(error) if error.is_transient() && began.elapsed() < patience => {
+                if !told {
+                    tracing::warn!(%error, ?patience, "the object store does not answer yet and is waited for");
+                    told = true;
+                }
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Applies every image as it comes.
