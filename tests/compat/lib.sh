@@ -24,9 +24,9 @@ trap cleanup EXIT
 
 # Kafka 4.3.1's broker and tools as jars, from Maven Central.
 install_kafka() {
-    [ -d "$CACHE/kafka" ] && return
+    [ -e "$CACHE/kafka/connect-mirror-4.3.1.jar" ] && return
     (cd "$HERE" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$CACHE/kafka.part") || return 1
-    mv "$CACHE/kafka.part" "$CACHE/kafka"
+    rm -rf "$CACHE/kafka" && mv "$CACHE/kafka.part" "$CACHE/kafka"
 }
 
 # MinIO's server, built from its Go module; static, so that it runs in an empty container too.
@@ -38,6 +38,14 @@ install_minio() {
 kafka() {
     timeout "${TOOL_SECONDS:-120}" java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
         -Dorg.slf4j.simpleLogger.defaultLogLevel=error "$@"
+}
+
+# Formats the directories of an Apache Kafka node with the properties in $1.properties and starts it, logging to $1.log.
+start_kafka() {
+    kafka kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAg -c "$1.properties" >/dev/null 2>&1 || return 1
+    java -Xmx512m -Xms256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
+        kafka.Kafka "$1.properties" >>"$1.log" 2>&1 &
+    KAFKA_PID=$!
 }
 
 free_port() {

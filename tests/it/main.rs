@@ -7,6 +7,7 @@ mod containers;
 mod fetch_rules;
 mod hot;
 mod log_dirs;
+mod mirrored;
 mod monitoring;
 mod object_store_faults;
 mod own_client;

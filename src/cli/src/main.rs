@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use strandline_tools::migrate_groups::{self, MigrateGroups};
 
 /// A Kafka-compatible broker with a cold tier in S3-compatible storage.
 #[derive(Parser)]
@@ -67,6 +68,11 @@ enum Command {
         #[command(subcommand)]
         command: TierCommand,
     },
+    /// From Kafka to here.
+    Migrate {
+        #[command(subcommand)]
+        command: MigrateCommand,
+    },
     /// Kafka's tools under their own names.
     Tools {
         #[command(subcommand)]
@@ -77,6 +83,12 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
     },
+}
+
+#[derive(Subcommand)]
+enum MigrateCommand {
+    /// Looks up, record by record, where each group of a mirrored cluster stands, and commits that here.
+    Groups(MigrateGroups),
 }
 
 #[derive(Subcommand)]
@@ -210,6 +222,12 @@ async fn run(command: Command) -> Result<(), String> {
             bytes,
         } => commands::demo::run(&bootstrap, &http, bytes).await,
         Command::Tier { command } => tier(command).await,
+        Command::Migrate {
+            command: MigrateCommand::Groups(options),
+        } => {
+            let outcome = migrate_groups::run(&options).await;
+            outcome.map_err(|failure| failure.stderr.unwrap_or_default())
+        }
         Command::Tools { command } => match command {
             ToolsCommand::Install { directory } => commands::tools::install(&directory),
             ToolsCommand::List => {

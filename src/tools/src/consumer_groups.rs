@@ -145,14 +145,14 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     Ok(())
 }
 
-struct Listed {
-    group: String,
+pub struct Listed {
+    pub group: String,
     state: String,
     kind: String,
 }
 
 /// The groups of every broker.
-async fn all_groups(cluster: &Cluster) -> Result<Vec<Listed>, ClientError> {
+pub async fn all_groups(cluster: &Cluster) -> Result<Vec<Listed>, ClientError> {
     cluster.metadata(Some(&[])).await?;
     let mut found: BTreeMap<String, Listed> = BTreeMap::new();
     for id in cluster.nodes().into_keys() {

@@ -1,4 +1,5 @@
-//! Kafka's command-line tools, by Kafka's names, options, output and exit statuses, on our own client.
+//! Kafka's command-line tools, by Kafka's names, options, output and exit statuses, on our own client; and one of ours for
+//! those who come from Kafka, [`migrate_groups`].
 //!
 //! One file a tool. [`run`] finds it by its name, with or without `.sh`; each tool's options are a `clap` structure, and
 //! what all of them share is in `command`. Output that people's scripts read is Kafka 4.3's to the letter.
@@ -17,6 +18,7 @@ mod get_offsets;
 mod leader_election;
 mod log_dirs;
 mod metadata_quorum;
+pub mod migrate_groups;
 mod producer_perf;
 mod properties;
 mod quotas;

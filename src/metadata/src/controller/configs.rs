@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::topics::{TIER_KEY, with_default_tier};
 use super::{ControllerContext, Refusal};
 use crate::config::{
     BrokerConfig, ConfigDef, ConfigType, DynamicMode, broker_def, client_metrics_def, group_def,
@@ -41,7 +42,7 @@ pub(super) fn alter_configs(
     for change in changes {
         apply_change(&mut after, resource, change)?;
     }
-    commit_configs(image, context, resource, before, &after)
+    commit_configs(image, context, resource, before, after)
 }
 
 /// Replaces all keys of one resource (the old `AlterConfigs`).
@@ -54,7 +55,7 @@ pub(super) fn replace_configs(
     let before = image.configs(resource);
     let changed = after.iter().filter(|(k, v)| before.get(*k) != Some(v));
     check_dynamic(resource, changed.map(|(k, _)| k.as_str()))?;
-    commit_configs(image, context, resource, before, after)
+    commit_configs(image, context, resource, before, after.clone())
 }
 
 /// Keys of brokers that may not be changed at run time, or not for all brokers at once.
@@ -155,22 +156,31 @@ fn commit_configs(
     context: &ControllerContext,
     resource: &ConfigResource,
     before: &BTreeMap<String, String>,
-    after: &BTreeMap<String, String>,
+    mut after: BTreeMap<String, String>,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
     match resource {
         ConfigResource::Topic(name) => {
             let known = image.topic(name);
             known.ok_or_else(|| Refusal::NoSuchTopic(name.clone()))?;
-            validate_topic_configs(after, Some(before), &context.broker, context.remote_enabled)
-                .map_err(Refusal::InvalidConfig)?;
+            // Who deletes the key asks for the default, which is the one of new topics; MirrorMaker 2 does that.
+            if before.contains_key(TIER_KEY) && !after.contains_key(TIER_KEY) {
+                after = with_default_tier(&after, context);
+            }
+            validate_topic_configs(
+                &after,
+                Some(before),
+                &context.broker,
+                context.remote_enabled,
+            )
+            .map_err(Refusal::InvalidConfig)?;
         }
-        ConfigResource::Broker(_) => validate_broker_configs(before, after)?,
+        ConfigResource::Broker(_) => validate_broker_configs(before, &after)?,
         ConfigResource::Group(_) => {
-            validate_known(after, "group", group_def)?;
-            validate_group_times(after, &context.broker)?;
+            validate_known(&after, "group", group_def)?;
+            validate_group_times(&after, &context.broker)?;
         }
         ConfigResource::ClientMetrics(_) => {
-            validate_known(after, "client metrics", client_metrics_def)?;
+            validate_known(&after, "client metrics", client_metrics_def)?;
         }
     }
     let record = |key: &String, value: Option<&String>| MetadataRecord::Config {

@@ -278,6 +278,29 @@ fn lists_grow_and_shrink_and_read_only_keys_do_not_change() {
 }
 
 #[test]
+fn a_tier_whose_key_is_deleted_is_the_default_again() {
+    const KEY: &str = "remote.storage.enable";
+    let delete = |of: &str| Command::AlterConfigs {
+        resource: ConfigResource::Topic(of.into()),
+        changes: vec![ConfigChange {
+            key: KEY.into(),
+            operation: ConfigOperation::Delete,
+            value: None,
+        }],
+    };
+    let mut cluster = Cluster::new(1);
+    cluster.run(Command::CreateTopic(topic("t", 1))).unwrap();
+    let default = ("log.remote.storage.enable".to_owned(), "true".to_owned());
+    cluster.context.broker.file.extend([default]);
+    cluster.run(Command::CreateTopic(topic("u", 1))).unwrap();
+    cluster.run(delete("u")).unwrap();
+    assert_eq!(cluster.image.topic_configs("u")[KEY], "true");
+    // Where there was none, none was deleted.
+    cluster.run(delete("t")).unwrap();
+    assert!(!cluster.image.topic_configs("t").contains_key(KEY));
+}
+
+#[test]
 fn only_the_current_leader_may_copy_and_nothing_twice() {
     let mut cluster = Cluster::new(1);
     cluster.run(Command::CreateTopic(topic("t", 1))).unwrap();

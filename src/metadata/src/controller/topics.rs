@@ -47,7 +47,7 @@ pub(super) fn create_topic(
             new.name, other.name
         )));
     }
-    let configs = with_default_tier(new, context);
+    let configs = with_default_tier(&new.configs, context);
     validate_topic_configs(&configs, None, &context.broker, context.remote_enabled)
         .map_err(Refusal::InvalidConfig)?;
     let assignments = assign(image, context, new)?;
@@ -68,16 +68,21 @@ pub(super) fn create_topic(
     Ok(records)
 }
 
+/// Gives a topic its cold tier.
+pub(super) const TIER_KEY: &str = "remote.storage.enable";
+
 /// `log.remote.storage.enable` gives new topics their cold tier, where their policy allows one.
-fn with_default_tier(new: &NewTopic, context: &ControllerContext) -> BTreeMap<String, String> {
-    const KEY: &str = "remote.storage.enable";
-    let mut configs = new.configs.clone();
+pub(super) fn with_default_tier(
+    configs: &BTreeMap<String, String>,
+    context: &ControllerContext,
+) -> BTreeMap<String, String> {
+    let mut configs = configs.clone();
     let wanted = context.remote_enabled && context.broker.boolean("log.remote.storage.enable");
     let compact = TopicConfig::resolve(&configs, &context.broker)
         .cleanup_policy
         .compact;
-    if wanted && !compact && !configs.contains_key(KEY) {
-        configs.insert(KEY.to_owned(), "true".to_owned());
+    if wanted && !compact && !configs.contains_key(TIER_KEY) {
+        configs.insert(TIER_KEY.to_owned(), "true".to_owned());
     }
     configs
 }
