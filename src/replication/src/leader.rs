@@ -306,3 +306,14 @@ impl LeaderState {
             })
     }
 }
+
+/// Whether clients may be told where the log ends. A new leader's high watermark may be older than what they have seen, until
+/// it has passed the beginning of its epoch: `last_epoch` of the log and where it begins (KIP-207).
+pub fn end_is_known(
+    leader_epoch: LeaderEpoch,
+    last_epoch: Option<(LeaderEpoch, Offset)>,
+    high_watermark: Offset,
+) -> bool {
+    let began = last_epoch.filter(|(epoch, _)| *epoch == leader_epoch);
+    began.is_none_or(|(_, start)| high_watermark >= start)
+}

@@ -10,4 +10,4 @@ mod leader;
 mod tests;
 
 pub use follower::truncation_offset;
-pub use leader::{IsrWish, LeaderState, Leadership, Replica};
+pub use leader::{IsrWish, LeaderState, Leadership, Replica, end_is_known};

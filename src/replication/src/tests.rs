@@ -2,7 +2,7 @@
 
 use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 
-use crate::{LeaderState, Leadership, Replica, truncation_offset};
+use crate::{LeaderState, Leadership, Replica, end_is_known, truncation_offset};
 
 const LAG: i64 = 30_000;
 
@@ -200,4 +200,15 @@ fn a_log_is_cut_by_epoch_and_never_by_high_watermark() {
         "an epoch this log never saw: ask again from what is older"
     );
     assert_eq!(cut(1, 3), 3, "nothing in common but the beginning");
+}
+
+#[test]
+fn the_end_is_unknown_until_the_high_watermark_has_passed_the_beginning_of_the_epoch() {
+    let known = |last, high_watermark| end_is_known(LeaderEpoch(5), last, high_watermark);
+    let led_since = |start| Some((LeaderEpoch(5), start));
+    assert!(!known(led_since(10), 9));
+    assert!(known(led_since(10), 10));
+    // A leader notes the beginning of its epoch before it is found; where none is noted, nothing is hidden.
+    assert!(known(Some((LeaderEpoch(4), 10)), 9));
+    assert!(known(None, 0));
 }

@@ -71,7 +71,8 @@ pub async fn run(options: &MigrateGroups) -> Outcome {
     ];
     let mut failed = 0;
     for group in &groups {
-        let translated = translate(&from, &to, group, &options.prefix).await?;
+        let mut translated = translate(&from, &to, group, &options.prefix).await?;
+        keep_what_is_further(&to, group, &mut translated).await?;
         let offsets: BTreeMap<Key, i64> = translated
             .iter()
             .filter_map(|t| Some((t.key.clone(), *t.here.as_ref().ok()?)))
@@ -154,6 +155,24 @@ async fn translate(
         .buffered(CONCURRENCY)
         .try_collect()
         .await
+}
+
+/// A group that has moved and read on is not put back.
+async fn keep_what_is_further(
+    to: &Cluster,
+    group: &str,
+    translated: &mut [Translated],
+) -> Result<(), ClientError> {
+    let known = committed(to, group, None).await?;
+    for one in translated {
+        let known = known.get(&one.key).map(|c| c.offset);
+        if let (Ok(found), Some(known)) = (&one.here, known)
+            && known > *found
+        {
+            one.here = Err(format!("the group is further here, at {known}"));
+        }
+    }
+    Ok(())
 }
 
 /// The state of a group that has members.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use strandline_log::{AppendError, AppendInfo, LeaderEpochs, LogView};
 use strandline_metadata::config::TopicConfig;
+use strandline_replication::end_is_known;
 use strandline_types::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicId, TopicIdPartition,
     TopicPartition,
@@ -224,12 +225,11 @@ impl Partition {
         self.wake_all();
     }
 
-    /// A new leader's high watermark may be older than what clients have seen. Until it has passed the beginning of its
-    /// epoch, the end of the log is not known to them (`OFFSET_NOT_AVAILABLE`).
+    /// Until then, clients are answered with `OFFSET_NOT_AVAILABLE`.
     pub fn knows_its_end(&self, view: &LogView) -> bool {
-        let epoch = self.leader_epoch();
-        let began = view.epochs.entries().last().filter(|e| e.epoch == epoch);
-        began.is_none_or(|e| view.high_watermark >= e.start_offset)
+        let last = view.epochs.entries().last();
+        let last = last.map(|e| (e.epoch, e.start_offset));
+        end_is_known(self.leader_epoch(), last, view.high_watermark)
     }
 
     /// Its disk failed; reads and writes are refused until the broker restarts.
