@@ -461,13 +461,8 @@ async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_fr
 async fn every_broker_answers_for_the_cluster_and_the_quorum_is_described_truly() {
     let mut cluster = TestCluster::start(3, &[]).await;
     for id in cluster.ids() {
+        shows_brokers(&cluster, id, 3).await;
         let mut connection = cluster.connection(id).await;
-        let request = m::MetadataRequest::default().with_topics(None);
-        let metadata: m::MetadataResponse = connection
-            .call(ApiKey::Metadata, 12, &request)
-            .await
-            .unwrap();
-        assert_eq!(metadata.brokers.len(), 3);
         let partition = m::describe_quorum_request::PartitionData::default();
         let topic = m::describe_quorum_request::TopicData::default()
             .with_topic_name(m::TopicName(StrBytes::from_static_str(
@@ -485,14 +480,19 @@ async fn every_broker_answers_for_the_cluster_and_the_quorum_is_described_truly(
         assert!((1..=3).contains(&described.leader_id.0));
     }
     cluster.stop(3).await;
-    eventually("a stopped broker is shown no more", || async {
-        let mut connection = cluster.connection(1).await;
+    shows_brokers(&cluster, 1, 2).await;
+    cluster.resume(3).await;
+    cluster.stop_all().await;
+}
+
+/// Waits until a broker's metadata have so many brokers.
+async fn shows_brokers(cluster: &TestCluster, id: i32, count: usize) {
+    eventually(&format!("broker {id} shows {count}"), || async {
+        let mut connection = cluster.connection(id).await;
         let request = m::MetadataRequest::default().with_topics(None);
         let metadata: m::MetadataResponse =
             connection.call(ApiKey::Metadata, 12, &request).await.ok()?;
-        (metadata.brokers.len() == 2).then_some(())
+        (metadata.brokers.len() == count).then_some(())
     })
     .await;
-    cluster.resume(3).await;
-    cluster.stop_all().await;
 }
