@@ -9,7 +9,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-RUN cargo build --release --locked -p strandline-cli && strip -o /strandline target/release/strandline
+RUN cargo build --profile dist --locked -p strandline-cli && strip -o /strandline target/dist/strandline
 
 FROM scratch AS package
 COPY target/package/strandline-* /strandline
