@@ -10,6 +10,7 @@ Asks again for a minute and a half: scrapes and evaluations are fifteen seconds 
 import json
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -29,7 +30,10 @@ def get(url, path, **parameters):
 
 def unanswered(url, dashboards):
     values = {"$__rate_interval": "1m", "$topic": ".*", "$group": ".*", "$storage": "0.023", "$puts": "0.005", "$gets": "0.0004"}
-    values["$broker"] = get(url, "label/instance/values", **{"match[]": 'up{job="strandline"}'})[0]
+    brokers = get(url, "label/instance/values", **{"match[]": 'up{job="strandline"}'})
+    if not brokers:
+        return ["no broker has been scraped"]
+    values["$broker"] = brokers[0]
     empty = []
     for path in dashboards:
         with open(path) as file:
@@ -61,6 +65,14 @@ def not_raised(url, names):
     return [f"{name} is not raised" for name in names if name not in raised]
 
 
+def problems(check):
+    try:
+        return check()
+    except OSError as error:
+        # Prometheus is not there yet. What it refuses is another matter: see get.
+        return [str(error)]
+
+
 def main(url, what, *arguments):
     checks = {
         "queries": lambda: unanswered(url, arguments),
@@ -68,7 +80,7 @@ def main(url, what, *arguments):
         "raised": lambda: not_raised(url, arguments),
     }
     deadline = time.monotonic() + SECONDS
-    while found := checks[what]():
+    while found := problems(checks[what]):
         if time.monotonic() > deadline:
             sys.exit("\n".join(found))
         time.sleep(1)
