@@ -16,11 +16,13 @@ COPY target/package/strandline-* /strandline
 
 FROM ${BINARY} AS binary
 
-FROM debian:bookworm-slim
-# For S3: root certificates.
+# For S3: root certificates, without the tools that keep them.
+FROM debian:bookworm-slim AS certificates
 RUN [ -e /etc/ssl/certs/ca-certificates.crt ] || { apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
-    && rm -rf /var/lib/apt/lists/*; }
+    && apt-get install -y --no-install-recommends ca-certificates; }
+
+FROM debian:bookworm-slim
+COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=binary /strandline /usr/local/bin/strandline
 RUN strandline tools install /usr/local/bin >/dev/null \
     && groupadd --system --gid 1000 strandline \
