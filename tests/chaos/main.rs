@@ -83,6 +83,13 @@ struct Options {
     keep: PathBuf,
 }
 
+impl Options {
+    /// Where a history's data and logs are: of each lane elsewhere, as lanes run side by side.
+    fn directory(&self, name: &str) -> PathBuf {
+        self.keep.join(format!("lane{}", self.lane)).join(name)
+    }
+}
+
 /// What a history without anomalies has to show.
 #[derive(Default)]
 struct Summary {
@@ -117,7 +124,7 @@ impl Drop for History {
 
 impl History {
     async fn begin(options: &Options, name: &str) -> Result<Self, String> {
-        let directory = options.keep.join(name);
+        let directory = options.directory(name);
         let _ = std::fs::remove_dir_all(&directory);
         let lane = Lane(options.lane);
         let network = Network::new(lane, NODES)?;
@@ -451,7 +458,8 @@ async fn main() -> ExitCode {
                 passed += 1;
                 total.acknowledged += summary.acknowledged;
                 total.longest_gap = total.longest_gap.max(summary.longest_gap);
-                let _ = std::fs::remove_dir_all(options.keep.join(format!("history{number}")));
+                let name = format!("history{number}");
+                let _ = std::fs::remove_dir_all(options.directory(&name));
             }
             Err(error) => {
                 failed += 1;
