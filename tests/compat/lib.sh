@@ -158,6 +158,11 @@ start_cluster() {
     done
 }
 
+# in_the_bucket TOPIC HTTP: the topic has segments there.
+in_the_bucket() {
+    "$STRANDLINE" tier status --topic "$1" --http "$2" --json | grep -qE '"remote_segments": ?[1-9]'
+}
+
 # Stops a node, or with a second argument sends it that signal; its exit status is the node's.
 stop_node() {
     kill -"${2:-TERM}" "${CLUSTER_PIDS[$1]}"

@@ -59,14 +59,14 @@ impl TestCluster {
         Self::start_with(count, properties, Layout::Combined).await
     }
 
-    /// Starts `count` brokers, and as many controllers that are nothing else.
-    pub async fn start_apart(count: i32, properties: &[(&str, &str)]) -> Self {
-        Self::start_with(count, properties, Layout::Apart).await
-    }
-
     /// The same, each in a rack of its own: `rack1`, `rack2`, …
     pub async fn start_in_racks(count: i32, properties: &[(&str, &str)]) -> Self {
         Self::start_with(count, properties, Layout::Racks).await
+    }
+
+    /// Starts `count` brokers, and as many controllers that are nothing else.
+    pub async fn start_apart(count: i32, properties: &[(&str, &str)]) -> Self {
+        Self::start_with(count, properties, Layout::Apart).await
     }
 
     async fn start_with(count: i32, properties: &[(&str, &str)], layout: Layout) -> Self {

@@ -49,7 +49,7 @@ pub async fn mirrored_position(
     let position = position.max(start);
     let next = Reader::new(from, key, position, end).next().await?;
     if let Some(next) = &next
-        && let Some(offset) = find(from, key, next, to, mirror).await?
+        && let Some(offset) = find(from, key, next, to, mirror, mirror_end).await?
     {
         return Ok(Mirrored::At(offset));
     }
@@ -60,7 +60,7 @@ pub async fn mirrored_position(
     }
     match last {
         Some(last) => {
-            let found = find(from, key, &last, to, mirror).await?;
+            let found = find(from, key, &last, to, mirror, mirror_end).await?;
             Ok(found.map_or(Mirrored::NotThere, |offset| Mirrored::At(offset + 1)))
         }
         None if next.is_some() => Ok(Mirrored::NotThere),
@@ -91,6 +91,7 @@ async fn find(
     record: &Record,
     to: &Arc<Cluster>,
     mirror: &Key,
+    mirror_end: i64,
 ) -> Result<Option<i64>, ClientError> {
     let first = offset_for(from, key, record.timestamp).await?;
     let mut before = 0;
@@ -104,8 +105,7 @@ async fn find(
     if first < 0 {
         return Ok(None);
     }
-    let (_, end) = bounds(to, mirror).await?;
-    let mut there = Reader::new(to, mirror, first, end);
+    let mut there = Reader::new(to, mirror, first, mirror_end);
     while let Some(other) = there.next().await? {
         if is_same(&other, record) {
             if before == 0 {

@@ -234,7 +234,7 @@ pub async fn group_names(cluster: &Cluster, options: &Options) -> Result<Vec<Str
 }
 
 /// A group as its coordinator describes it.
-pub async fn describe_group(cluster: &Cluster, group: &str) -> Result<DescribedGroup, ClientError> {
+async fn describe_group(cluster: &Cluster, group: &str) -> Result<DescribedGroup, ClientError> {
     let request = m::DescribeGroupsRequest::default().with_groups(vec![m::GroupId(text(group))]);
     let code =
         |answer: &m::DescribeGroupsResponse| answer.groups.first().map_or(0, |g| g.error_code);
@@ -245,6 +245,22 @@ pub async fn describe_group(cluster: &Cluster, group: &str) -> Result<DescribedG
     }
     check(group, found.error_code, None)?;
     Ok(found)
+}
+
+/// The state of a group that has members: nobody else may change its offsets.
+pub async fn state_with_members(
+    cluster: &Cluster,
+    group: &str,
+) -> Result<Option<String>, ClientError> {
+    match describe_group(cluster, group).await {
+        Ok(described) => {
+            let state = described.group_state.to_string();
+            Ok((!matches!(state.as_str(), "Empty" | "Dead")).then_some(state))
+        }
+        // A group that nobody has heard of begins with the offsets that it is given.
+        Err(error) if error.code().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn not_found(group: &str) -> ClientError {

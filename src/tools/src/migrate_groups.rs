@@ -10,7 +10,7 @@ use strandline_client::{
 };
 
 use crate::command::{Failure, Outcome, told};
-use crate::consumer_groups::{all_groups, describe_group};
+use crate::consumer_groups::{all_groups, state_with_members};
 use crate::table::{line, width};
 
 /// Partitions whose positions are looked up at the same time.
@@ -77,7 +77,7 @@ pub async fn run(options: &MigrateGroups) -> Outcome {
             .iter()
             .filter_map(|t| Some((t.key.clone(), *t.here.as_ref().ok()?)))
             .collect();
-        let state = match occupied(&to, group).await? {
+        let state = match state_with_members(&to, group).await? {
             Some(state) => Err(format!("the group has members here ({state})")),
             None if !options.execute => Ok("found"),
             None if offsets.is_empty() => Ok("found"),
@@ -173,17 +173,4 @@ async fn keep_what_is_further(
         }
     }
     Ok(())
-}
-
-/// The state of a group that has members.
-async fn occupied(cluster: &Cluster, group: &str) -> Result<Option<String>, ClientError> {
-    match describe_group(cluster, group).await {
-        Ok(described) => {
-            let state = described.group_state.to_string();
-            Ok((!matches!(state.as_str(), "Empty" | "Dead")).then_some(state))
-        }
-        // Nobody has heard of it.
-        Err(error) if error.code().is_some() => Ok(None),
-        Err(error) => Err(error),
-    }
 }

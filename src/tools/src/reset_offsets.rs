@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strandline_client::{ClientError, Cluster, Key, commit_offsets, committed, list_offsets};
 
 use crate::command::{Failure, Outcome, told};
-use crate::consumer_groups::{Options, describe_group, group_names, named_partitions};
+use crate::consumer_groups::{Options, group_names, named_partitions, state_with_members};
 use crate::table;
 use crate::time::{now_ms, parse_date_time, parse_duration};
 
@@ -156,13 +156,7 @@ async fn plan_group(
     group: &str,
     target: &Target,
 ) -> Result<Option<BTreeMap<Key, i64>>, ClientError> {
-    let state = match describe_group(cluster, group).await {
-        Ok(described) => described.group_state.to_string(),
-        // A group that nobody has heard of begins with these offsets.
-        Err(error) if error.code().is_some() => "Dead".to_owned(),
-        Err(error) => return Err(error),
-    };
-    if !matches!(state.as_str(), "Empty" | "Dead") {
+    if let Some(state) = state_with_members(cluster, group).await? {
         println!(
             "\nError: Assignments can only be reset if the group '{group}' is inactive, but the current state is {state}."
         );
