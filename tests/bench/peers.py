@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ LOAD = ROOT / "target/release/load"
 TOOLS = "org.apache.kafka.tools."
 TICKS = os.sysconf("SC_CLK_TCK")
 NEVER = str(2**63 - 1)
+given_ports = set()
 
 
 def install():
@@ -37,9 +39,13 @@ def java(*args, heap="512m"):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, each once, below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as s:
+            if port not in given_ports and s.connect_ex(("127.0.0.1", port)) != 0:
+                given_ports.add(port)
+                return port
 
 
 def wait_until(what, condition, seconds=120):

@@ -48,8 +48,15 @@ start_kafka() {
     KAFKA_PID=$!
 }
 
+# A port that nobody listens on, each once in a run. It lies below those that the kernel gives to outgoing connections:
+# one of these could take it before its server starts, or while that is down.
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    local port
+    until
+        port=$((12000 + RANDOM % 20000))
+        mkdir "$WORK/port-$port" 2>/dev/null && ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null
+    do :; done
+    echo "$port"
 }
 
 # Waits for a command to succeed; fails after 60 seconds.

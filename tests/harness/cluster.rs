@@ -1,7 +1,8 @@
 //! Several brokers in this process that form one cluster, each with a directory of its own.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::broker::http_get;
 use kafka_protocol::messages as m;
@@ -18,8 +19,7 @@ use crate::wait::eventually;
 pub struct TestCluster {
     running: BTreeMap<i32, Server>,
     directories: BTreeMap<i32, TempDir>,
-    /// Ports of clients' and controllers' listeners.
-    ports: BTreeMap<i32, (u16, u16)>,
+    address: Ipv4Addr,
     properties: Vec<(String, String)>,
     layout: Layout,
 }
@@ -47,10 +47,17 @@ pub struct PartitionState {
     pub isr: Vec<i32>,
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+/// Ports of clients' and of controllers' listeners are these and the node's id.
+const PORTS: (i32, i32) = (9000, 19_000);
+
+/// A loopback address that no other cluster has. A port of 127.0.0.1 would not do: outgoing connections of any process
+/// get theirs there, and one could take a node's before it starts, or while it is down.
+fn own_address() -> Ipv4Addr {
+    static CLUSTERS: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // 127.128.0.0/9 for this; chaos and whoever starts a stack by hand take theirs below.
+    let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::new(127, high | 0x80, low, cluster)
 }
 
 impl TestCluster {
@@ -82,10 +89,7 @@ impl TestCluster {
                 .iter()
                 .map(|id| (*id, TempDir::new().expect("a directory")))
                 .collect(),
-            ports: ids
-                .iter()
-                .map(|id| (*id, (free_port(), free_port())))
-                .collect(),
+            address: own_address(),
             properties: owned.collect(),
             layout,
         };
@@ -95,23 +99,23 @@ impl TestCluster {
 
     /// All brokers.
     pub fn ids(&self) -> Vec<i32> {
-        let all = self.ports.keys().copied();
+        let all = self.directories.keys().copied();
         all.filter(|id| *id < FIRST_CONTROLLER).collect()
     }
 
     /// All controllers.
     pub fn controllers(&self) -> Vec<i32> {
-        let all = self.ports.keys().copied();
+        let all = self.directories.keys().copied();
         all.filter(|id| self.layout != Layout::Apart || *id >= FIRST_CONTROLLER)
             .collect()
     }
 
     fn settings(&self, id: i32) -> Settings {
-        let (client, controller) = self.ports[&id];
+        let controller = |id| format!("{}:{}", self.address, PORTS.1 + id);
         let voters = self.controllers().into_iter();
-        let voters = voters.map(|id| format!("{id}@127.0.0.1:{}", self.ports[&id].1));
-        let broker = format!("PLAINTEXT://127.0.0.1:{client}");
-        let controller = format!("CONTROLLER://127.0.0.1:{controller}");
+        let voters = voters.map(|id| format!("{id}@{}", controller(id)));
+        let broker = format!("PLAINTEXT://{}", self.address(id));
+        let controller = format!("CONTROLLER://{}", controller(id));
         let (roles, listeners) = match self.layout {
             Layout::Apart if id >= FIRST_CONTROLLER => ("controller", controller),
             Layout::Apart => ("broker", broker),
@@ -187,7 +191,7 @@ impl TestCluster {
     }
 
     pub fn address(&self, id: i32) -> String {
-        format!("127.0.0.1:{}", self.ports[&id].0)
+        format!("{}:{}", self.address, PORTS.0 + id)
     }
 
     pub fn bootstrap(&self) -> String {
