@@ -16,6 +16,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use strandline_client::Connection;
 use strandline_tests::{PartitionState, TestCluster, eventually};
+use strandline_wire::special_timestamp::{EARLIEST, EARLIEST_LOCAL, LATEST};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 fn config(cluster: &TestCluster) -> ClientConfig {
@@ -51,8 +52,8 @@ async fn send(cluster: &TestCluster, topic: &str, range: std::ops::Range<usize>)
 async fn read(cluster: &TestCluster, topic: &str) -> Vec<String> {
     let at = cluster.partition(topic, 0).await.unwrap().leader;
     let mut client = cluster.client(at).await;
-    let mut offset = client.list_offset(topic, 0, -2).await.unwrap();
-    let end = client.list_offset(topic, 0, -1).await.unwrap();
+    let mut offset = client.list_offset(topic, 0, EARLIEST).await.unwrap();
+    let end = client.list_offset(topic, 0, LATEST).await.unwrap();
     let mut values = Vec::new();
     while offset < end {
         let records = client
@@ -419,7 +420,7 @@ async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_fr
     let mut at = cluster.client(leader).await;
     eventually("the past is only in the cold tier", || async {
         let mut client = cluster.client(leader).await;
-        let local = client.list_offset("t", 0, -4).await.ok()?;
+        let local = client.list_offset("t", 0, EARLIEST_LOCAL).await.ok()?;
         (local > 200).then_some(())
     })
     .await;
@@ -432,7 +433,7 @@ async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_fr
             p.isr.contains(&follower)
         })
         .await;
-    let local = at.list_offset("t", 0, -4).await.unwrap();
+    let local = at.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap();
     let directory = cluster.path(follower).join("log").join("t-0");
     let oldest = std::fs::read_dir(directory)
         .unwrap()

@@ -10,6 +10,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use strandline_client::Connection;
 use strandline_tests::{TestBroker, TestCluster, eventually};
+use strandline_wire::special_timestamp::LATEST;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 use crate::produce;
@@ -155,7 +156,7 @@ async fn an_older_leader_epoch_is_fenced_and_a_newer_one_is_unknown() {
         assert_eq!(fetched.responses[0].partitions[0].error_code, code, "Fetch");
         let wanted = ListOffsetsPartition::default()
             .with_current_leader_epoch(epoch)
-            .with_timestamp(-1);
+            .with_timestamp(LATEST);
         let topic = ListOffsetsTopic::default()
             .with_name(m::TopicName(StrBytes::from_static_str("t")))
             .with_partitions(vec![wanted]);

@@ -19,6 +19,7 @@ use strandline_client::Client;
 use strandline_tests::eventually;
 use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
+use strandline_wire::special_timestamp::*;
 
 /// Produces `count` records of `size` bytes to partition 0, ten a batch; returns their values.
 async fn produce(client: &mut Client, topic: &str, count: usize, size: usize) -> Vec<Bytes> {
@@ -56,7 +57,7 @@ fn timestamp(number: usize) -> i64 {
 
 /// Reads partition 0 from `offset` to its end and checks that offsets have no gap.
 async fn read_all(client: &mut Client, topic: &str, mut offset: i64) -> Vec<Bytes> {
-    let end = client.list_offset(topic, 0, -1).await.unwrap();
+    let end = client.list_offset(topic, 0, LATEST).await.unwrap();
     let mut values = Vec::new();
     while offset < end {
         let wait = std::time::Duration::from_millis(500);
@@ -68,12 +69,6 @@ async fn read_all(client: &mut Client, topic: &str, mut offset: i64) -> Vec<Byte
     }
     values
 }
-
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
-const EARLIEST_LOCAL: i64 = -4;
-const LATEST_TIERED: i64 = -5;
-const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// A topic of small segments of which nothing stays local but the active one. A thousand records of 200 bytes, ten a
 /// batch, fill eleven segments of 90 records; ten stay in the active one.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use strandline_client::{ClientOptions, Cluster, Key, list_offsets};
 use strandline_types::TopicPartition;
+use strandline_wire::special_timestamp::LATEST;
 
 use crate::server::BrokerContext;
 
 const PATIENCE: Duration = Duration::from_secs(2);
-const LATEST: i64 = -1;
 
 /// A group's position in one partition.
 pub struct GroupLag {

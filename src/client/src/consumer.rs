@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use strandline_wire::batch::{Record, Records, TimestampType, split_batches, verify_crc};
+use strandline_wire::special_timestamp::{EARLIEST, LATEST};
 use strandline_wire::{ErrorCode, text};
 use tokio::task::JoinSet;
 
@@ -22,9 +23,6 @@ use crate::offsets::{Key, list_offsets_of};
 /// Newest version that names topics, not ids.
 const FETCH_VERSION: i16 = 12;
 const RETRY: Duration = Duration::from_millis(100);
-/// Special timestamps of `ListOffsets`.
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 
 /// Where to begin without a committed offset (`auto.offset.reset`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::Record;
+use strandline_wire::special_timestamp::{EARLIEST, LATEST};
 
 use crate::cluster::Cluster;
 use crate::consumer::{Consumer, ConsumerOptions, OffsetReset};
 use crate::error::ClientError;
 use crate::offsets::{Key, list_offsets};
 
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 /// How far before a position the last record is looked for, where none stands behind it: markers of transactions may be there.
 const LOOK_BACK: i64 = 1000;
 /// A partition that gives nothing for so long has come to its end.

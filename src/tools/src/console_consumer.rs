@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use strandline_client::{Cluster, Consumed, Consumer, ConsumerOptions, OffsetReset};
+use strandline_wire::special_timestamp::{EARLIEST, LATEST};
 
 use crate::command::{
     Connect, Failure, Outcome, POLL, included_topics, interrupted, options, parse, told,
 };
 use crate::properties::Properties;
 use crate::time::log_stamp;
-
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 
 #[derive(clap::Parser)]
 struct Options {

@@ -13,6 +13,7 @@ use kafka_protocol::messages::offset_delete_request::{
 use strandline_client::{
     ClientError, Cluster, CommittedOffset, check, committed, decode_assignment, list_offsets,
 };
+use strandline_wire::special_timestamp::LATEST;
 use strandline_wire::{ErrorCode, text};
 
 use crate::command::{Connect, Failure, Outcome, exactly_one, parse, told};
@@ -25,7 +26,6 @@ const GROUP_COLUMN: usize = 32;
 const COORDINATOR_COLUMN: usize = 25;
 const STRATEGY_COLUMN: usize = 20;
 const STATE_COLUMN: usize = 20;
-const LATEST: i64 = -1;
 const NOTHING: &str = "-";
 
 #[derive(clap::Parser)]

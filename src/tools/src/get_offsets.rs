@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use regex::Regex;
+use strandline_wire::special_timestamp::{
+    EARLIEST, EARLIEST_LOCAL, EARLIEST_PENDING_UPLOAD, LATEST, LATEST_TIERED, MAX_TIMESTAMP,
+};
 
 use crate::command::{Connect, Failure, Outcome, include_pattern, parse, told};
-
-const LATEST: i64 = -1;
 
 #[derive(clap::Parser)]
 struct Options {
@@ -35,11 +36,11 @@ struct Options {
 fn timestamp(given: &str) -> Result<i64, Failure> {
     Ok(match given {
         "latest" => LATEST,
-        "earliest" => -2,
-        "max-timestamp" => -3,
-        "earliest-local" => -4,
-        "latest-tiered" => -5,
-        "earliest-pending-upload" => -6,
+        "earliest" => EARLIEST,
+        "max-timestamp" => MAX_TIMESTAMP,
+        "earliest-local" => EARLIEST_LOCAL,
+        "latest-tiered" => LATEST_TIERED,
+        "earliest-pending-upload" => EARLIEST_PENDING_UPLOAD,
         number => number.parse().map_err(|_| {
             Failure::stderr(format!(
                 "Error occurred: Malformed time argument {number}. Please use -1 or latest / -2 or earliest / -3 or max-timestamp / -4 or earliest-local / -5 or latest-tiered / -6 or earliest-pending-upload, or a specified long format timestamp"

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use strandline_client::{ClientError, Cluster, Key, commit_offsets, committed, list_offsets};
+use strandline_wire::special_timestamp::{EARLIEST, LATEST};
 
 use crate::command::{Failure, Outcome, told};
 use crate::consumer_groups::{Options, group_names, named_partitions, state_with_members};
 use crate::table;
 use crate::time::{now_ms, parse_date_time, parse_duration};
-
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 
 /// New offsets by group.
 type Plan = BTreeMap<String, BTreeMap<Key, i64>>;

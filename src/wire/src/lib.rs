@@ -13,6 +13,7 @@ pub mod frame;
 pub mod primitive;
 pub mod produce;
 pub mod schema;
+pub mod special_timestamp;
 
 pub use error_code::ErrorCode;
 pub use kafka_protocol::messages;

@@ -14,6 +14,9 @@ use strandline_types::{LeaderEpoch, RemoteLogSegmentMetadata};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchHeader, Records};
 use strandline_wire::produce::TopicKey;
+use strandline_wire::special_timestamp::{
+    EARLIEST, EARLIEST_LOCAL, EARLIEST_PENDING_UPLOAD, LATEST, LATEST_TIERED, MAX_TIMESTAMP,
+};
 
 use super::Call;
 use super::fetch::{check_epoch, remote_error};
@@ -21,12 +24,6 @@ use super::produce::find_led;
 use crate::partition::Partition;
 use crate::tier::Tier;
 
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
-const MAX_TIMESTAMP: i64 = -3;
-const EARLIEST_LOCAL: i64 = -4;
-const LATEST_TIERED: i64 = -5;
-const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const READ_COMMITTED: i8 = 1;
 
 /// Offset, timestamp and the epoch that wrote it.

@@ -27,6 +27,7 @@ use strandline_log::{decode_leader_epochs, decode_snapshot};
 use strandline_metadata::ClusterImage;
 use strandline_replication::truncation_offset;
 use strandline_types::{BrokerId, EpochStart, LeaderEpoch, Offset, TopicId, TopicIdPartition};
+use strandline_wire::special_timestamp::EARLIEST_LOCAL;
 use strandline_wire::{ApiKey, ErrorCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -39,7 +40,6 @@ use crate::server::BrokerContext;
 const FETCH_VERSION: i16 = 17;
 /// First version that knows the special timestamp −4.
 const LIST_OFFSETS_VERSION: i16 = 8;
-const EARLIEST_LOCAL: i64 = -4;
 /// Before a partition is asked for again whose leader refused, and before a leader that cannot be reached is tried again.
 const BACKOFF: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_millis(100);

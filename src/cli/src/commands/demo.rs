@@ -13,15 +13,13 @@ use strandline_client::{
     list_offsets,
 };
 use strandline_wire::batch::RecordToWrite;
+use strandline_wire::special_timestamp::{EARLIEST, EARLIEST_LOCAL, LATEST};
 
 const PARTITIONS: i32 = 3;
 /// Records that follow each other into one partition.
 const RECORDS_IN_A_ROW: u64 = 500;
 /// Small segments, so that a small demonstration has some.
 const SEGMENT_BYTES: &str = "1048576";
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
-const EARLIEST_LOCAL: i64 = -4;
 const OFFLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub async fn run(bootstrap: &str, http: &str, bytes: u64) -> Result<(), String> {
