@@ -60,7 +60,7 @@ pub struct PartitionDirectory {
     pub is_future: bool,
 }
 
-/// A log directory, locked for this process while the value lives.
+/// A log directory, locked for this process until it is released or the value is dropped.
 #[derive(Debug)]
 pub struct LogDir {
     pub path: PathBuf,
@@ -69,7 +69,7 @@ pub struct LogDir {
     pub space: DiskSpace,
     /// The last stop was clean.
     pub clean: bool,
-    _lock: File,
+    lock: File,
 }
 
 /// Bytes that may still be appended before the reserve is touched.
@@ -147,7 +147,7 @@ impl LogDir {
             directory_id,
             space,
             clean,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -295,6 +295,14 @@ impl LogDir {
     pub fn mark_clean(&self) -> io::Result<()> {
         write_atomically(&self.path.join(CLEAN_SHUTDOWN), b"{\"version\":0}\n")
     }
+
+    /// Lets another broker take the directory, though somebody may still hold this value.
+    pub fn release(&self) -> io::Result<()> {
+        Ok(rustix::fs::flock(
+            &self.lock,
+            rustix::fs::FlockOperation::Unlock,
+        )?)
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -371,7 +379,7 @@ mod tests {
         ));
         first.mark_clean().unwrap();
         let id = first.directory_id;
-        drop(first);
+        first.release().unwrap();
         let text = |r: Result<LogDir, LogDirError>| r.unwrap_err().to_string();
         assert!(text(LogDir::open(directory.path(), 2, Some("abc"), 0)).contains("node.id"));
         assert!(text(LogDir::open(directory.path(), 1, Some("xyz"), 0)).contains("cluster"));

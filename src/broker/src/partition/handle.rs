@@ -335,9 +335,11 @@ impl Partition {
         task: impl FnOnce(&mut OwnedPartition) -> T + Send + 'static,
     ) -> Result<T, PartitionError> {
         let (reply, receiver) = oneshot::channel();
-        let task = Box::new(move |owned: &mut OwnedPartition| {
-            // Whoever asked may have gone away.
-            let _ = reply.send(task(owned));
+        let task = Box::new(move |owned: &mut OwnedPartition, shard: &_| {
+            let result = task(owned);
+            // Whoever asked sees in the handle what has been done, or may have gone away.
+            owned.after_change(shard);
+            let _ = reply.send(result);
         });
         let message = ShardMessage::Run {
             key: self.key,

@@ -678,6 +678,11 @@ impl PartitionManager {
                     tracing::error!(directory = %dir.path.display(), %error, "the clean-shutdown marker was not written");
                 }
             }
+            for dir in &manager.log_dirs.dirs {
+                if let Err(error) = dir.release() {
+                    tracing::error!(directory = %dir.path.display(), %error, "the directory stays locked");
+                }
+            }
         });
         let _ = finish.await;
     }

@@ -27,6 +27,9 @@ const MAILBOX: usize = 1024;
 /// Messages that a shard takes at once, so that their appends share writes and flushes.
 const DRAIN: usize = 256;
 
+/// Has its shard's mailbox for [`OwnedPartition::after_change`].
+type Task = Box<dyn FnOnce(&mut OwnedPartition, &mpsc::WeakSender<ShardMessage>) + Send>;
+
 /// What a shard is asked to do.
 pub enum ShardMessage {
     Add(Box<OwnedPartition>),
@@ -54,7 +57,7 @@ pub enum ShardMessage {
     },
     Run {
         key: u64,
-        task: Box<dyn FnOnce(&mut OwnedPartition) + Send>,
+        task: Task,
     },
     /// Gives the partition up; its log is dropped and its directory returned.
     Remove {
@@ -260,8 +263,7 @@ impl Shard {
                 // What was sent before the task must be in the log before it runs.
                 self.append_all(gathered);
                 if let Some(owned) = self.partitions.get_mut(&key) {
-                    task(owned);
-                    owned.after_change(&self.itself);
+                    task(owned, &self.itself);
                 }
             }
             ShardMessage::Stop => unreachable!("the loop has taken it"),
@@ -593,8 +595,8 @@ impl OwnedPartition {
         fail_all(appends, error);
     }
 
-    /// After anything that may have moved an offset: ask for a flush, advance the high watermark, answer, publish.
-    fn after_change(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
+    /// After anything that may have moved an offset: ask for a flush, advance the high watermark, publish, answer.
+    pub(super) fn after_change(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
         self.request_flush(itself);
         self.advance();
     }
