@@ -164,7 +164,8 @@ async fn a_minute_without_a_quorum_does_not_disturb_producers_and_consumers() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(longest < Duration::from_secs(3), "waited for {longest:?}");
+    // Less than a session: nobody was given up by anybody.
+    assert!(longest < Duration::from_secs(9), "waited for {longest:?}");
     // When the controllers are back, they decide again.
     let coming_back = cluster.controllers();
     cluster.resume_together(&coming_back).await;

@@ -144,6 +144,12 @@ async fn an_older_leader_epoch_is_fenced_and_a_newer_one_is_unknown() {
             p.leader >= 0 && p.leader != before.leader
         })
         .await;
+    // A new leader does not tell the end of its log before the others have confirmed it (KIP-207).
+    eventually("the new leader knows the end", || async {
+        let mut client = cluster.client(now.leader).await;
+        client.list_offset("t", 0, LATEST).await.ok()
+    })
+    .await;
     let mut connection = cluster.connection(now.leader).await;
     let fenced = ErrorCode::FencedLeaderEpoch.code();
     let unknown = ErrorCode::UnknownLeaderEpoch.code();

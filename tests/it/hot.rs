@@ -132,6 +132,18 @@ async fn every_codec_is_accepted_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_is_led_when_its_creation_is_answered() {
+    let mut broker = TestBroker::start(&[]).await;
+    let mut client = broker.client().await;
+    for number in 0..200 {
+        let name = format!("t{number}");
+        client.create_topic(&name, 1, &[]).await.unwrap();
+        produce(&mut client, &name, 10, 50).await;
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_answers_as_soon_as_there_is_something() {
     let mut broker = TestBroker::start(&[]).await;
     let mut client = broker.client().await;

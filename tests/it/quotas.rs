@@ -72,26 +72,19 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
     limit_every_client(&mut admin, "producer_byte_rate", Some(RATE)).await;
     // Two windows' worth may be used at once.
     assert_eq!(produce(&mut limited, 150_000).await, Duration::ZERO);
+    // Eight seconds' worth too much: the longest wait is what all windows last.
     let began = Instant::now();
-    let wait = produce(&mut limited, 150_000).await;
+    let wait = produce(&mut limited, 900_000).await;
     assert!(began.elapsed() < wait, "the answer does not wait");
-    assert!(
-        (Duration::from_millis(500)..Duration::from_secs(2)).contains(&wait),
-        "{wait:?}"
-    );
-    let began = Instant::now();
+    assert_eq!(wait, Duration::from_secs(3));
     produce(&mut limited, 10).await;
-    assert!(
-        began.elapsed() >= wait.mul_f64(0.8),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= wait, "{:?}", began.elapsed());
 
     // What is taken back counts no more, at once.
     limit_every_client(&mut admin, "producer_byte_rate", None).await;
     limit_every_client(&mut admin, "consumer_byte_rate", Some(RATE)).await;
     assert_eq!(produce(&mut admin, 900_000).await, Duration::ZERO);
-    // 1.7 MB: two windows' worth come at once, the rest is waited for before more is read.
+    // 1.5 MB: two windows' worth come at once, the rest is waited for before more is read.
     let mut reader = broker.client().await;
     let began = Instant::now();
     let mut offset = 0;
@@ -104,16 +97,16 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
     }
     assert!(
         began.elapsed() > Duration::from_secs(3),
-        "{:?} for 800 kB at 100 kB/s with 200 kB in advance",
+        "{:?} for 650 kB at 100 kB/s with 200 kB in advance, and what comes behind them",
         began.elapsed()
     );
     limit_every_client(&mut admin, "consumer_byte_rate", None).await;
 
-    // Two partitions may be made at once; a third is more than allowed, and the next topic is refused.
+    // Two partitions may be made at once; more are too many, and the next topic is refused.
     limit_every_client(&mut admin, "controller_mutation_rate", Some(1.0)).await;
-    let (code, wait) = create(&mut admin, "first", 3).await;
+    let (code, wait) = create(&mut admin, "first", 12).await;
     assert_eq!(code, ErrorCode::None.code());
-    assert!(wait > Duration::from_millis(500), "{wait:?}");
+    assert!(!wait.is_zero());
     let mut other = Connection::open(&broker.address()).await.unwrap();
     let (code, _) = create(&mut other, "second", 1).await;
     assert_eq!(code, ErrorCode::ThrottlingQuotaExceeded.code());
@@ -122,8 +115,9 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
     // A hundredth of a percent: a tenth of a millisecond in each second.
     assert_eq!(ask(&mut other).await, Duration::ZERO);
     limit_every_client(&mut admin, "request_percentage", Some(0.01)).await;
-    let mut wait = Duration::ZERO;
+    let (mut began, mut wait) = (Instant::now(), Duration::ZERO);
     for _ in 0..10_000 {
+        began = Instant::now();
         wait = ask(&mut other).await;
         if !wait.is_zero() {
             break;
@@ -133,13 +127,8 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
         !wait.is_zero(),
         "ten thousand requests take longer than that"
     );
-    let began = Instant::now();
     ask(&mut other).await;
-    assert!(
-        began.elapsed() >= wait.mul_f64(0.8),
-        "{:?} of {wait:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= wait, "{:?}", began.elapsed());
     limit_every_client(&mut admin, "request_percentage", None).await;
     broker.stop().await;
 }
