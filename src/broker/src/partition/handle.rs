@@ -329,7 +329,7 @@ impl Partition {
         Ok(receiver)
     }
 
-    /// Runs `task` on the owner's thread.
+    /// Runs `task` on the owner's thread; what it has done can be seen here when this returns.
     pub async fn run<T: Send + 'static>(
         &self,
         task: impl FnOnce(&mut OwnedPartition) -> T + Send + 'static,
@@ -337,8 +337,8 @@ impl Partition {
         let (reply, receiver) = oneshot::channel();
         let task = Box::new(move |owned: &mut OwnedPartition, shard: &_| {
             let result = task(owned);
-            // Whoever asked sees in the handle what has been done, or may have gone away.
             owned.after_change(shard);
+            // Whoever asked may have gone away.
             let _ = reply.send(result);
         });
         let message = ShardMessage::Run {
