@@ -1,9 +1,9 @@
 //! Moving a log to another directory while it is written to (KIP-113).
 //!
-//! What is sealed, and most of the active segment, is copied by anybody from views; the owner copies the rest, renames the
-//! new directory to its final name and goes on there. Crash consistency: until the rename the new directory is not looked
-//! at; the rename happens after everything in it is on disk and a file in it says that it replaces the other one, so a
-//! start that finds both knows which one is older.
+//! Anybody copies sealed segments, and most of the active one, from views. The owner then copies the rest, renames the
+//! new directory to its final name and goes on there (`partition_log/replace`). Crash consistency: nobody opens the new
+//! directory before the rename. The rename happens after everything in the directory is on disk, and a file in it says
+//! that it replaces the other one, so a start that finds both knows which one is older.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions as FileOptions};
@@ -12,10 +12,8 @@ use std::path::{Path, PathBuf};
 
 use strandline_types::Offset;
 
-use crate::checkpoint::sync_directory;
 use crate::error::LogError;
 use crate::log_dir::PARTITION_METADATA;
-use crate::partition_log::{OpenOptions, PartitionLog, write_leader_epochs};
 use crate::segment::{Segment, file_name};
 use crate::view::LogView;
 
@@ -26,11 +24,11 @@ pub(crate) const REPLACES_ANOTHER: &str = "replaces-another-directory";
 /// A copy of a log on its way to another directory.
 #[derive(Debug)]
 pub struct Relocation {
-    target: PathBuf,
+    pub(crate) target: PathBuf,
     /// [`PartitionLog::cuts`] when it began: what was copied before a cut may not be there any more.
-    cuts: u64,
+    pub(crate) cuts: u64,
     /// Segments of which something is there.
-    begun: BTreeSet<Offset>,
+    pub(crate) begun: BTreeSet<Offset>,
     /// Sealed segments that are there with all their files.
     complete: BTreeSet<Offset>,
 }
@@ -106,7 +104,7 @@ impl Relocation {
     }
 
     /// Copies a sealed segment's indexes and the producer snapshot at its end; `false` if retention was faster.
-    fn copy_companions(&self, segment: &Segment, end: Offset) -> Result<bool, LogError> {
+    pub(crate) fn copy_companions(&self, segment: &Segment, end: Offset) -> Result<bool, LogError> {
         let source = directory_of(segment);
         for extension in ["index", "timeindex"] {
             let from = file_name(source, segment.base_offset, extension);
@@ -140,81 +138,4 @@ fn copy_durably(from: &Path, to: &Path) -> Result<bool, LogError> {
     let file = File::open(to).map_err(LogError::io(to))?;
     file.sync_data().map_err(LogError::io(to))?;
     Ok(true)
-}
-
-impl PartitionLog {
-    /// Ends a relocation: copies what is left, and goes on in `to`, durable up to its end. Returns the directory that is
-    /// to be deleted, or the relocation if it must begin again because this log was cut in the meantime.
-    ///
-    /// After an error nothing has changed.
-    pub fn relocate(
-        &mut self,
-        mut relocation: Relocation,
-        to: &Path,
-    ) -> Result<Result<PathBuf, Relocation>, LogError> {
-        if relocation.cuts != self.cuts() {
-            return Ok(Err(relocation));
-        }
-        self.prepare_to_close()?;
-        let view = self.view();
-        relocation.copy(&view, u64::MAX)?;
-        let target = relocation.target.as_path();
-        let segments = &view.segments;
-        let active = segments.last().expect("a log has at least one segment");
-        relocation.copy_companions(active, view.log_end_offset)?;
-        let known: BTreeSet<Offset> = segments.iter().map(|s| s.base_offset).collect();
-        // Of what retention took on the way nothing may come back, and it may have been there in part only.
-        for gone in relocation.begun.difference(&known) {
-            for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
-                // Not every segment has every file.
-                let _ = fs::remove_file(file_name(target, *gone, extension));
-            }
-        }
-        write_leader_epochs(target, self.epochs()).map_err(LogError::io(target))?;
-        let marker = target.join(REPLACES_ANOTHER);
-        fs::write(&marker, "").map_err(LogError::io(&marker))?;
-        sync_directory(target).map_err(LogError::io(target))?;
-        let parent = to.parent().unwrap_or(Path::new("."));
-        fs::rename(target, to).map_err(LogError::io(to))?;
-        let opened = sync_directory(parent)
-            .map_err(LogError::io(parent))
-            .and_then(|()| self.open_there(to));
-        match opened {
-            Ok(moved) => {
-                let old = self.directory().to_path_buf();
-                *self = moved;
-                Ok(Ok(old))
-            }
-            Err(error) => {
-                let _ = fs::rename(to, target);
-                Err(error)
-            }
-        }
-    }
-
-    fn open_there(&self, to: &Path) -> Result<Self, LogError> {
-        let options = OpenOptions {
-            config: self.config,
-            recovery_point: self.log_end_offset(),
-            log_start_offset: self.log_start_offset(),
-            high_watermark: self.high_watermark(),
-            clean: true,
-        };
-        let mut moved = Self::open(self.topic_partition.clone(), to, options)?;
-        if moved.log_end_offset() != self.log_end_offset() {
-            return Err(LogError::Corrupt {
-                path: to.to_path_buf(),
-                position: 0,
-                offset: moved.log_end_offset(),
-                reason: format!(
-                    "the copy ends at {}, the log at {}",
-                    moved.log_end_offset(),
-                    self.log_end_offset()
-                ),
-            });
-        }
-        moved.mark_flushed(self.log_end_offset());
-        moved.adopt(self);
-        Ok(moved)
-    }
 }

@@ -17,9 +17,10 @@ use strandline_wire::batch::ValidatedBatch;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::owned::OwnedPartition;
 use super::refusals::Refusals;
 use super::relocate::Move;
-use super::shard::{OwnedPartition, ShardMessage};
+use super::shard::ShardMessage;
 use super::watch::{Watch, Watchers};
 
 /// When a producer is answered.

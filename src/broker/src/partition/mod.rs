@@ -1,14 +1,24 @@
 //! Partitions at run time: who owns a log, who flushes it, and what everybody else may see.
 
+mod acks;
+mod checkpoints;
+mod directories;
 mod flusher;
+mod gathered;
 mod handle;
-mod manager;
+mod leadership;
+mod log_dirs;
+mod opening;
+mod owned;
 mod refusals;
 mod relocate;
+mod removal;
 mod shard;
+mod table;
 mod watch;
 
 pub use handle::{Acks, AppendReply, FetchedRecords, Partition, ReplicaFetch, Role};
-pub use manager::{LogDirs, PartitionManager};
-pub use shard::IsrRequest;
+pub use leadership::IsrRequest;
+pub use log_dirs::LogDirs;
+pub use table::PartitionManager;
 pub use watch::{Interest, Watch};

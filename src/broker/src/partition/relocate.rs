@@ -11,7 +11,7 @@ use strandline_wire::ErrorCode;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::Partition;
-use super::manager::PartitionManager;
+use super::table::PartitionManager;
 
 /// What is copied between two looks at the throttle.
 const PIECE_BYTES: u64 = 4 << 20;

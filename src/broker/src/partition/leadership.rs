@@ -1,0 +1,195 @@
+//! Leading and following: the role that the metadata gives a replica, the positions of followers, wishes for the ISR.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use strandline_replication::{IsrWish, LeaderState, Leadership};
+use strandline_types::{BrokerId, LeaderEpoch, Mutant, Offset, is_mutant};
+
+use super::handle::{Partition, ReplicaFetch, Role};
+use super::owned::{OwnedPartition, not_leader};
+use crate::clock::now_ms;
+
+/// A leader's wish about its ISR, on its way to the controller.
+#[derive(Debug)]
+pub struct IsrRequest {
+    pub partition: Arc<Partition>,
+    pub wish: IsrWish,
+}
+
+/// What the metadata makes of this replica.
+#[derive(Clone, Debug)]
+pub enum Assignment {
+    Lead(Leadership),
+    Follow {
+        leader: Option<BrokerId>,
+        leader_epoch: LeaderEpoch,
+    },
+}
+
+/// What this replica is.
+pub(super) enum ReplicaState {
+    Leader(LeaderState),
+    /// The leader's high watermark as of the last fetch.
+    Follower {
+        high_watermark: Offset,
+    },
+}
+
+impl OwnedPartition {
+    fn min_insync_replicas(&self) -> usize {
+        self.handle.config().min_insync_replicas.max(1) as usize
+    }
+
+    /// Takes over what the metadata says about this replica.
+    pub fn assign(&mut self, assignment: Assignment) {
+        let now = now_ms();
+        let min = self.min_insync_replicas();
+        match assignment {
+            Assignment::Lead(leadership) => match &mut self.state {
+                ReplicaState::Leader(state) if state.leader_epoch() == leadership.leader_epoch => {
+                    state.set_min_insync_replicas(min);
+                    state.update(leadership, now);
+                }
+                _ => {
+                    self.fail_waiting(&not_leader());
+                    self.led_since = Instant::now();
+                    // The controller has just been heard of.
+                    self.aside = false;
+                    self.log.start_leader_epoch(leadership.leader_epoch);
+                    self.state = ReplicaState::Leader(LeaderState::new(
+                        self.node_id,
+                        leadership,
+                        min,
+                        self.log.log_end_offset(),
+                        self.log.high_watermark(),
+                        now,
+                    ));
+                }
+            },
+            Assignment::Follow {
+                leader,
+                leader_epoch,
+            } => {
+                self.fail_waiting(&not_leader());
+                self.aside = false;
+                if matches!(self.state, ReplicaState::Leader(_)) {
+                    let high_watermark = self.log.high_watermark();
+                    self.state = ReplicaState::Follower { high_watermark };
+                }
+                if is_mutant(Mutant::TruncateToHighWatermark)
+                    && self.handle.leader_epoch() != leader_epoch
+                {
+                    let _ = self.log.truncate(self.log.high_watermark());
+                }
+                self.publish_role(Role {
+                    leader,
+                    leader_epoch,
+                    is_leader: false,
+                    enough_in_sync: false,
+                });
+            }
+        }
+    }
+
+    fn publish_role(&self, role: Role) {
+        if *self.handle.role() != role {
+            self.handle.set_role(role);
+        }
+    }
+
+    /// Readers must find a leader's log before they find the leader.
+    pub(super) fn publish_leadership(&self) {
+        if let ReplicaState::Leader(state) = &self.state
+            && !self.aside
+        {
+            self.publish_role(Role {
+                leader: Some(self.node_id),
+                leader_epoch: state.leader_epoch(),
+                is_leader: true,
+                enough_in_sync: state.has_enough_replicas(),
+            });
+        }
+    }
+
+    pub(super) fn replica_fetched(&mut self, fetch: &ReplicaFetch) {
+        let end = self.log.log_end_offset();
+        let ReplicaState::Leader(state) = &mut self.state else {
+            return;
+        };
+        if state.leader_epoch() != fetch.leader_epoch {
+            return;
+        }
+        let (before, now) = (state.high_watermark(), now_ms());
+        let after =
+            state.follower_fetched(fetch.replica, fetch.broker_epoch, fetch.offset, end, now);
+        if after > before {
+            self.advance();
+        }
+        // A replica that joins should not wait for the next look at lags.
+        if !self.is_in_sync(fetch.replica) {
+            self.review_isr(i64::MAX);
+        }
+    }
+
+    fn is_in_sync(&self, id: BrokerId) -> bool {
+        matches!(&self.state, ReplicaState::Leader(state) if state.isr().contains(&id))
+    }
+
+    /// Asks the controller for another ISR where replicas have fallen behind by more than `max_lag_ms` or caught up.
+    pub fn review_isr(&mut self, max_lag_ms: i64) {
+        let ReplicaState::Leader(state) = &mut self.state else {
+            return;
+        };
+        if let Some(wish) = state.wish(now_ms(), max_lag_ms) {
+            let partition = self.handle.clone();
+            let _ = self.isr_requests.send(IsrRequest { partition, wish });
+        }
+    }
+
+    /// `min.insync.replicas` may have changed.
+    pub fn configuration_changed(&mut self) {
+        let min = self.min_insync_replicas();
+        if let ReplicaState::Leader(state) = &mut self.state {
+            state.set_min_insync_replicas(min);
+        }
+    }
+
+    /// The controller refused a wish.
+    pub fn isr_wish_refused(&mut self, partition_epoch: i32) {
+        if let ReplicaState::Leader(state) = &mut self.state {
+            state.wish_refused(partition_epoch);
+        }
+    }
+
+    /// Whether a wish was granted is not known; it is made again.
+    pub fn isr_wish_unanswered(&mut self, partition_epoch: i32) {
+        if let ReplicaState::Leader(state) = &mut self.state {
+            state.wish_unanswered(partition_epoch);
+        }
+        self.review_isr(i64::MAX);
+    }
+
+    /// Whether no in-sync follower has been silent for longer; then nobody else can be leading.
+    pub fn hears_from_followers(&self, max_silence_ms: i64) -> bool {
+        match &self.state {
+            ReplicaState::Leader(state) => state.hears_from_followers(now_ms(), max_silence_ms),
+            ReplicaState::Follower { .. } => true,
+        }
+    }
+
+    /// Stops leading without waiting for the metadata, as long as `aside`: the controller has not answered for too long,
+    /// and somebody else may lead by now.
+    pub fn step_aside(&mut self, aside: bool) {
+        self.aside = aside;
+        if aside {
+            self.fail_waiting(&not_leader());
+            let role = *self.handle.role();
+            self.publish_role(Role {
+                is_leader: false,
+                enough_in_sync: false,
+                ..role
+            });
+        }
+    }
+}

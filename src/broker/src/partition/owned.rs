@@ -1,0 +1,314 @@
+//! A partition in the hands of its owner: the log, its role, its flushes, and the appends that wait.
+//!
+//! After each change the owner asks for a flush, advances the high watermark, publishes the view, and only then answers:
+//! readers must see a batch before its producer hears of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use strandline_log::{
+    AppendError, AppendInfo, FetchedError, LogError, PartitionLog, Relocation, SequenceError,
+};
+use strandline_types::{BrokerId, Mutant, Offset, TimestampMs, is_mutant};
+use strandline_wire::ErrorCode;
+use strandline_wire::batch::BatchHeader;
+use tokio::sync::{mpsc, oneshot};
+
+use super::acks::WaitingAppends;
+use super::flusher::FlushRequest;
+use super::gathered::Gathered;
+use super::handle::{Acks, AppendReply, FetchedRecords, Partition, PartitionError};
+use super::leadership::{IsrRequest, ReplicaState};
+use super::shard::ShardMessage;
+use crate::clock::now_ms;
+
+/// A partition in the hands of its owner.
+pub struct OwnedPartition {
+    pub log: PartitionLog,
+    pub handle: Arc<Partition>,
+    pub(super) node_id: BrokerId,
+    pub(super) state: ReplicaState,
+    /// When this broker began to lead.
+    pub(super) led_since: Instant,
+    /// This broker should lead and does not dare to: see [`OwnedPartition::step_aside`].
+    pub(super) aside: bool,
+    /// Where wishes about the ISR go; each partition has at most one under way.
+    pub(super) isr_requests: mpsc::UnboundedSender<IsrRequest>,
+    flusher: mpsc::UnboundedSender<FlushRequest>,
+    /// Counts the directories that the log was in.
+    pub(super) generation: u64,
+    /// A flush is under way; the next one is asked for when it ends.
+    flushing: bool,
+    last_flush_ms: TimestampMs,
+    pub(super) waiting: WaitingAppends,
+}
+
+impl OwnedPartition {
+    pub(super) fn new(
+        log: PartitionLog,
+        handle: Arc<Partition>,
+        node_id: BrokerId,
+        isr_requests: mpsc::UnboundedSender<IsrRequest>,
+        flusher: mpsc::UnboundedSender<FlushRequest>,
+    ) -> Self {
+        let high_watermark = log.high_watermark();
+        Self {
+            log,
+            handle,
+            node_id,
+            state: ReplicaState::Follower { high_watermark },
+            led_since: Instant::now(),
+            aside: false,
+            isr_requests,
+            flusher,
+            generation: 0,
+            flushing: false,
+            last_flush_ms: now_ms(),
+            waiting: WaitingAppends::default(),
+        }
+    }
+
+    pub(super) fn append_fetched(
+        &mut self,
+        fetched: &FetchedRecords,
+        reply: oneshot::Sender<Result<(), PartitionError>>,
+    ) {
+        let current = *self.handle.role();
+        let ReplicaState::Follower { high_watermark } = &mut self.state else {
+            let _ = reply.send(Err(not_leader()));
+            return;
+        };
+        if current.leader_epoch != fetched.leader_epoch {
+            let _ = reply.send(Err(not_leader()));
+            return;
+        }
+        *high_watermark = fetched.high_watermark;
+        let appended = if fetched.records.is_empty() {
+            Ok(())
+        } else {
+            self.log.append_fetched(&fetched.records, now_ms())
+        };
+        self.log
+            .advance_high_watermark(fetched.high_watermark.min(self.vouched()));
+        let result = appended
+            .and_then(|()| Ok(self.log.advance_log_start(fetched.log_start_offset)?))
+            .map_err(fetched_error);
+        if result.is_ok() {
+            // Answered when the view shows it: whoever asked names the position that it reads there.
+            self.waiting.fetched(self.log.log_end_offset(), reply);
+        } else {
+            let _ = reply.send(result);
+        }
+    }
+
+    pub(super) fn append(&mut self, appends: Gathered) {
+        let (epoch, enough) = match &self.state {
+            ReplicaState::Leader(state) if !self.aside => {
+                (state.leader_epoch(), state.has_enough_replicas())
+            }
+            _ => return self.refuse(appends, &not_leader()),
+        };
+        let appends = if enough {
+            appends
+        } else {
+            let (refused, others) = appends.split_by_acks();
+            self.refuse(refused, &not_enough_replicas(ErrorCode::NotEnoughReplicas));
+            others
+        };
+        let results = self.log.append(&appends.batches, epoch, now_ms());
+        let headers = appends.batches.iter().map(|batch| &batch.header);
+        let results: Vec<_> = results
+            .into_iter()
+            .zip(headers)
+            .map(|(result, header)| self.note_result(result, header))
+            .collect();
+        let mut results = results.into_iter();
+        let log_start_offset = self.log.log_start_offset();
+        for (count, acks, reply) in appends.requests {
+            let results: Vec<_> = results.by_ref().take(count).collect();
+            let end_offset = results
+                .iter()
+                .flatten()
+                .map(|info: &AppendInfo| info.end_offset)
+                .max();
+            let answer = AppendReply {
+                results,
+                log_start_offset,
+            };
+            match end_offset {
+                Some(end_offset)
+                    if acks == Acks::All
+                        && end_offset > self.log.high_watermark()
+                        && !is_mutant(Mutant::AcknowledgeBeforeIsr) =>
+                {
+                    self.waiting.produced(end_offset, answer, reply);
+                }
+                _ => {
+                    let _ = reply.send(answer);
+                }
+            }
+        }
+    }
+
+    /// Remembers what an idempotent producer was refused, and says why its next batch is ahead of the sequence.
+    fn note_result(
+        &self,
+        result: Result<AppendInfo, AppendError>,
+        header: &BatchHeader,
+    ) -> Result<AppendInfo, PartitionError> {
+        let error = match result {
+            Ok(info) => {
+                self.handle.refusals.forget(header);
+                return Ok(info);
+            }
+            Err(error) => error,
+        };
+        let partition = &self.handle.topic_partition;
+        tracing::debug!(%partition, %error, "a batch was refused");
+        let refusals = &self.handle.refusals;
+        if let AppendError::Sequence(SequenceError::OutOfOrder { expected, .. }) = error
+            && let Some(code) = refusals.explain(header, expected, self.led_since)
+        {
+            return Err(PartitionError::Refused {
+                code,
+                message: "the batch before it is still to come".into(),
+            });
+        }
+        let error = PartitionError::from(error);
+        if error.code() == ErrorCode::KafkaStorageError {
+            refusals.note(header, error.code());
+        }
+        Err(error)
+    }
+
+    fn refuse(&self, appends: Gathered, error: &PartitionError) {
+        for batch in &appends.batches {
+            self.handle.refusals.note(&batch.header, error.code());
+        }
+        appends.fail(error);
+    }
+
+    /// After anything that may have moved an offset: ask for a flush, advance the high watermark, publish, answer.
+    pub(super) fn after_change(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
+        self.request_flush(itself);
+        self.advance();
+    }
+
+    fn request_flush(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
+        let unflushed = self.log.log_end_offset() - self.log.flushed_offset();
+        let overdue = unflushed > 0
+            && now_ms().saturating_sub(self.last_flush_ms) >= self.log.config.flush_ms;
+        if self.flushing
+            || !(unflushed >= self.log.config.flush_messages && unflushed > 0 || overdue)
+        {
+            return;
+        }
+        let (segments, offset) = self.log.to_flush();
+        self.flushing = true;
+        let request = FlushRequest {
+            key: self.handle.key(),
+            generation: self.generation,
+            segments,
+            offset,
+            owner: itself.clone(),
+        };
+        let _ = self.flusher.send(request);
+    }
+
+    pub(super) fn flushed(
+        &mut self,
+        result: Result<Offset, String>,
+        itself: &mpsc::WeakSender<ShardMessage>,
+    ) {
+        self.flushing = false;
+        match result {
+            Ok(offset) => {
+                self.log.mark_flushed(offset);
+                self.last_flush_ms = now_ms();
+                self.after_change(itself);
+            }
+            Err(message) => {
+                self.handle.set_offline();
+                let error = PartitionError::Refused {
+                    code: ErrorCode::KafkaStorageError,
+                    message,
+                };
+                self.fail_waiting(&error);
+            }
+        }
+    }
+
+    /// Ends a move to another directory; gives the relocation back if it must begin again, else the old directory.
+    pub(super) fn relocate(
+        &mut self,
+        relocation: Relocation,
+        to: &Path,
+        log_dir: usize,
+        flusher: mpsc::UnboundedSender<FlushRequest>,
+    ) -> Result<Result<PathBuf, Relocation>, LogError> {
+        let moved = self.log.relocate(relocation, to)?;
+        if moved.is_ok() {
+            self.flusher = flusher;
+            self.generation += 1;
+            self.flushing = false;
+            self.handle.set_log_dir(log_dir);
+        }
+        Ok(moved)
+    }
+
+    /// A replica vouches for what it has flushed where the topic flushes before it acknowledges.
+    fn vouched(&self) -> Offset {
+        if self.log.config.flushes_every_append() {
+            self.log.flushed_offset()
+        } else {
+            self.log.log_end_offset()
+        }
+    }
+
+    pub(super) fn advance(&mut self) {
+        let vouched = self.vouched();
+        let (high_watermark, acknowledges) = match &mut self.state {
+            ReplicaState::Leader(state) => (
+                state.local_reached(vouched),
+                state.has_enough_acknowledgements(),
+            ),
+            ReplicaState::Follower { high_watermark } => ((*high_watermark).min(vouched), true),
+        };
+        self.log.advance_high_watermark(high_watermark);
+        // Readers must see a batch before its producer hears of it.
+        self.handle.publish(self.log.view());
+        self.publish_leadership();
+        self.waiting.vouched(vouched);
+        self.waiting.committed(high_watermark, acknowledges);
+    }
+
+    pub(super) fn fail_waiting(&mut self, error: &PartitionError) {
+        self.waiting.fail(error);
+    }
+}
+
+pub(super) fn not_leader() -> PartitionError {
+    PartitionError::Refused {
+        code: ErrorCode::NotLeaderOrFollower,
+        message: "this broker does not lead the partition".into(),
+    }
+}
+
+pub(super) fn not_enough_replicas(code: ErrorCode) -> PartitionError {
+    PartitionError::Refused {
+        code,
+        message: "fewer replicas are in sync than min.insync.replicas asks for".into(),
+    }
+}
+
+fn fetched_error(error: FetchedError) -> PartitionError {
+    let code = match &error {
+        FetchedError::Corrupt(_) => ErrorCode::CorruptMessage,
+        FetchedError::Log(_) => ErrorCode::KafkaStorageError,
+    };
+    PartitionError::Refused {
+        code,
+        message: error.to_string(),
+    }
+}

@@ -1,0 +1,320 @@
+//! Which partitions live here: follows the cluster image, opens and removes logs, gives each replica its role.
+//!
+//! Crash consistency: a partition directory without a topic in the image is set aside at start, never deleted; a topic in
+//! the image without a directory gets an empty log. Checkpoints lag; recovery walks what they do not cover.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use futures::future::join_all;
+use strandline_log::{LogDir, LogError, OffsetCheckpoint, flush_segments};
+use strandline_metadata::config::{BrokerConfig, TopicConfig};
+use strandline_metadata::{ClusterImage, PartitionImage};
+use strandline_replication::{Leadership, Replica};
+use strandline_types::{BrokerEpoch, BrokerId, TopicIdPartition, TopicPartition};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::throttle::Throttle;
+
+use super::checkpoints::DirectoryCheckpoints;
+use super::directories::{FoundDirectory, keep_newer};
+use super::flusher::Flusher;
+use super::handle::Partition;
+use super::leadership::{Assignment, IsrRequest};
+use super::log_dirs::LogDirs;
+use super::opening::log_config;
+use super::shard::ShardPool;
+
+/// Partitions by name.
+type Table = HashMap<TopicPartition, Arc<Partition>>;
+
+pub struct PartitionManager {
+    pub(super) node_id: BrokerId,
+    pub log_dirs: LogDirs,
+    pub(super) shards: ShardPool,
+    pub(super) isr_requests: mpsc::UnboundedSender<IsrRequest>,
+    pub(super) table: ArcSwap<Table>,
+    /// What was found on disk at start and has not been claimed by the image yet.
+    pub(super) found: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
+    /// Directories of moves that the last stop interrupted.
+    pub(super) futures: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
+    /// Where replicas that are not here yet were asked to be.
+    pub(super) preferred: Mutex<HashMap<TopicPartition, usize>>,
+    /// Replicas move between directories one at a time.
+    pub(super) moves: Semaphore,
+    pub(super) stop_moves: CancellationToken,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`.
+    pub(super) move_throttle: Throttle,
+    pub(super) next_key: AtomicU64,
+    pub(super) next_directory: AtomicUsize,
+    /// Index of the image that the table reflects.
+    pub(super) applied: watch::Sender<u64>,
+    pub(super) last: Mutex<Option<(Arc<ClusterImage>, BrokerConfig)>>,
+    pub(super) checkpoints: Vec<DirectoryCheckpoints>,
+    /// Recovery points, high watermarks and log starts as they were written last, by directory.
+    pub(super) written: Mutex<Vec<[OffsetCheckpoint; 3]>>,
+}
+
+impl PartitionManager {
+    /// `isr_requests` takes what leaders ask of the controller.
+    pub fn new(
+        node_id: BrokerId,
+        log_dirs: LogDirs,
+        shards: usize,
+        isr_requests: mpsc::UnboundedSender<IsrRequest>,
+    ) -> std::io::Result<Self> {
+        let mut found: HashMap<TopicIdPartition, FoundDirectory> = HashMap::new();
+        let mut futures = HashMap::new();
+        let mut checkpoints = Vec::new();
+        for (index, dir) in log_dirs.dirs.iter().enumerate() {
+            for partition in dir.partitions()? {
+                let id = TopicIdPartition {
+                    topic_id: partition.topic_id,
+                    partition: partition.topic_partition.partition,
+                };
+                let here = FoundDirectory {
+                    log_dir: index,
+                    path: partition.path,
+                    replaces_another: partition.replaces_another,
+                };
+                if partition.is_future {
+                    futures.insert(id, here);
+                } else {
+                    keep_newer(&mut found, id, here)?;
+                }
+            }
+            checkpoints.push(DirectoryCheckpoints {
+                recovery_points: dir.read_recovery_points(),
+                high_watermarks: dir.read_high_watermarks(),
+                log_starts: dir.read_log_starts(),
+            });
+        }
+        // A move that was interrupted after its end: the other directory is gone by now.
+        for moved in found.values_mut().filter(|f| f.replaces_another) {
+            LogDir::replaced(&moved.path)?;
+            moved.replaces_another = false;
+        }
+        Ok(Self {
+            node_id,
+            log_dirs,
+            shards: ShardPool::start(shards),
+            isr_requests,
+            table: ArcSwap::default(),
+            found: Mutex::new(found),
+            futures: Mutex::new(futures),
+            preferred: Mutex::default(),
+            moves: Semaphore::new(1),
+            stop_moves: CancellationToken::new(),
+            move_throttle: Throttle::default(),
+            next_key: AtomicU64::new(0),
+            next_directory: AtomicUsize::new(0),
+            applied: watch::Sender::new(0),
+            last: Mutex::new(None),
+            written: Mutex::new(vec![<[OffsetCheckpoint; 3]>::default(); checkpoints.len()]),
+            checkpoints,
+        })
+    }
+
+    pub fn get(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
+        // Looked up by a borrowed key would need another map; topics are short.
+        self.table
+            .load()
+            .get(&TopicPartition::new(topic, partition))
+            .cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.table.load().values().cloned().collect()
+    }
+
+    pub fn table(&self) -> Arc<HashMap<TopicPartition, Arc<Partition>>> {
+        self.table.load_full()
+    }
+
+    /// Index of the quorum's log up to which partitions reflect the metadata.
+    pub fn applied_index(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Waits until everything up to `index` of the quorum's log is reflected here.
+    pub async fn wait_until_applied(&self, index: u64) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self
+            .applied
+            .subscribe()
+            .wait_for(|applied| *applied >= index)
+            .await;
+    }
+
+    /// Brings the table in line with an image. Called by one task, image after image.
+    pub async fn apply(self: &Arc<Self>, image: Arc<ClusterImage>, broker: BrokerConfig) {
+        self.move_throttle
+            .set_rate(broker.number("replica.alter.log.dirs.io.max.bytes.per.second"));
+        let before = self
+            .last
+            .lock()
+            .expect("no holder panics")
+            .replace((image.clone(), broker.clone()));
+        let before = before.as_ref();
+        let old = before.map(|(image, _)| image);
+        let brokers_changed = old.is_none_or(|old| old.brokers != image.brokers);
+        let defaults_changed = before.is_none_or(|(_, old)| {
+            old.dynamic != broker.dynamic || old.dynamic_default != broker.dynamic_default
+        });
+        let old_table = self.table.load_full();
+        let mut table = Table::clone(&old_table);
+        let gone = self.gone(&old_table, &image);
+        for partition in &gone {
+            table.remove(&partition.topic_partition);
+        }
+        let mut to_open = Vec::new();
+        let mut to_assign = Vec::new();
+        for topic in image.topics() {
+            let old_topic = old.and_then(|old| old.topic(&topic.name));
+            let old_configs = old.map(|old| old.topic_configs(&topic.name));
+            let reconfigured =
+                defaults_changed || old_configs != Some(image.topic_configs(&topic.name));
+            let same = old_topic.is_some_and(|old| Arc::ptr_eq(old, topic));
+            if same && !brokers_changed && !reconfigured {
+                continue;
+            }
+            let mut config = None;
+            for (number, state) in &topic.partitions {
+                if !state.replicas.contains(&self.node_id) {
+                    continue;
+                }
+                let mut config = || {
+                    config
+                        .get_or_insert_with(|| {
+                            TopicConfig::resolve(image.topic_configs(&topic.name), &broker)
+                        })
+                        .clone()
+                };
+                let tp = TopicPartition::new(topic.name.clone(), *number);
+                let Some(known) = table.get(&tp) else {
+                    to_open.push(self.plan_open(tp, topic, state, config(), &image, &broker));
+                    continue;
+                };
+                if reconfigured {
+                    reconfigure(known, config(), &broker).await;
+                }
+                let old_state = old_topic.and_then(|t| t.partitions.get(number));
+                if brokers_changed || old_state.is_none_or(|old| !Arc::ptr_eq(old, state)) {
+                    to_assign.push((known.clone(), self.assignment(&image, state)));
+                }
+            }
+        }
+        for (partition, state) in self.open_all(to_open, &broker).await {
+            to_assign.push((partition.clone(), self.assignment(&image, &state)));
+            table.insert(partition.topic_partition.clone(), partition);
+        }
+        join_all(
+            to_assign
+                .into_iter()
+                .map(|(partition, assignment)| async move {
+                    // A partition that is gone needs no role.
+                    let _ = partition.run(|owned| owned.assign(assignment)).await;
+                }),
+        )
+        .await;
+        self.table.store(Arc::new(table));
+        for partition in gone {
+            self.remove(&partition).await;
+        }
+        self.applied.send_replace(image.applied_index);
+    }
+
+    /// Partitions that this broker has no replica of any more, because the metadata says so.
+    fn gone(&self, table: &Table, image: &ClusterImage) -> Vec<Arc<Partition>> {
+        let stays = |p: &&Arc<Partition>| {
+            let state = image.partition(p.id());
+            state.is_some_and(|s| s.replicas.contains(&self.node_id))
+        };
+        table.values().filter(|p| !stays(p)).cloned().collect()
+    }
+
+    /// What the metadata makes of this broker's replica.
+    fn assignment(&self, image: &ClusterImage, state: &PartitionImage) -> Assignment {
+        if state.leader != Some(self.node_id) {
+            return Assignment::Follow {
+                leader: state.leader,
+                leader_epoch: state.leader_epoch,
+            };
+        }
+        let replica = |id: &BrokerId| Replica {
+            id: *id,
+            broker_epoch: image.brokers.get(id).map_or(BrokerEpoch(-1), |b| b.epoch),
+            is_eligible: image.is_active(*id) && !state.offline_replicas.contains(id),
+        };
+        Assignment::Lead(Leadership {
+            leader_epoch: state.leader_epoch,
+            partition_epoch: state.partition_epoch,
+            isr: state.isr.clone(),
+            replicas: state.replicas.iter().map(replica).collect(),
+            recovering: state.leader_recovering,
+        })
+    }
+
+    pub fn refresh_disk_space(&self) {
+        for dir in &self.log_dirs.dirs {
+            if let Err(error) = dir.refresh_space() {
+                tracing::warn!(directory = %dir.path.display(), %error, "free space is unknown");
+            }
+        }
+    }
+
+    /// Closes every log, flushes, writes checkpoints and the clean-shutdown markers. Nothing may append any more.
+    pub async fn shutdown(self: &Arc<Self>) {
+        self.stop_moves.cancel();
+        // Whoever moves now has ended when the only turn is here.
+        let _turn = self.moves.acquire().await;
+        let mut closed: HashSet<usize> = (0..self.log_dirs.dirs.len()).collect();
+        for partition in self.all() {
+            let result = partition
+                .run(|owned| {
+                    owned.log.prepare_to_close()?;
+                    let (segments, end) = owned.log.to_flush();
+                    flush_segments(owned.log.directory(), &segments)?;
+                    owned.log.mark_flushed(end);
+                    Ok::<(), LogError>(())
+                })
+                .await;
+            if !matches!(result, Ok(Ok(()))) {
+                tracing::error!(%partition.topic_partition, "the log was not closed cleanly");
+                closed.remove(&partition.log_dir());
+            }
+        }
+        let manager = self.clone();
+        let finish = tokio::task::spawn_blocking(move || {
+            manager.write_checkpoints();
+            manager.shards.stop();
+            manager.log_dirs.flushers.iter().for_each(Flusher::stop);
+            for index in closed {
+                let dir = &manager.log_dirs.dirs[index];
+                if let Err(error) = dir.mark_clean() {
+                    tracing::error!(directory = %dir.path.display(), %error, "the clean-shutdown marker was not written");
+                }
+            }
+            for dir in &manager.log_dirs.dirs {
+                if let Err(error) = dir.release() {
+                    tracing::error!(directory = %dir.path.display(), %error, "the directory stays locked");
+                }
+            }
+        });
+        let _ = finish.await;
+    }
+}
+
+async fn reconfigure(partition: &Arc<Partition>, config: TopicConfig, broker: &BrokerConfig) {
+    let log = log_config(&config, broker);
+    partition.set_config(config);
+    let _ = partition
+        .run(move |owned| {
+            owned.log.config = log;
+            owned.configuration_changed();
+        })
+        .await;
+}

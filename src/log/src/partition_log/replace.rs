@@ -1,0 +1,138 @@
+//! Replacing all segments at once: the log begins again empty elsewhere, or goes on in another directory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use strandline_types::{EpochStart, Offset};
+
+use super::{OpenOptions, PartitionLog, write_leader_epochs};
+use crate::checkpoint::sync_directory;
+use crate::epochs::LeaderEpochs;
+use crate::error::LogError;
+use crate::producer_state::ProducerState;
+use crate::relocation::{REPLACES_ANOTHER, Relocation};
+use crate::segment::file_name;
+
+impl PartitionLog {
+    /// Drops all segments and begins empty at `offset`: the disk lost what the rest of the cluster has elsewhere.
+    pub(super) fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.cuts += 1;
+        for segment in self.segments.drain(..) {
+            segment.remove_files()?;
+        }
+        self.unflushed.clear();
+        self.log_end_offset = offset;
+        self.flushed_offset = offset;
+        self.high_watermark = self.high_watermark.min(offset);
+        self.producers = ProducerState::default();
+        self.change_epochs(|epochs| epochs.truncate_from_end(offset));
+        self.add_segment(offset)
+    }
+
+    /// Begins again, empty, where the leader's local log begins: what lies before is in the cold tier, from which
+    /// lineage and producer state come. It is committed, so the high watermark is there as well. Both may reach beyond
+    /// `offset`, where segments of another leader end elsewhere; what is fetched next says the same again.
+    pub fn start_behind_cold_tier(
+        &mut self,
+        offset: Offset,
+        log_start_offset: Offset,
+        epochs: Vec<EpochStart>,
+        producers: ProducerState,
+    ) -> Result<(), LogError> {
+        self.restart_at(offset)?;
+        self.log_start_offset = log_start_offset;
+        self.high_watermark = offset;
+        let mut lineage = LeaderEpochs::from_entries(epochs);
+        lineage.truncate_from_end(offset);
+        self.epochs = Arc::new(lineage);
+        self.producers = producers;
+        let snapshot = file_name(&self.directory, offset, "snapshot");
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))
+    }
+
+    /// Ends a relocation: copies what is left, and goes on in `to`, durable up to its end. Returns the directory that is
+    /// to be deleted, or the relocation if it must begin again because this log was cut in the meantime.
+    ///
+    /// After an error nothing has changed.
+    pub fn relocate(
+        &mut self,
+        mut relocation: Relocation,
+        to: &Path,
+    ) -> Result<Result<PathBuf, Relocation>, LogError> {
+        if relocation.cuts != self.cuts() {
+            return Ok(Err(relocation));
+        }
+        self.prepare_to_close()?;
+        let view = self.view();
+        relocation.copy(&view, u64::MAX)?;
+        let target = relocation.target.as_path();
+        let segments = &view.segments;
+        let active = segments.last().expect("a log has at least one segment");
+        relocation.copy_companions(active, view.log_end_offset)?;
+        let known: BTreeSet<Offset> = segments.iter().map(|s| s.base_offset).collect();
+        // Of what retention took on the way nothing may come back, and it may have been there in part only.
+        for gone in relocation.begun.difference(&known) {
+            for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+                // Not every segment has every file.
+                let _ = fs::remove_file(file_name(target, *gone, extension));
+            }
+        }
+        write_leader_epochs(target, self.epochs()).map_err(LogError::io(target))?;
+        let marker = target.join(REPLACES_ANOTHER);
+        fs::write(&marker, "").map_err(LogError::io(&marker))?;
+        sync_directory(target).map_err(LogError::io(target))?;
+        let parent = to.parent().unwrap_or(Path::new("."));
+        fs::rename(target, to).map_err(LogError::io(to))?;
+        let opened = sync_directory(parent)
+            .map_err(LogError::io(parent))
+            .and_then(|()| self.open_there(to));
+        match opened {
+            Ok(moved) => {
+                let old = self.directory().to_path_buf();
+                *self = moved;
+                Ok(Ok(old))
+            }
+            Err(error) => {
+                let _ = fs::rename(to, target);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_there(&self, to: &Path) -> Result<Self, LogError> {
+        let options = OpenOptions {
+            config: self.config,
+            recovery_point: self.log_end_offset(),
+            log_start_offset: self.log_start_offset(),
+            high_watermark: self.high_watermark(),
+            clean: true,
+        };
+        let mut moved = Self::open(self.topic_partition.clone(), to, options)?;
+        if moved.log_end_offset() != self.log_end_offset() {
+            return Err(LogError::Corrupt {
+                path: to.to_path_buf(),
+                position: 0,
+                offset: moved.log_end_offset(),
+                reason: format!(
+                    "the copy ends at {}, the log at {}",
+                    moved.log_end_offset(),
+                    self.log_end_offset()
+                ),
+            });
+        }
+        moved.mark_flushed(self.log_end_offset());
+        moved.adopt(self);
+        Ok(moved)
+    }
+
+    /// Takes over what `from`, the same log in another directory, knows of epochs and producers.
+    fn adopt(&mut self, from: &Self) {
+        self.epochs = from.epochs.clone();
+        self.producers = from.producers.clone();
+        self.cuts = from.cuts;
+    }
+}

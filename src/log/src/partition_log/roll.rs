@@ -1,0 +1,128 @@
+//! Rolling: the active segment is sealed with complete indexes and a producer snapshot, and a new one begins.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use strandline_types::{Offset, TimestampMs};
+use strandline_wire::batch::BatchHeader;
+
+use super::PartitionLog;
+use crate::error::LogError;
+use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use crate::retention::newest_record_ms;
+use crate::segment::{Segment, file_name};
+
+impl PartitionLog {
+    pub(super) fn must_roll(
+        &self,
+        next: &BatchHeader,
+        pending: u64,
+        end: Offset,
+        now_ms: TimestampMs,
+    ) -> bool {
+        let active = self.active();
+        let bytes = active.bytes() + pending;
+        if bytes == 0 {
+            return false;
+        }
+        let index_limit = u64::from(self.config.segment_index_bytes);
+        bytes + next.size() as u64 > self.config.segment_bytes
+            || self.is_overdue(next.max_timestamp, now_ms)
+            || active.offset_index.0.bytes() + OFFSET_ENTRY_BYTES > index_limit
+            || active.time_index.0.bytes() + TIME_ENTRY_BYTES > index_limit
+            || end + i64::from(next.last_offset_delta) - active.base_offset > i64::from(i32::MAX)
+    }
+
+    /// `segment.ms` has passed between the segment's first batch and `timestamp_ms`, or by the broker's clock.
+    fn is_overdue(&self, timestamp_ms: TimestampMs, now_ms: TimestampMs) -> bool {
+        let active = self.active();
+        let by_clock = now_ms.saturating_sub(active.first_append_ms.load(Ordering::Acquire));
+        let by_records = self
+            .active_first_timestamp_ms
+            .filter(|first| *first >= 0 && timestamp_ms >= 0)
+            .map_or(0, |first| timestamp_ms.saturating_sub(first));
+        by_clock.max(by_records) > self.config.segment_ms
+    }
+
+    /// Seals the active segment and begins a new one.
+    pub(super) fn roll(&mut self) -> Result<(), LogError> {
+        let active = self.active().clone();
+        active
+            .push_time_entry()
+            .map_err(LogError::io(&active.log_path))?;
+        active
+            .offset_index
+            .0
+            .sync()
+            .map_err(LogError::io(&active.log_path))?;
+        active
+            .time_index
+            .0
+            .sync()
+            .map_err(LogError::io(&active.log_path))?;
+        let snapshot = file_name(&self.directory, self.log_end_offset, "snapshot");
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))?;
+        self.add_segment(self.log_end_offset)
+    }
+
+    pub(super) fn add_segment(&mut self, base_offset: Offset) -> Result<(), LogError> {
+        let segment = Arc::new(Segment::open(&self.directory, base_offset)?);
+        self.segments.push(segment.clone());
+        self.unflushed.push_back(segment);
+        self.shared_segments = Arc::new(self.segments.clone());
+        self.bytes_since_index_entry = 0;
+        self.active_first_timestamp_ms = None;
+        Ok(())
+    }
+
+    /// Rolls an active segment that is not empty and older than `segment.ms`, though nobody appends. Returns whether
+    /// it did.
+    pub fn roll_if_overdue(&mut self, now_ms: TimestampMs) -> Result<bool, LogError> {
+        let due = self.active().bytes() > 0 && self.is_overdue(-1, now_ms);
+        if due {
+            self.roll()?;
+        }
+        Ok(due)
+    }
+
+    /// Rolls an active segment whose newest record is older than `retention_ms`, so that it can be deleted as any other
+    /// one: without appends, no clock of its own would seal it. Only what is committed. Returns whether it did.
+    pub fn roll_if_expired(
+        &mut self,
+        retention_ms: i64,
+        now_ms: TimestampMs,
+    ) -> Result<bool, LogError> {
+        let committed = self.high_watermark() >= self.log_end_offset;
+        if retention_ms < 0 || self.active_bytes() == 0 || !committed {
+            return Ok(false);
+        }
+        let expired = now_ms - newest_record_ms(&self.active_age(), now_ms) > retention_ms;
+        if expired {
+            self.roll()?;
+        }
+        Ok(expired)
+    }
+
+    /// Seals the active segment so that retention or copying can reach it. Does nothing on an empty one.
+    pub fn seal_active(&mut self) -> Result<(), LogError> {
+        if self.active().bytes() > 0 {
+            self.roll()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Before a clean stop: indexes complete, a producer snapshot at the end, everything flushed by the caller after.
+    pub fn prepare_to_close(&mut self) -> Result<(), LogError> {
+        let active = self.active();
+        active
+            .push_time_entry()
+            .map_err(LogError::io(&active.log_path))?;
+        let snapshot = file_name(&self.directory, self.log_end_offset, "snapshot");
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))
+    }
+}
