@@ -9,7 +9,7 @@ use strandline_coordinator::{
     CommitPartition, CoordinatorRecord, GroupConfig, GroupCoordinator, MemberIdentity,
     OffsetAndMetadata, Outcome, PendingAppend, Reply, Token,
 };
-use strandline_types::TopicPartition;
+use strandline_types::{Now, TopicPartition};
 use strandline_wire::ErrorCode;
 
 use crate::seeds;
@@ -91,9 +91,9 @@ impl World {
             generation: -1,
             ..MemberIdentity::default()
         };
-        let outcome = self
-            .coordinator
-            .commit_offsets(token, "g", &member, vec![commit], 0);
+        let outcome =
+            self.coordinator
+                .commit_offsets(token, "g", &member, vec![commit], Now::default());
         self.take(outcome);
     }
 
@@ -118,10 +118,10 @@ impl World {
         };
         let outcome = if succeeds {
             self.log.extend(append.records.iter().cloned());
-            self.coordinator.committed(append, 0)
+            self.coordinator.committed(append, Now::default())
         } else {
             let refused = ErrorCode::CoordinatorNotAvailable;
-            self.coordinator.failed(append, refused, 0)
+            self.coordinator.failed(append, refused, Now::default())
         };
         self.take(outcome);
     }
@@ -139,7 +139,7 @@ impl World {
         }
         let mut next = GroupCoordinator::new(CONFIG);
         for record in self.log.clone() {
-            next.load(record, 0);
+            next.load(record, Now::default());
         }
         next.finish_load();
         self.coordinator = next;

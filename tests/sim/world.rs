@@ -13,7 +13,9 @@ use strandline_metadata::controller::{
 };
 use strandline_metadata::{ClusterImage, PartitionImage};
 use strandline_replication::{IsrWish, LeaderState, Leadership, Replica, truncation_offset};
-use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, TopicId, TopicIdPartition};
+use strandline_types::{
+    BrokerEpoch, BrokerId, LeaderEpoch, MonotonicMs, TopicId, TopicIdPartition,
+};
 use uuid::Uuid;
 
 pub const REPLICAS: i32 = 3;
@@ -114,7 +116,7 @@ pub struct World {
     context: ControllerContext,
     pub nodes: Vec<Node>,
     messages: Vec<Message>,
-    now: i64,
+    now: MonotonicMs,
     next_value: u32,
     next_fetch: u64,
     /// What clients were told: value and offset.
@@ -172,7 +174,7 @@ impl World {
             context: ControllerContext::default(),
             nodes: Vec::new(),
             messages: Vec::new(),
-            now: 1000,
+            now: MonotonicMs::new(1000),
             next_value: 0,
             next_fetch: 0,
             acknowledged: Vec::new(),
@@ -259,7 +261,7 @@ impl World {
 
     /// One thing happens.
     pub fn step(&mut self) {
-        self.now += self.random.random_range(0..10);
+        self.now = self.now.plus_ms(self.random.random_range(0..10));
         let node = self.random.random_range(0..self.nodes.len());
         match self.random.random_range(0..100) {
             0..45 => self.deliver_any(),
@@ -672,7 +674,7 @@ impl World {
                     self.deliver(message);
                 }
             }
-            self.now += 10;
+            self.now = self.now.plus_ms(10);
             let ends: Vec<_> = self.nodes.iter().map(|n| (n.end(), n.flushed)).collect();
             let whole = self.partition().isr.len() == self.nodes.len();
             let leader = self.partition().leader;

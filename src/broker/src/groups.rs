@@ -11,7 +11,7 @@ use strandline_coordinator::{
     CoordinatorRecord, GroupConfig, GroupCoordinator, Outcome, PendingAppend, Reply, Token,
 };
 use strandline_metadata::config::BrokerConfig;
-use strandline_types::LeaderEpoch;
+use strandline_types::{LeaderEpoch, Now};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{
     BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::read::read_batches;
-use crate::clock::now_ms;
+use crate::clock::{monotonic, now, now_ms};
 use crate::partition::{Acks, Interest, Partition, Watch};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -34,7 +34,7 @@ const MAILBOX: usize = 1024;
 const SHARED_APPEND: usize = 128;
 const LOAD_READ_BYTES: usize = 1 << 20;
 
-type Command = Box<dyn FnOnce(&mut GroupCoordinator, Token, i64) -> Outcome + Send>;
+type Command = Box<dyn FnOnce(&mut GroupCoordinator, Token, Now) -> Outcome + Send>;
 type Query = Box<dyn FnOnce(&GroupCoordinator) + Send>;
 /// A change that nobody waits for.
 type Upkeep = Box<dyn FnOnce(&mut GroupCoordinator) -> Outcome + Send>;
@@ -131,7 +131,7 @@ impl Groups {
     pub async fn command(
         &self,
         partition: i32,
-        command: impl FnOnce(&mut GroupCoordinator, Token, i64) -> Outcome + Send + 'static,
+        command: impl FnOnce(&mut GroupCoordinator, Token, Now) -> Outcome + Send + 'static,
     ) -> Result<Reply, ErrorCode> {
         let sender = self.sender(partition)?;
         let (reply, answer) = oneshot::channel();
@@ -215,16 +215,16 @@ impl Task {
         let mut expiry = tokio::time::interval(self.expiry_interval);
         expiry.tick().await;
         loop {
-            let deadline = self.coordinator.next_deadline_ms();
+            let deadline = self.coordinator.next_deadline();
             let wake = deadline
-                .map(|at| Instant::now() + Duration::from_millis((at - now_ms()).max(0) as u64));
+                .map(|at| Instant::now() + Duration::from_millis(at.ms_since(monotonic()) as u64));
             let outcome = tokio::select! {
                 () = stop.cancelled() => return,
                 message = mailbox.recv() => match message {
                     None => return,
                     Some(message) => self.take(message, &mut mailbox),
                 },
-                () = sleep_until(wake) => self.coordinator.tick(now_ms()),
+                () = sleep_until(wake) => self.coordinator.tick(now()),
                 _ = expiry.tick() => self.coordinator.expire_offsets(now_ms()),
             };
             self.settle(outcome).await;
@@ -249,7 +249,7 @@ impl Task {
                 Message::Command(command, reply) => {
                     self.next_token += 1;
                     self.waiting.insert(self.next_token, reply);
-                    let outcome = command(&mut self.coordinator, self.next_token, now_ms());
+                    let outcome = command(&mut self.coordinator, self.next_token, now());
                     all.replies.extend(outcome.replies);
                     all.appends.extend(outcome.appends);
                 }
@@ -284,8 +284,8 @@ impl Task {
         let mut all = Outcome::default();
         for append in appends {
             let next = match result {
-                Ok(()) => self.coordinator.committed(append, now_ms()),
-                Err(error) => self.coordinator.failed(append, error, now_ms()),
+                Ok(()) => self.coordinator.committed(append, now()),
+                Err(error) => self.coordinator.failed(append, error, now()),
             };
             all.replies.extend(next.replies);
             all.appends.extend(next.appends);
@@ -346,7 +346,7 @@ impl Task {
         while let Some(record) = records.next_record().map_err(|e| e.to_string())? {
             let Some(key) = record.key else { continue };
             match CoordinatorRecord::decode(&key, record.value.as_ref()) {
-                Ok(decoded) => self.coordinator.load(decoded, now_ms()),
+                Ok(decoded) => self.coordinator.load(decoded, now()),
                 Err(error) => {
                     tracing::debug!(offset = record.offset, %error, "a record of the offsets topic is passed over");
                 }

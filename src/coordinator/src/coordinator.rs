@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use strandline_types::{TimestampMs, TopicPartition};
+use strandline_types::{MonotonicMs, Now, TimestampMs, TopicPartition};
 use strandline_wire::ErrorCode;
 
 use crate::group::{Group, GroupState};
@@ -94,7 +94,7 @@ impl GroupCoordinator {
     }
 
     /// Replays one record of the log.
-    pub fn load(&mut self, record: CoordinatorRecord, now_ms: TimestampMs) {
+    pub fn load(&mut self, record: CoordinatorRecord, now: Now) {
         match record {
             CoordinatorRecord::Offset {
                 group,
@@ -104,7 +104,7 @@ impl GroupCoordinator {
                 let group = self
                     .groups
                     .entry(group.clone())
-                    .or_insert_with(|| Group::new(&group, now_ms));
+                    .or_insert_with(|| Group::new(&group, now.wall_ms));
                 match value {
                     Some(value) => {
                         group.offsets.insert(partition, value);
@@ -126,7 +126,7 @@ impl GroupCoordinator {
                     .remove(&group)
                     .map(|g| g.offsets)
                     .unwrap_or_default();
-                let mut loaded = restore(&group, value, now_ms);
+                let mut loaded = restore(&group, value, now);
                 loaded.offsets = offsets;
                 self.groups.insert(group, loaded);
             }
@@ -141,10 +141,10 @@ impl GroupCoordinator {
 
     // --- JoinGroup
 
-    pub fn join(&mut self, token: Token, request: JoinRequest, now_ms: TimestampMs) -> Outcome {
+    pub fn join(&mut self, token: Token, request: JoinRequest, now: Now) -> Outcome {
         let mut out = Outcome::default();
         let config = self.config;
-        if let Err((error, id)) = self.try_join(token, &request, config, now_ms, &mut out) {
+        if let Err((error, id)) = self.try_join(token, &request, config, now, &mut out) {
             out.reply(token, Reply::join_error(error, &id));
         }
         out
@@ -155,7 +155,7 @@ impl GroupCoordinator {
         token: Token,
         request: &JoinRequest,
         config: GroupConfig,
-        now_ms: TimestampMs,
+        now: Now,
         out: &mut Outcome,
     ) -> Result<(), (ErrorCode, String)> {
         let refuse = |error| Err((error, request.member_id.clone()));
@@ -170,8 +170,10 @@ impl GroupCoordinator {
             if !request.member_id.is_empty() {
                 return refuse(ErrorCode::UnknownMemberId);
             }
-            self.groups
-                .insert(request.group.clone(), Group::new(&request.group, now_ms));
+            self.groups.insert(
+                request.group.clone(),
+                Group::new(&request.group, now.wall_ms),
+            );
         }
         let group = self
             .groups
@@ -181,17 +183,17 @@ impl GroupCoordinator {
             return refuse(ErrorCode::InconsistentGroupProtocol);
         }
         if request.member_id.is_empty() {
-            join_new(group, token, request, config, now_ms, out)
+            join_new(group, token, request, config, now, out)
         } else {
-            join_known(group, token, request, config, now_ms, out).or_else(refuse)
+            join_known(group, token, request, config, now, out).or_else(refuse)
         }
     }
 
     // --- SyncGroup
 
-    pub fn sync(&mut self, token: Token, request: SyncRequest, now_ms: TimestampMs) -> Outcome {
+    pub fn sync(&mut self, token: Token, request: SyncRequest, now: Now) -> Outcome {
         let mut out = Outcome::default();
-        if let Err(error) = self.try_sync(token, request, now_ms, &mut out) {
+        if let Err(error) = self.try_sync(token, request, now, &mut out) {
             out.reply(token, Reply::sync_error(error));
         }
         out
@@ -201,7 +203,7 @@ impl GroupCoordinator {
         &mut self,
         token: Token,
         request: SyncRequest,
-        now_ms: TimestampMs,
+        now: Now,
         out: &mut Outcome,
     ) -> Check {
         let group = self
@@ -223,7 +225,7 @@ impl GroupCoordinator {
             GroupState::PreparingRebalance => Err(ErrorCode::RebalanceInProgress),
             GroupState::Stable => {
                 let member = group.members.get_mut(&id).expect("it was checked");
-                member.heartbeat(now_ms);
+                member.heartbeat(now.monotonic);
                 let assignment = member.assignment.clone();
                 out.reply(
                     token,
@@ -240,7 +242,7 @@ impl GroupCoordinator {
                 let is_leader = group.leader.as_deref() == Some(id.as_str());
                 let member = group.members.get_mut(&id).expect("it was checked");
                 member.awaiting_sync = Some(token);
-                member.heartbeat(now_ms);
+                member.heartbeat(now.monotonic);
                 if is_leader {
                     let given: BTreeMap<String, Bytes> = request.assignments.into_iter().collect();
                     let assignments: BTreeMap<String, Bytes> = group
@@ -265,12 +267,7 @@ impl GroupCoordinator {
 
     // --- Heartbeat, LeaveGroup
 
-    pub fn heartbeat(
-        &mut self,
-        group: &str,
-        member: &MemberIdentity,
-        now_ms: TimestampMs,
-    ) -> ErrorCode {
+    pub fn heartbeat(&mut self, group: &str, member: &MemberIdentity, now: Now) -> ErrorCode {
         let Some(group) = self.groups.get_mut(group) else {
             return ErrorCode::UnknownMemberId;
         };
@@ -282,7 +279,7 @@ impl GroupCoordinator {
             .members
             .get_mut(&member.member_id)
             .expect("it was checked");
-        found.heartbeat(now_ms);
+        found.heartbeat(now.monotonic);
         match state {
             GroupState::Empty | GroupState::Dead => ErrorCode::UnknownMemberId,
             GroupState::PreparingRebalance => ErrorCode::RebalanceInProgress,
@@ -295,7 +292,7 @@ impl GroupCoordinator {
         token: Token,
         group: &str,
         members: &[LeaveMember],
-        now_ms: TimestampMs,
+        now: Now,
     ) -> Outcome {
         let mut out = Outcome::default();
         let config = self.config;
@@ -329,7 +326,7 @@ impl GroupCoordinator {
             results.push(error);
         }
         if anyone {
-            after_removal(group, config, now_ms, &mut out);
+            after_removal(group, config, now, &mut out);
         }
         out.reply(
             token,
@@ -349,10 +346,10 @@ impl GroupCoordinator {
         group_id: &str,
         member: &MemberIdentity,
         partitions: Vec<CommitPartition>,
-        now_ms: TimestampMs,
+        now: Now,
     ) -> Outcome {
         let mut out = Outcome::default();
-        if let Err(error) = self.check_commit(group_id, member, now_ms) {
+        if let Err(error) = self.check_commit(group_id, member, now) {
             let each = partitions.iter().map(|_| error).collect();
             out.reply(token, Reply::OffsetCommit(each));
             return out;
@@ -377,12 +374,7 @@ impl GroupCoordinator {
         out
     }
 
-    fn check_commit(
-        &mut self,
-        group_id: &str,
-        member: &MemberIdentity,
-        now_ms: TimestampMs,
-    ) -> Check {
+    fn check_commit(&mut self, group_id: &str, member: &MemberIdentity, now: Now) -> Check {
         let Some(group) = self.groups.get_mut(group_id) else {
             // A consumer that assigns partitions itself commits without a group; it makes one.
             return if member.generation < 0 {
@@ -405,7 +397,7 @@ impl GroupCoordinator {
             .members
             .get_mut(&member.member_id)
             .expect("it was checked");
-        found.heartbeat(now_ms);
+        found.heartbeat(now.monotonic);
         match state {
             GroupState::Dead => Err(ErrorCode::CoordinatorNotAvailable),
             GroupState::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
@@ -549,7 +541,7 @@ impl GroupCoordinator {
     // --- Commit
 
     /// Records that a command asked for are in the log.
-    pub fn committed(&mut self, append: PendingAppend, now_ms: TimestampMs) -> Outcome {
+    pub fn committed(&mut self, append: PendingAppend, now: Now) -> Outcome {
         let mut out = Outcome::default();
         match append.effect {
             Effect::Assign {
@@ -561,12 +553,12 @@ impl GroupCoordinator {
                     && group.state == GroupState::CompletingRebalance
                     && group.generation == generation
                 {
-                    finish_sync(group, &assignments, now_ms, &mut out);
+                    finish_sync(group, &assignments, now, &mut out);
                 }
             }
             Effect::Offsets { reply } => {
                 for record in append.records {
-                    self.apply_committed(record, now_ms);
+                    self.apply_committed(record, now);
                 }
                 out.replies.extend(reply);
             }
@@ -575,7 +567,7 @@ impl GroupCoordinator {
         out
     }
 
-    fn apply_committed(&mut self, record: CoordinatorRecord, now_ms: TimestampMs) {
+    fn apply_committed(&mut self, record: CoordinatorRecord, now: Now) {
         match record {
             CoordinatorRecord::Offset {
                 group,
@@ -585,7 +577,7 @@ impl GroupCoordinator {
                 let group = self
                     .groups
                     .entry(group.clone())
-                    .or_insert_with(|| Group::new(&group, now_ms));
+                    .or_insert_with(|| Group::new(&group, now.wall_ms));
                 group.offsets.insert(partition, value);
             }
             CoordinatorRecord::Offset {
@@ -608,12 +600,7 @@ impl GroupCoordinator {
     }
 
     /// The log refused the records; whoever waits is told, and nothing has changed.
-    pub fn failed(
-        &mut self,
-        append: PendingAppend,
-        error: ErrorCode,
-        now_ms: TimestampMs,
-    ) -> Outcome {
+    pub fn failed(&mut self, append: PendingAppend, error: ErrorCode, now: Now) -> Outcome {
         let mut out = Outcome::default();
         match append.effect {
             Effect::Assign {
@@ -625,7 +612,7 @@ impl GroupCoordinator {
                     && group.generation == generation
                 {
                     fail_syncs(group, error, &mut out);
-                    prepare_rebalance(group, config, now_ms, &mut out);
+                    prepare_rebalance(group, config, now, &mut out);
                 }
             }
             Effect::Offsets {
@@ -649,36 +636,38 @@ impl GroupCoordinator {
     // --- Time
 
     /// The earliest time at which [`GroupCoordinator::tick`] has something to do.
-    pub fn next_deadline_ms(&self) -> Option<TimestampMs> {
+    pub fn next_deadline(&self) -> Option<MonotonicMs> {
         self.groups.values().flat_map(deadlines).min()
     }
 
     /// Ends join and sync phases that are over and removes members that have fallen silent.
-    pub fn tick(&mut self, now_ms: TimestampMs) -> Outcome {
+    pub fn tick(&mut self, now: Now) -> Outcome {
         let mut out = Outcome::default();
         let config = self.config;
         for group in self.groups.values_mut() {
             let lapsed = group.pending.len();
-            group.pending.retain(|_, deadline| *deadline > now_ms);
+            group
+                .pending
+                .retain(|_, deadline| *deadline > now.monotonic);
             let silent: Vec<String> = group
                 .members
                 .values()
-                .filter(|m| !m.is_waiting() && m.session_deadline_ms <= now_ms)
+                .filter(|m| !m.is_waiting() && m.session_deadline <= now.monotonic)
                 .map(|m| m.id.clone())
                 .collect();
             for id in &silent {
                 remove_member(group, id, ErrorCode::UnknownMemberId, &mut out);
             }
-            if group.sync_deadline_ms.is_some_and(|d| d <= now_ms) {
-                expire_unsynced(group, config, now_ms, &mut out);
+            if group.sync_deadline.is_some_and(|d| d <= now.monotonic) {
+                expire_unsynced(group, config, now, &mut out);
             }
             if !silent.is_empty() || group.pending.len() < lapsed {
-                after_removal(group, config, now_ms, &mut out);
+                after_removal(group, config, now, &mut out);
             }
             if group.state == GroupState::PreparingRebalance
-                && group.join_deadline_ms.is_some_and(|d| d <= now_ms)
+                && group.join_deadline.is_some_and(|d| d <= now.monotonic)
             {
-                complete_join(group, now_ms, &mut out);
+                complete_join(group, now, &mut out);
             }
         }
         out
@@ -687,7 +676,7 @@ impl GroupCoordinator {
     /// Tombstones for committed positions that are older than `offsets.retention.minutes` in groups without members.
     pub fn expire_offsets(&mut self, now_ms: TimestampMs) -> Outcome {
         let mut out = Outcome::default();
-        let oldest = now_ms - self.config.offsets_retention_ms;
+        let oldest = now_ms.saturating_sub(self.config.offsets_retention_ms);
         for group in self.groups.values() {
             if group.state != GroupState::Empty || !group.pending.is_empty() {
                 continue;
@@ -712,16 +701,16 @@ impl GroupCoordinator {
     }
 }
 
-fn deadlines(group: &Group) -> impl Iterator<Item = TimestampMs> + '_ {
+fn deadlines(group: &Group) -> impl Iterator<Item = MonotonicMs> + '_ {
     let sessions = group
         .members
         .values()
         .filter(|m| !m.is_waiting())
-        .map(|m| m.session_deadline_ms);
+        .map(|m| m.session_deadline);
     sessions
         .chain(group.pending.values().copied())
-        .chain(group.join_deadline_ms)
-        .chain(group.sync_deadline_ms)
+        .chain(group.join_deadline)
+        .chain(group.sync_deadline)
 }
 
 fn tombstone(group: &str, partition: &TopicPartition) -> CoordinatorRecord {
@@ -770,8 +759,8 @@ fn group_record(group: &Group, assignments: Option<&BTreeMap<String, Bytes>>) ->
     }
 }
 
-fn restore(id: &str, record: GroupRecord, now_ms: TimestampMs) -> Group {
-    let mut group = Group::new(id, now_ms);
+fn restore(id: &str, record: GroupRecord, now: Now) -> Group {
+    let mut group = Group::new(id, now.wall_ms);
     group.generation = record.generation;
     group.protocol_type = Some(record.protocol_type).filter(|t| !t.is_empty());
     group.protocol = record.protocol.clone();
@@ -788,7 +777,7 @@ fn restore(id: &str, record: GroupRecord, now_ms: TimestampMs) -> Group {
             assignment: m.assignment,
             awaiting_join: None,
             awaiting_sync: None,
-            session_deadline_ms: now_ms + i64::from(m.session_timeout_ms),
+            session_deadline: now.monotonic.plus_ms(i64::from(m.session_timeout_ms)),
         });
     }
     group.leader = record.leader;
@@ -802,7 +791,7 @@ fn restore(id: &str, record: GroupRecord, now_ms: TimestampMs) -> Group {
         if record.state_since_ms >= 0 {
             record.state_since_ms
         } else {
-            now_ms
+            now.wall_ms
         },
     );
     group
@@ -826,7 +815,7 @@ fn check_member(group: &Group, sender: &MemberIdentity) -> Check {
     Ok(())
 }
 
-fn new_member(id: String, token: Token, request: &JoinRequest, now_ms: TimestampMs) -> Member {
+fn new_member(id: String, token: Token, request: &JoinRequest, now: Now) -> Member {
     Member {
         id,
         instance_id: request.instance_id.clone(),
@@ -838,7 +827,7 @@ fn new_member(id: String, token: Token, request: &JoinRequest, now_ms: Timestamp
         assignment: Bytes::new(),
         awaiting_join: Some(token),
         awaiting_sync: None,
-        session_deadline_ms: now_ms + i64::from(request.session_timeout_ms),
+        session_deadline: now.monotonic.plus_ms(i64::from(request.session_timeout_ms)),
     }
 }
 
@@ -847,7 +836,7 @@ fn join_new(
     token: Token,
     request: &JoinRequest,
     config: GroupConfig,
-    now_ms: TimestampMs,
+    now: Now,
     out: &mut Outcome,
 ) -> Result<(), (ErrorCode, String)> {
     let prefix = request.instance_id.as_ref().unwrap_or(&request.client_id);
@@ -855,23 +844,23 @@ fn join_new(
     if let Some(instance) = &request.instance_id
         && let Some(old) = group.static_members.get(instance).cloned()
     {
-        replace_static(group, &old, id, token, request, config, now_ms, out);
+        replace_static(group, &old, id, token, request, config, now, out);
         return Ok(());
     }
     if group.members.len() + group.pending.len() >= config.max_size {
         return Err((ErrorCode::GroupMaxSizeReached, String::new()));
     }
     if request.instance_id.is_none() && request.require_known_member_id {
-        let lapses = now_ms + i64::from(request.session_timeout_ms);
+        let lapses = now.monotonic.plus_ms(i64::from(request.session_timeout_ms));
         group.pending.insert(id.clone(), lapses);
         return Err((ErrorCode::MemberIdRequired, id));
     }
     add_and_rebalance(
         group,
-        new_member(id, token, request, now_ms),
+        new_member(id, token, request, now),
         request,
         config,
-        now_ms,
+        now,
         out,
     );
     Ok(())
@@ -882,17 +871,17 @@ fn join_known(
     token: Token,
     request: &JoinRequest,
     config: GroupConfig,
-    now_ms: TimestampMs,
+    now: Now,
     out: &mut Outcome,
 ) -> Check {
     let id = request.member_id.clone();
     if request.instance_id.is_none() && group.pending.contains_key(&id) {
         add_and_rebalance(
             group,
-            new_member(id, token, request, now_ms),
+            new_member(id, token, request, now),
             request,
             config,
-            now_ms,
+            now,
             out,
         );
         return Ok(());
@@ -907,7 +896,7 @@ fn join_known(
     let Some(member) = group.members.get_mut(&id) else {
         return Err(ErrorCode::UnknownMemberId);
     };
-    member.heartbeat(now_ms);
+    member.heartbeat(now.monotonic);
     let same_protocols = member.protocols == request.protocols;
     let is_leader = group.leader.as_deref() == Some(id.as_str());
     let repeats = match group.state {
@@ -925,7 +914,7 @@ fn join_known(
     if let Some(older) = member.awaiting_join.replace(token) {
         out.reply(older, Reply::join_error(ErrorCode::UnknownMemberId, &id));
     }
-    rebalance(group, config, now_ms, out);
+    rebalance(group, config, now, out);
     Ok(())
 }
 
@@ -938,7 +927,7 @@ fn replace_static(
     token: Token,
     request: &JoinRequest,
     config: GroupConfig,
-    now_ms: TimestampMs,
+    now: Now,
     out: &mut Outcome,
 ) {
     let was_leader = group.leader.as_deref() == Some(old_id);
@@ -955,7 +944,7 @@ fn replace_static(
     if let Some(waiting) = old.awaiting_sync {
         out.reply(waiting, Reply::sync_error(ErrorCode::FencedInstanceId));
     }
-    let mut member = new_member(new_id.clone(), token, request, now_ms);
+    let mut member = new_member(new_id.clone(), token, request, now);
     member.assignment = old.assignment;
     let protocol = group.protocol.clone().unwrap_or_default();
     let same = member.metadata(&protocol)
@@ -1001,7 +990,7 @@ fn replace_static(
             effect: Effect::Nothing,
         });
     } else {
-        rebalance(group, config, now_ms, out);
+        rebalance(group, config, now, out);
     }
 }
 
@@ -1010,7 +999,7 @@ fn add_and_rebalance(
     member: Member,
     request: &JoinRequest,
     config: GroupConfig,
-    now_ms: TimestampMs,
+    now: Now,
     out: &mut Outcome,
 ) {
     if group.members.is_empty() {
@@ -1018,54 +1007,55 @@ fn add_and_rebalance(
     }
     group.insert(member);
     if group.state == GroupState::PreparingRebalance
-        && let (Some(limit), Some(deadline)) = (group.initial_join_limit_ms, group.join_deadline_ms)
+        && let (Some(limit), Some(deadline)) = (group.initial_join_limit, group.join_deadline)
     {
         // The first rebalance waits for stragglers: each newcomer prolongs it, up to the rebalance timeout.
-        let prolonged = (now_ms + config.initial_rebalance_delay_ms).min(limit);
-        group.join_deadline_ms = Some(deadline.max(prolonged));
+        let prolonged = now
+            .monotonic
+            .plus_ms(config.initial_rebalance_delay_ms)
+            .min(limit);
+        group.join_deadline = Some(deadline.max(prolonged));
     }
-    rebalance(group, config, now_ms, out);
+    rebalance(group, config, now, out);
 }
 
 /// Begins a join phase, or ends the current one if everybody is there.
-fn rebalance(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, out: &mut Outcome) {
+fn rebalance(group: &mut Group, config: GroupConfig, now: Now, out: &mut Outcome) {
     if group.state == GroupState::PreparingRebalance {
-        maybe_complete_join(group, now_ms, out);
+        maybe_complete_join(group, now, out);
     } else {
-        prepare_rebalance(group, config, now_ms, out);
+        prepare_rebalance(group, config, now, out);
     }
 }
 
-fn prepare_rebalance(
-    group: &mut Group,
-    config: GroupConfig,
-    now_ms: TimestampMs,
-    out: &mut Outcome,
-) {
+fn prepare_rebalance(group: &mut Group, config: GroupConfig, now: Now, out: &mut Outcome) {
     if group.state == GroupState::CompletingRebalance {
         fail_syncs(group, ErrorCode::RebalanceInProgress, out);
     }
-    group.sync_deadline_ms = None;
+    group.sync_deadline = None;
     let timeout = group.rebalance_timeout_ms();
     if group.state == GroupState::Empty && config.initial_rebalance_delay_ms > 0 {
-        group.initial_join_limit_ms = Some(now_ms + timeout);
-        group.join_deadline_ms = Some(now_ms + config.initial_rebalance_delay_ms.min(timeout));
+        group.initial_join_limit = Some(now.monotonic.plus_ms(timeout));
+        group.join_deadline = Some(
+            now.monotonic
+                .plus_ms(config.initial_rebalance_delay_ms.min(timeout)),
+        );
     } else {
-        group.initial_join_limit_ms = None;
-        group.join_deadline_ms = Some(now_ms + timeout);
+        group.initial_join_limit = None;
+        group.join_deadline = Some(now.monotonic.plus_ms(timeout));
     }
-    group.enter(GroupState::PreparingRebalance, now_ms);
-    maybe_complete_join(group, now_ms, out);
+    group.enter(GroupState::PreparingRebalance, now.wall_ms);
+    maybe_complete_join(group, now, out);
 }
 
-fn maybe_complete_join(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
+fn maybe_complete_join(group: &mut Group, now: Now, out: &mut Outcome) {
     // A group's first rebalance always waits for its deadline.
-    if group.all_have_joined() && group.initial_join_limit_ms.is_none() {
-        complete_join(group, now_ms, out);
+    if group.all_have_joined() && group.initial_join_limit.is_none() {
+        complete_join(group, now, out);
     }
 }
 
-fn complete_join(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
+fn complete_join(group: &mut Group, now: Now, out: &mut Outcome) {
     let absent: Vec<String> = group
         .members
         .values()
@@ -1075,15 +1065,15 @@ fn complete_join(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
     for id in absent {
         remove_member(group, &id, ErrorCode::UnknownMemberId, out);
     }
-    group.join_deadline_ms = None;
-    group.initial_join_limit_ms = None;
+    group.join_deadline = None;
+    group.initial_join_limit = None;
     group.generation = if group.generation == i32::MAX {
         1
     } else {
         group.generation + 1
     };
     if group.members.is_empty() {
-        become_empty(group, now_ms, out);
+        become_empty(group, now, out);
         return;
     }
     let leader_joined = group
@@ -1095,12 +1085,12 @@ fn complete_join(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
         group.elect_leader();
     }
     group.protocol = group.select_protocol();
-    group.enter(GroupState::CompletingRebalance, now_ms);
-    group.sync_deadline_ms = Some(now_ms + group.rebalance_timeout_ms());
+    group.enter(GroupState::CompletingRebalance, now.wall_ms);
+    group.sync_deadline = Some(now.monotonic.plus_ms(group.rebalance_timeout_ms()));
     let ids: Vec<String> = group.members.keys().cloned().collect();
     for id in ids {
         let member = group.members.get_mut(&id).expect("the id was just listed");
-        member.heartbeat(now_ms);
+        member.heartbeat(now.monotonic);
         if let Some(token) = member.awaiting_join.take() {
             let reply = joined_reply(group, &id);
             out.reply(token, reply);
@@ -1108,11 +1098,11 @@ fn complete_join(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
     }
 }
 
-fn become_empty(group: &mut Group, now_ms: TimestampMs, out: &mut Outcome) {
+fn become_empty(group: &mut Group, now: Now, out: &mut Outcome) {
     group.protocol = None;
     group.leader = None;
-    group.sync_deadline_ms = None;
-    group.enter(GroupState::Empty, now_ms);
+    group.sync_deadline = None;
+    group.enter(GroupState::Empty, now.wall_ms);
     let records = vec![group_record(group, None)];
     out.appends.push(PendingAppend {
         records,
@@ -1151,13 +1141,13 @@ fn joined_reply(group: &Group, member_id: &str) -> Reply {
 fn finish_sync(
     group: &mut Group,
     assignments: &BTreeMap<String, Bytes>,
-    now_ms: TimestampMs,
+    now: Now,
     out: &mut Outcome,
 ) {
     let (protocol_type, protocol) = (group.protocol_type.clone(), group.protocol.clone());
     for member in group.members.values_mut() {
         member.assignment = assignments.get(&member.id).cloned().unwrap_or_default();
-        member.heartbeat(now_ms);
+        member.heartbeat(now.monotonic);
         if let Some(token) = member.awaiting_sync.take() {
             out.reply(
                 token,
@@ -1170,8 +1160,8 @@ fn finish_sync(
             );
         }
     }
-    group.sync_deadline_ms = None;
-    group.enter(GroupState::Stable, now_ms);
+    group.sync_deadline = None;
+    group.enter(GroupState::Stable, now.wall_ms);
 }
 
 fn fail_syncs(group: &mut Group, error: ErrorCode, out: &mut Outcome) {
@@ -1184,8 +1174,8 @@ fn fail_syncs(group: &mut Group, error: ErrorCode, out: &mut Outcome) {
 }
 
 /// The sync phase is over: who has not asked for its assignment is gone.
-fn expire_unsynced(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, out: &mut Outcome) {
-    group.sync_deadline_ms = None;
+fn expire_unsynced(group: &mut Group, config: GroupConfig, now: Now, out: &mut Outcome) {
+    group.sync_deadline = None;
     if group.state != GroupState::CompletingRebalance {
         return;
     }
@@ -1198,7 +1188,7 @@ fn expire_unsynced(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, 
     for id in &absent {
         remove_member(group, id, ErrorCode::UnknownMemberId, out);
     }
-    prepare_rebalance(group, config, now_ms, out);
+    prepare_rebalance(group, config, now, out);
 }
 
 /// `Ok(Some(id))`: this member leaves; `Ok(None)`: it only had a pending id.
@@ -1232,12 +1222,12 @@ fn remove_member(group: &mut Group, id: &str, error: ErrorCode, out: &mut Outcom
     }
 }
 
-fn after_removal(group: &mut Group, config: GroupConfig, now_ms: TimestampMs, out: &mut Outcome) {
+fn after_removal(group: &mut Group, config: GroupConfig, now: Now, out: &mut Outcome) {
     match group.state {
         GroupState::Stable | GroupState::CompletingRebalance => {
-            prepare_rebalance(group, config, now_ms, out);
+            prepare_rebalance(group, config, now, out);
         }
-        GroupState::PreparingRebalance => maybe_complete_join(group, now_ms, out),
+        GroupState::PreparingRebalance => maybe_complete_join(group, now, out),
         GroupState::Empty | GroupState::Dead => {}
     }
 }

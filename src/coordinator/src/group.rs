@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use strandline_types::{TimestampMs, TopicPartition};
+use strandline_types::{MonotonicMs, TimestampMs, TopicPartition};
 
 use crate::member::Member;
 use crate::record::OffsetAndMetadata;
@@ -43,13 +43,13 @@ pub(crate) struct Group {
     pub members: BTreeMap<String, Member>,
     pub static_members: BTreeMap<String, String>,
     /// Ids handed out by `MEMBER_ID_REQUIRED` and not used yet, with the time at which they lapse.
-    pub pending: BTreeMap<String, TimestampMs>,
+    pub pending: BTreeMap<String, MonotonicMs>,
     /// When the current join phase ends at the latest.
-    pub join_deadline_ms: Option<TimestampMs>,
+    pub join_deadline: Option<MonotonicMs>,
     /// In the first rebalance of an empty group: the phase is prolonged up to here while members come.
-    pub initial_join_limit_ms: Option<TimestampMs>,
+    pub initial_join_limit: Option<MonotonicMs>,
     /// When members that have not sent SyncGroup are removed.
-    pub sync_deadline_ms: Option<TimestampMs>,
+    pub sync_deadline: Option<MonotonicMs>,
     pub offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
 }
 
@@ -66,9 +66,9 @@ impl Group {
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
             pending: BTreeMap::new(),
-            join_deadline_ms: None,
-            initial_join_limit_ms: None,
-            sync_deadline_ms: None,
+            join_deadline: None,
+            initial_join_limit: None,
+            sync_deadline: None,
             offsets: BTreeMap::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! A member of a classic group.
 
 use bytes::Bytes;
-use strandline_types::TimestampMs;
+use strandline_types::MonotonicMs;
 
 use crate::coordinator::Token;
 
@@ -22,7 +22,7 @@ pub(crate) struct Member {
     /// The member has sent SyncGroup and waits for its assignment.
     pub awaiting_sync: Option<Token>,
     /// Expired at this time unless it waits for an answer.
-    pub session_deadline_ms: TimestampMs,
+    pub session_deadline: MonotonicMs,
 }
 
 impl Member {
@@ -37,8 +37,8 @@ impl Member {
             .map_or(Bytes::new(), |(_, m)| m.clone())
     }
 
-    pub fn heartbeat(&mut self, now_ms: TimestampMs) {
-        self.session_deadline_ms = now_ms + i64::from(self.session_timeout_ms);
+    pub fn heartbeat(&mut self, now: MonotonicMs) {
+        self.session_deadline = now.plus_ms(i64::from(self.session_timeout_ms));
     }
 
     pub fn is_waiting(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Groups as clients see them: join, sync, rebalance, leave, fall silent, come back.
 
 use bytes::Bytes;
-use strandline_types::TopicPartition;
+use strandline_types::{MonotonicMs, Now, TopicPartition};
 use strandline_wire::ErrorCode;
 
 use crate::*;
@@ -20,7 +20,7 @@ struct Harness {
     log: Vec<CoordinatorRecord>,
     replies: Vec<(Token, Reply)>,
     token: Token,
-    now: i64,
+    now: Now,
 }
 
 impl Harness {
@@ -30,7 +30,7 @@ impl Harness {
             log: vec![],
             replies: vec![],
             token: 0,
-            now: 0,
+            now: at(0),
         }
     }
 
@@ -130,7 +130,7 @@ impl Harness {
                 offset,
                 leader_epoch: -1,
                 metadata: metadata.into(),
-                commit_timestamp_ms: self.now,
+                commit_timestamp_ms: self.now.wall_ms,
             },
         };
         let outcome = self.coordinator.commit_offsets(
@@ -147,9 +147,24 @@ impl Harness {
         }
     }
 
-    fn tick(&mut self, to: i64) {
-        self.now = to;
-        let outcome = self.coordinator.tick(to);
+    fn tick(&mut self, to_ms: i64) {
+        self.now = at(to_ms);
+        let outcome = self.coordinator.tick(self.now);
+        self.run(outcome);
+    }
+
+    /// Time passes on both clocks.
+    fn pass(&mut self, ms: i64) {
+        self.now.monotonic = self.now.monotonic.plus_ms(ms);
+        self.now.wall_ms += ms;
+        let outcome = self.coordinator.tick(self.now);
+        self.run(outcome);
+    }
+
+    /// Somebody sets the wall clock; no time passes.
+    fn step_wall_clock(&mut self, by_ms: i64) {
+        self.now.wall_ms += by_ms;
+        let outcome = self.coordinator.tick(self.now);
         self.run(outcome);
     }
 
@@ -169,6 +184,14 @@ impl Harness {
         let token = self.sync(&member, generation, &[(&member, "all")]);
         assert_eq!(self.assignment(token), "all");
         member
+    }
+}
+
+/// A moment at which nobody has set the wall clock.
+fn at(ms: i64) -> Now {
+    Now {
+        monotonic: MonotonicMs::new(ms),
+        wall_ms: ms,
     }
 }
 
@@ -213,8 +236,8 @@ fn a_silent_member_is_removed_and_one_that_does_not_rejoin_too() {
     assert_eq!((generation, &leader), (2, &second));
     assert_eq!(h.heartbeat(&first, 2), ErrorCode::UnknownMemberId);
     h.sync(&second, 2, &[(&second, "x")]);
-    let deadline = h.coordinator.next_deadline_ms().unwrap();
-    h.tick(deadline);
+    let deadline = h.coordinator.next_deadline().unwrap();
+    h.tick(deadline.get());
     assert_eq!(h.state(), GroupState::Empty);
     assert!(
         matches!(h.log.last(), Some(CoordinatorRecord::Group { value: Some(v), .. }) if v.members.is_empty())
@@ -252,7 +275,7 @@ fn a_static_member_that_comes_back_keeps_its_assignment_without_a_rebalance() {
     let mut fenced = identity(&old, 1);
     fenced.instance_id = Some("i".into());
     assert_eq!(
-        h.coordinator.heartbeat("g", &fenced, 0),
+        h.coordinator.heartbeat("g", &fenced, at(0)),
         ErrorCode::FencedInstanceId
     );
     let token = h.sync(&new, 1, &[]);
@@ -299,10 +322,12 @@ fn a_commit_that_the_log_refuses_changes_nothing() {
     };
     let mut outcome = h
         .coordinator
-        .commit_offsets(77, "g", &identity("", -1), vec![commit], 0);
-    let refused = h
-        .coordinator
-        .failed(outcome.appends.remove(0), ErrorCode::KafkaStorageError, 0);
+        .commit_offsets(77, "g", &identity("", -1), vec![commit], at(0));
+    let refused = h.coordinator.failed(
+        outcome.appends.remove(0),
+        ErrorCode::KafkaStorageError,
+        at(0),
+    );
     assert_eq!(
         refused.replies,
         [(77, Reply::OffsetCommit(vec![ErrorCode::KafkaStorageError]))]
@@ -326,7 +351,7 @@ fn everything_durable_comes_back_from_the_log() {
         let (key, value) = record.encode();
         loaded.load(
             CoordinatorRecord::decode(&key, value.as_ref()).unwrap(),
-            5000,
+            at(5000),
         );
     }
     loaded.finish_load();
@@ -344,7 +369,7 @@ fn everything_durable_comes_back_from_the_log() {
     );
     assert_eq!(described.members[0].assignment, "all");
     assert_eq!(
-        loaded.heartbeat("g", &identity(&member, 1), 5000),
+        loaded.heartbeat("g", &identity(&member, 1), at(5000)),
         ErrorCode::None
     );
 }
@@ -373,7 +398,7 @@ fn a_group_is_deleted_only_without_members_and_its_offsets_go_with_it() {
         member_id: member,
         instance_id: None,
     }];
-    let outcome = h.coordinator.leave(3, "g", &leaving, 0);
+    let outcome = h.coordinator.leave(3, "g", &leaving, at(0));
     h.run(outcome);
     let outcome = h.coordinator.delete_group(4, "g");
     h.run(outcome);
@@ -385,12 +410,40 @@ fn a_group_is_deleted_only_without_members_and_its_offsets_go_with_it() {
 fn old_offsets_of_an_empty_group_expire_with_the_group() {
     let mut h = Harness::new(CONFIG);
     h.commit("", -1, 5, "");
-    h.now = 999;
-    assert!(h.coordinator.expire_offsets(h.now).appends.is_empty());
-    h.now = 1001;
-    let outcome = h.coordinator.expire_offsets(h.now);
+    h.now = at(999);
+    assert!(
+        h.coordinator
+            .expire_offsets(h.now.wall_ms)
+            .appends
+            .is_empty()
+    );
+    h.now = at(1001);
+    let outcome = h.coordinator.expire_offsets(h.now.wall_ms);
     h.run(outcome);
     assert!(h.coordinator.describe("g").is_none());
+}
+
+#[test]
+fn steps_of_the_wall_clock_neither_end_nor_prolong_a_session_or_a_rebalance() {
+    const DAY_MS: i64 = 86_400_000;
+    for step_ms in [-DAY_MS, -600_000, 600_000, DAY_MS] {
+        let mut h = Harness::new(CONFIG);
+        let member = h.stable();
+        h.step_wall_clock(step_ms);
+        h.pass(99);
+        assert_eq!(h.heartbeat(&member, 1), ErrorCode::None, "step {step_ms}");
+        h.step_wall_clock(-2 * step_ms);
+        h.pass(99);
+        assert_eq!(h.heartbeat(&member, 1), ErrorCode::None, "step {step_ms}");
+        // A second member comes, the first one stays away: the session ends when it would have ended anyway.
+        let newcomer = h.join("", None);
+        h.step_wall_clock(step_ms);
+        h.pass(99);
+        assert!(h.reply(newcomer).is_none(), "step {step_ms}");
+        h.pass(1);
+        let (generation, second, leader) = h.joined(newcomer);
+        assert_eq!((generation, &leader), (2, &second), "step {step_ms}");
+    }
 }
 
 #[test]
@@ -420,7 +473,7 @@ fn a_full_group_and_foreign_protocols_are_refused() {
         require_known_member_id: true,
         new_member_suffix: "z".into(),
     };
-    let other = h.coordinator.join(99, request.clone(), 0);
+    let other = h.coordinator.join(99, request.clone(), at(0));
     assert!(matches!(
         &other.replies[0].1,
         Reply::Join {
@@ -434,7 +487,7 @@ fn a_full_group_and_foreign_protocols_are_refused() {
             group: "h".into(),
             ..request
         },
-        0,
+        at(0),
     );
     assert!(
         matches!(&told.replies[0].1, Reply::Join { error: ErrorCode::MemberIdRequired, member_id, .. } if member_id == "c-z")

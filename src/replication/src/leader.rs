@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TimestampMs};
+use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, MonotonicMs, Offset};
 
 /// A replica as the metadata describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,12 @@ struct Follower {
     end_offset: Offset,
     /// Of the incarnation that fetched last.
     broker_epoch: BrokerEpoch,
-    last_fetch_ms: TimestampMs,
+    /// `None` before its first fetch.
+    last_fetch: Option<MonotonicMs>,
     /// End of the leader's log at that fetch.
     leader_end_at_fetch: Offset,
-    last_caught_up_ms: TimestampMs,
+    /// Never `None` for a member of the ISR.
+    last_caught_up: Option<MonotonicMs>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl LeaderState {
         min_insync_replicas: usize,
         log_end_offset: Offset,
         high_watermark: Offset,
-        now_ms: TimestampMs,
+        now: MonotonicMs,
     ) -> Self {
         let mut state = Self {
             local,
@@ -91,7 +93,7 @@ impl LeaderState {
             min_insync_replicas,
             high_watermark,
         };
-        state.keep_followers(now_ms);
+        state.keep_followers(now);
         state
     }
 
@@ -131,27 +133,31 @@ impl LeaderState {
     }
 
     /// Takes over a newer state of the same leadership: a wish was granted, or somebody was fenced.
-    pub fn update(&mut self, leadership: Leadership, now_ms: TimestampMs) {
+    pub fn update(&mut self, leadership: Leadership, now: MonotonicMs) {
         if leadership.partition_epoch > self.leadership.partition_epoch {
             self.pending = None;
         }
         self.leadership = leadership;
-        self.keep_followers(now_ms);
+        self.keep_followers(now);
     }
 
-    fn keep_followers(&mut self, now_ms: TimestampMs) {
+    fn keep_followers(&mut self, now: MonotonicMs) {
         let replicas = &self.leadership.replicas;
         self.followers
             .retain(|id, _| replicas.iter().any(|r| r.id == *id));
         for replica in replicas.iter().filter(|r| r.id != self.local) {
             let in_sync = self.leadership.isr.contains(&replica.id);
-            self.followers.entry(replica.id).or_insert(Follower {
+            let follower = self.followers.entry(replica.id).or_insert(Follower {
                 end_offset: -1,
                 broker_epoch: BrokerEpoch(-1),
-                last_fetch_ms: 0,
+                last_fetch: None,
                 leader_end_at_fetch: Offset::MAX,
-                last_caught_up_ms: if in_sync { now_ms } else { 0 },
+                last_caught_up: None,
             });
+            if in_sync {
+                // A member of the ISR has the full time from the moment it became one.
+                follower.last_caught_up.get_or_insert(now);
+            }
         }
     }
 
@@ -178,7 +184,7 @@ impl LeaderState {
         broker_epoch: BrokerEpoch,
         offset: Offset,
         log_end_offset: Offset,
-        now_ms: TimestampMs,
+        now: MonotonicMs,
     ) -> Offset {
         let Some(follower) = self.followers.get_mut(&id) else {
             return self.high_watermark;
@@ -187,14 +193,14 @@ impl LeaderState {
             return self.high_watermark;
         }
         if offset >= log_end_offset {
-            follower.last_caught_up_ms = now_ms;
+            follower.last_caught_up = Some(now);
         } else if offset >= follower.leader_end_at_fetch {
             // It has everything that there was when it asked before.
-            follower.last_caught_up_ms = follower.last_caught_up_ms.max(follower.last_fetch_ms);
+            follower.last_caught_up = follower.last_caught_up.max(follower.last_fetch);
         }
         follower.end_offset = offset;
         follower.broker_epoch = broker_epoch;
-        follower.last_fetch_ms = now_ms;
+        follower.last_fetch = Some(now);
         follower.leader_end_at_fetch = log_end_offset;
         self.advance();
         self.high_watermark
@@ -234,15 +240,15 @@ impl LeaderState {
     }
 
     /// The in-sync set to ask the controller for, if it is another than now; nothing while an answer is outstanding.
-    pub fn wish(&mut self, now_ms: TimestampMs, max_lag_ms: i64) -> Option<IsrWish> {
+    pub fn wish(&mut self, now: MonotonicMs, max_lag_ms: i64) -> Option<IsrWish> {
         if let Some(pending) = &mut self.pending {
             let again = std::mem::replace(&mut pending.again, false);
             return again.then(|| pending.wish.clone());
         }
         let recovered = self.leadership.recovering;
         let lags = |id: BrokerId| {
-            let caught_up = self.followers.get(&id).map_or(0, |f| f.last_caught_up_ms);
-            now_ms - caught_up > max_lag_ms
+            let caught_up = self.followers.get(&id).and_then(|f| f.last_caught_up);
+            caught_up.is_none_or(|at| now.ms_since(at) > max_lag_ms)
         };
         let mut isr: Vec<BrokerId> = self
             .leadership
@@ -294,7 +300,7 @@ impl LeaderState {
 
     /// Whether every other member of the ISR has fetched within `max_silence_ms`: as long as they do, none of them has
     /// heard of another leader.
-    pub fn hears_from_followers(&self, now_ms: TimestampMs, max_silence_ms: i64) -> bool {
+    pub fn hears_from_followers(&self, now: MonotonicMs, max_silence_ms: i64) -> bool {
         self.leadership
             .isr
             .iter()
@@ -302,7 +308,8 @@ impl LeaderState {
             .all(|id| {
                 self.followers
                     .get(id)
-                    .is_some_and(|f| now_ms - f.last_fetch_ms <= max_silence_ms)
+                    .and_then(|f| f.last_fetch)
+                    .is_some_and(|at| now.ms_since(at) <= max_silence_ms)
             })
     }
 }

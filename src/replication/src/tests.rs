@@ -1,10 +1,14 @@
 //! Kafka's rules of replication, by name.
 
-use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
+use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, MonotonicMs, Offset};
 
 use crate::{LeaderState, Leadership, Replica, end_is_known, truncation_offset};
 
 const LAG: i64 = 30_000;
+
+fn at(ms: i64) -> MonotonicMs {
+    MonotonicMs::new(ms)
+}
 
 fn leadership(partition_epoch: i32, isr: &[i32], replicas: i32) -> Leadership {
     Leadership {
@@ -24,16 +28,16 @@ fn leadership(partition_epoch: i32, isr: &[i32], replicas: i32) -> Leadership {
 
 /// Broker 1 leads a log that ends at 10, with the high watermark at 5.
 fn leader(isr: &[i32], min: usize) -> LeaderState {
-    LeaderState::new(BrokerId(1), leadership(7, isr, 3), min, 10, 5, 0)
+    LeaderState::new(BrokerId(1), leadership(7, isr, 3), min, 10, 5, at(0))
 }
 
 fn fetch(state: &mut LeaderState, id: i32, offset: Offset, now: i64) -> Offset {
     let epoch = BrokerEpoch(i64::from(id) * 100);
-    state.follower_fetched(BrokerId(id), epoch, offset, 10, now)
+    state.follower_fetched(BrokerId(id), epoch, offset, 10, at(now))
 }
 
 fn wished(state: &mut LeaderState, now: i64) -> Option<Vec<i32>> {
-    let wish = state.wish(now, LAG)?;
+    let wish = state.wish(at(now), LAG)?;
     Some(wish.new_isr.iter().map(|(id, _)| id.0).collect())
 }
 
@@ -77,12 +81,12 @@ fn a_wish_whose_answer_was_lost_counts_as_granted_until_it_is_asked_again() {
     let mut state = leader(&[1], 1);
     state.local_reached(9);
     fetch(&mut state, 2, 10, 1);
-    let wish = state.wish(1, LAG).unwrap();
+    let wish = state.wish(at(1), LAG).unwrap();
     state.wish_unanswered(7);
     assert_eq!(state.local_reached(20), 10, "it may be in the ISR");
-    assert_eq!(state.wish(2, LAG), Some(wish), "the same, not another");
-    assert_eq!(state.wish(3, LAG), None);
-    state.update(leadership(8, &[1, 2], 3), 4);
+    assert_eq!(state.wish(at(2), LAG), Some(wish), "the same, not another");
+    assert_eq!(state.wish(at(3), LAG), None);
+    state.update(leadership(8, &[1, 2], 3), at(4));
     assert_eq!(fetch(&mut state, 2, 20, 5), 20);
 }
 
@@ -99,23 +103,23 @@ fn a_replica_joins_when_it_has_what_is_committed_and_what_is_older_than_this_lea
     fetch(&mut state, 2, 10, 2);
     assert_eq!(wished(&mut state, 2), Some(vec![1, 2]));
     assert_eq!(wished(&mut state, 3), None, "one wish at a time");
-    state.update(leadership(8, &[1, 2], 3), 4);
+    state.update(leadership(8, &[1, 2], 3), at(4));
     assert_eq!(wished(&mut state, 4), None);
 }
 
 #[test]
 fn a_stale_incarnation_or_a_fenced_broker_does_not_join() {
     let mut state = leader(&[1], 1);
-    state.follower_fetched(BrokerId(2), BrokerEpoch(199), 10, 10, 1);
+    state.follower_fetched(BrokerId(2), BrokerEpoch(199), 10, 10, at(1));
     assert_eq!(wished(&mut state, 1), None);
     fetch(&mut state, 2, 10, 2);
     let mut fenced = leadership(7, &[1], 3);
     fenced.replicas[1].is_eligible = false;
-    state.update(fenced, 3);
+    state.update(fenced, at(3));
     assert_eq!(wished(&mut state, 3), None);
     // The old process's last fetches come late and change nothing.
-    state.follower_fetched(BrokerId(2), BrokerEpoch(199), 0, 10, 4);
-    state.update(leadership(7, &[1], 3), 5);
+    state.follower_fetched(BrokerId(2), BrokerEpoch(199), 0, 10, at(4));
+    state.update(leadership(7, &[1], 3), at(5));
     assert_eq!(wished(&mut state, 5), Some(vec![1, 2]));
 }
 
@@ -136,13 +140,25 @@ fn a_replica_leaves_when_it_has_not_caught_up_for_the_allowed_time() {
 }
 
 #[test]
+fn a_replica_that_joins_has_the_full_time_from_then_on() {
+    let mut state = leader(&[1], 1);
+    state.local_reached(10);
+    // It has what is committed, never the end of the log.
+    state.follower_fetched(BrokerId(2), BrokerEpoch(200), 10, 20, at(LAG));
+    assert_eq!(wished(&mut state, LAG), Some(vec![1, 2]));
+    state.update(leadership(8, &[1, 2], 3), at(LAG));
+    assert_eq!(wished(&mut state, 2 * LAG), None);
+    assert_eq!(wished(&mut state, 2 * LAG + 1), Some(vec![1]));
+}
+
+#[test]
 fn a_replica_that_keeps_pace_with_a_moving_end_counts_as_caught_up() {
     let mut state = leader(&[1, 2], 1);
     let epoch = BrokerEpoch(200);
     for step in 1..=10 {
         let now = step * LAG;
         // It always has what there was at its last fetch, never what there is now.
-        state.follower_fetched(BrokerId(2), epoch, step * 100, (step + 1) * 100, now);
+        state.follower_fetched(BrokerId(2), epoch, step * 100, (step + 1) * 100, at(now));
         assert_eq!(wished(&mut state, now), None, "step {step}");
     }
 }
@@ -151,7 +167,7 @@ fn a_replica_that_keeps_pace_with_a_moving_end_counts_as_caught_up() {
 fn acknowledgement_needs_the_minimum_of_in_sync_replicas() {
     let mut state = leader(&[1, 2], 2);
     assert!(state.has_enough_replicas() && state.has_enough_acknowledgements());
-    state.update(leadership(8, &[1], 3), 1);
+    state.update(leadership(8, &[1], 3), at(1));
     assert!(!state.has_enough_replicas() && !state.has_enough_acknowledgements());
 }
 
@@ -161,23 +177,23 @@ fn a_leader_elected_uncleanly_recovers_alone_before_others_join() {
         recovering: true,
         ..leadership(7, &[1], 3)
     };
-    let mut state = LeaderState::new(BrokerId(1), recovering, 1, 10, 5, 0);
+    let mut state = LeaderState::new(BrokerId(1), recovering, 1, 10, 5, at(0));
     fetch(&mut state, 2, 10, 1);
-    let wish = state.wish(1, LAG).unwrap();
+    let wish = state.wish(at(1), LAG).unwrap();
     assert!(wish.recovered && wish.new_isr.len() == 1);
-    state.update(leadership(8, &[1], 3), 2);
+    state.update(leadership(8, &[1], 3), at(2));
     assert_eq!(wished(&mut state, 2), Some(vec![1, 2]));
 }
 
 #[test]
 fn silence_of_the_in_sync_followers_is_noticed() {
     let mut state = leader(&[1, 2], 1);
-    assert!(!state.hears_from_followers(9_001, 9_000));
+    assert!(!state.hears_from_followers(at(9_001), 9_000));
     fetch(&mut state, 2, 10, 5_000);
-    assert!(state.hears_from_followers(9_001, 9_000));
-    state.update(leadership(8, &[1], 3), 1);
+    assert!(state.hears_from_followers(at(9_001), 9_000));
+    state.update(leadership(8, &[1], 3), at(1));
     assert!(
-        state.hears_from_followers(i64::MAX / 2, 9_000),
+        state.hears_from_followers(at(i64::MAX / 2), 9_000),
         "nobody else to hear"
     );
 }

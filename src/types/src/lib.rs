@@ -6,6 +6,7 @@
 mod base64_id;
 mod buffers;
 mod ids;
+mod moment;
 mod mutant;
 mod remote;
 mod secret;
@@ -16,6 +17,7 @@ pub use buffers::{BufferPool, PooledBuffer};
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
 };
+pub use moment::{MonotonicMs, Now};
 pub use mutant::{Mutant, is_mutant};
 pub use remote::{EpochStart, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState};
 pub use secret::Secret;

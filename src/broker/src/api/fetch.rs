@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::Call;
 use super::produce::{current_leader, find};
 use super::read::read_batches;
-use crate::clock::now_ms;
+use crate::clock::monotonic;
 use crate::connection::{Answer, PendingResponse};
 use crate::fetch_session::{FetchContext, Visit};
 use crate::partition::{Interest, Partition, ReplicaFetch, Role};
@@ -244,7 +244,7 @@ impl Reading {
 
 /// Tells the owners where a follower is. One whose log has parted from this one is nowhere yet.
 async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: BrokerEpoch) {
-    let now = now_ms();
+    let now = monotonic();
     for reading in readings {
         let parted = reading.answer.diverging_epoch.is_some();
         let Some(partition) = &reading.partition else {

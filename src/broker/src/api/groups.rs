@@ -21,7 +21,7 @@ use strandline_coordinator::{
     CommitPartition, JoinRequest, LeaveMember, MemberIdentity, OffsetAndMetadata, Reply,
     SyncRequest,
 };
-use strandline_types::TopicPartition;
+use strandline_types::{Now, TopicPartition};
 use strandline_wire::{ErrorCode, StrBytes};
 use uuid::Uuid;
 
@@ -126,7 +126,7 @@ async fn ask(
     command: impl FnOnce(
         &mut strandline_coordinator::GroupCoordinator,
         strandline_coordinator::Token,
-        i64,
+        Now,
     ) -> strandline_coordinator::Outcome
     + Send
     + 'static,

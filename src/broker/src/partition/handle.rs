@@ -9,7 +9,7 @@ use strandline_log::{AppendError, AppendInfo, LeaderEpochs, LogView};
 use strandline_metadata::config::TopicConfig;
 use strandline_replication::end_is_known;
 use strandline_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicId, TopicIdPartition,
+    BrokerEpoch, BrokerId, LeaderEpoch, MonotonicMs, Offset, TopicId, TopicIdPartition,
     TopicPartition,
 };
 use strandline_wire::ErrorCode;
@@ -123,7 +123,7 @@ pub struct Partition {
     /// Batches that may come again.
     pub refusals: Refusals,
     /// What followers fetched from last, and when that was noted.
-    noted: Mutex<Vec<(ReplicaFetch, TimestampMs)>>,
+    noted: Mutex<Vec<(ReplicaFetch, MonotonicMs)>>,
     /// The lineage that is on disk.
     pub(super) stored_epochs: Mutex<Arc<LeaderEpochs>>,
 }
@@ -265,7 +265,7 @@ impl Partition {
     }
 
     /// Tells the owner where a follower is, unless it has just heard the same.
-    pub async fn note_replica_fetch(&self, fetch: ReplicaFetch, now_ms: TimestampMs) {
+    pub async fn note_replica_fetch(&self, fetch: ReplicaFetch, now: MonotonicMs) {
         {
             let mut noted = self.noted.lock().expect("no holder panics");
             let same = |f: &ReplicaFetch| {
@@ -274,9 +274,9 @@ impl Partition {
                     && f.broker_epoch == fetch.broker_epoch
             };
             match noted.iter_mut().find(|(f, _)| f.replica == fetch.replica) {
-                Some((f, at)) if same(f) && now_ms - *at < NOTE_AGAIN_MS => return,
-                Some(known) => *known = (fetch, now_ms),
-                None => noted.push((fetch, now_ms)),
+                Some((f, at)) if same(f) && now.ms_since(*at) < NOTE_AGAIN_MS => return,
+                Some(known) => *known = (fetch, now),
+                None => noted.push((fetch, now)),
             }
         }
         let message = ShardMessage::ReplicaFetched {

@@ -8,7 +8,7 @@ use strandline_types::{BrokerId, LeaderEpoch, Mutant, Offset, is_mutant};
 
 use super::handle::{Partition, ReplicaFetch, Role};
 use super::owned::{OwnedPartition, not_leader};
-use crate::clock::now_ms;
+use crate::clock::monotonic;
 
 /// A leader's wish about its ISR, on its way to the controller.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl OwnedPartition {
 
     /// Takes over what the metadata says about this replica.
     pub fn assign(&mut self, assignment: Assignment) {
-        let now = now_ms();
+        let now = monotonic();
         let min = self.min_insync_replicas();
         match assignment {
             Assignment::Lead(leadership) => match &mut self.state {
@@ -120,7 +120,7 @@ impl OwnedPartition {
         if state.leader_epoch() != fetch.leader_epoch {
             return;
         }
-        let (before, now) = (state.high_watermark(), now_ms());
+        let (before, now) = (state.high_watermark(), monotonic());
         let after =
             state.follower_fetched(fetch.replica, fetch.broker_epoch, fetch.offset, end, now);
         if after > before {
@@ -141,7 +141,7 @@ impl OwnedPartition {
         let ReplicaState::Leader(state) = &mut self.state else {
             return;
         };
-        if let Some(wish) = state.wish(now_ms(), max_lag_ms) {
+        if let Some(wish) = state.wish(monotonic(), max_lag_ms) {
             let partition = self.handle.clone();
             let _ = self.isr_requests.send(IsrRequest { partition, wish });
         }
@@ -173,7 +173,7 @@ impl OwnedPartition {
     /// Whether no in-sync follower has been silent for longer; then nobody else can be leading.
     pub fn hears_from_followers(&self, max_silence_ms: i64) -> bool {
         match &self.state {
-            ReplicaState::Leader(state) => state.hears_from_followers(now_ms(), max_silence_ms),
+            ReplicaState::Leader(state) => state.hears_from_followers(monotonic(), max_silence_ms),
             ReplicaState::Follower { .. } => true,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use strandline_log::{
     AppendError, AppendInfo, FetchedError, LogError, PartitionLog, Relocation, SequenceError,
 };
-use strandline_types::{BrokerId, Mutant, Offset, TimestampMs, is_mutant};
+use strandline_types::{BrokerId, MonotonicMs, Mutant, Offset, is_mutant};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::BatchHeader;
 use tokio::sync::{mpsc, oneshot};
@@ -21,7 +21,7 @@ use super::gathered::Gathered;
 use super::handle::{Acks, AppendReply, FetchedRecords, Partition, PartitionError};
 use super::leadership::{IsrRequest, ReplicaState};
 use super::shard::ShardMessage;
-use crate::clock::now_ms;
+use crate::clock::{monotonic, now_ms};
 
 /// A partition in the hands of its owner.
 pub struct OwnedPartition {
@@ -40,7 +40,7 @@ pub struct OwnedPartition {
     pub(super) generation: u64,
     /// A flush is under way; the next one is asked for when it ends.
     flushing: bool,
-    last_flush_ms: TimestampMs,
+    last_flush: MonotonicMs,
     pub(super) waiting: WaitingAppends,
 }
 
@@ -64,7 +64,7 @@ impl OwnedPartition {
             flusher,
             generation: 0,
             flushing: false,
-            last_flush_ms: now_ms(),
+            last_flush: monotonic(),
             waiting: WaitingAppends::default(),
         }
     }
@@ -197,8 +197,8 @@ impl OwnedPartition {
 
     fn request_flush(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
         let unflushed = self.log.log_end_offset() - self.log.flushed_offset();
-        let overdue = unflushed > 0
-            && now_ms().saturating_sub(self.last_flush_ms) >= self.log.config.flush_ms;
+        let overdue =
+            unflushed > 0 && monotonic().ms_since(self.last_flush) >= self.log.config.flush_ms;
         if self.flushing
             || !(unflushed >= self.log.config.flush_messages && unflushed > 0 || overdue)
         {
@@ -225,7 +225,7 @@ impl OwnedPartition {
         match result {
             Ok(offset) => {
                 self.log.mark_flushed(offset);
-                self.last_flush_ms = now_ms();
+                self.last_flush = monotonic();
                 self.after_change(itself);
             }
             Err(message) => {

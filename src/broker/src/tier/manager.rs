@@ -28,8 +28,8 @@ use strandline_tiering::planner::{
 };
 use strandline_tiering::upload::SegmentFiles;
 use strandline_types::{
-    BrokerId, Mutant, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState,
-    TopicPartition, is_mutant,
+    BrokerId, MonotonicMs, Mutant, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata,
+    RemoteLogSegmentState, TopicPartition, is_mutant,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -38,7 +38,7 @@ use uuid::Uuid;
 
 use super::Tier;
 use super::segment_check::BatchCheck;
-use crate::clock::now_ms;
+use crate::clock::{monotonic, now_ms};
 use crate::partition::Partition;
 use crate::server::BrokerContext;
 use crate::timers::{apply_local_retention, retention_is_due, roll_if_expired};
@@ -59,7 +59,7 @@ pub struct TierManager {
 #[derive(Default)]
 struct State {
     /// Failed partitions: attempts so far and when the next one is due.
-    backoff: HashMap<TopicPartition, (u32, i64)>,
+    backoff: HashMap<TopicPartition, (u32, MonotonicMs)>,
     /// Attempts of this process that are under way.
     running: BTreeMap<RemoteLogSegmentId, Offset>,
     /// Partitions that are being worked on.
@@ -165,7 +165,10 @@ impl TierManager {
         let tp = &partition.topic_partition;
         let due = {
             let state = self.lock();
-            state.backoff.get(tp).is_none_or(|(_, at)| *at <= now_ms())
+            state
+                .backoff
+                .get(tp)
+                .is_none_or(|(_, at)| *at <= monotonic())
         };
         let result = if due {
             self.work_on(partition).await
@@ -196,22 +199,23 @@ impl TierManager {
             .number("remote.log.manager.task.retry.backoff.max.ms")
             .max(base);
         let jitter = rand::rng().random_range(0.8..1.2);
-        let next = {
+        let delay_ms = {
             let mut state = self.lock();
-            let (attempts, at) = state.backoff.entry(tp.clone()).or_insert((0, 0));
+            let (attempts, at) = state.backoff.entry(tp.clone()).or_default();
             *attempts += 1;
             let delay = base.saturating_mul(1 << (*attempts).min(16)).min(most);
-            *at = now_ms() + (delay as f64 * jitter) as i64;
-            *at
+            let delay = (delay as f64 * jitter) as i64;
+            *at = monotonic().plus_ms(delay);
+            delay
         };
         tracing::warn!(partition = %tp, %error, "the cold tier of a partition did not get on");
         self.tier.status.update(tp, |s| {
             s.last_error = Some(error);
             s.last_error_ms = Some(now_ms());
-            s.next_try_ms = Some(next);
+            s.next_try_ms = Some(now_ms().saturating_add(delay_ms));
         });
         // A pass looks at it again when the delay is over.
-        let (wake, delay) = (self.wake.clone(), (next - now_ms()).max(1) as u64);
+        let (wake, delay) = (self.wake.clone(), delay_ms.max(1) as u64);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(delay)).await;
             wake.notify_one();
