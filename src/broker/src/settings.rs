@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use strandline_metadata::METADATA_TOPIC;
 use strandline_metadata::config::{BrokerConfig, broker_def, nearest_broker_key};
 use strandline_security::Secret;
 use strandline_tiering::store::RemoteStoreConfig;
@@ -289,7 +290,7 @@ impl Settings {
         }
         let metadata_dir = text("metadata.log.dir")
             .map_or_else(|| log_dirs[0].clone(), PathBuf::from)
-            .join("__cluster_metadata");
+            .join(METADATA_TOPIC);
         let cache_dir = text("strandline.remote.cache.dir").map_or_else(
             || {
                 log_dirs[0].with_file_name(format!(

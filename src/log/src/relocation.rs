@@ -14,7 +14,7 @@ use strandline_types::Offset;
 
 use crate::error::LogError;
 use crate::log_dir::PARTITION_METADATA;
-use crate::segment::{Segment, file_name};
+use crate::segment::{Segment, TIME_INDEX, TRANSACTION_INDEX, file_name};
 use crate::view::LogView;
 
 const COPY_BUFFER: usize = 1 << 20;
@@ -106,7 +106,7 @@ impl Relocation {
     /// Copies a sealed segment's indexes and the producer snapshot at its end; `false` if retention was faster.
     pub(crate) fn copy_companions(&self, segment: &Segment, end: Offset) -> Result<bool, LogError> {
         let source = directory_of(segment);
-        for extension in ["index", "timeindex"] {
+        for extension in ["index", TIME_INDEX] {
             let from = file_name(source, segment.base_offset, extension);
             if !copy_durably(
                 &from,
@@ -115,7 +115,7 @@ impl Relocation {
                 return Ok(false);
             }
         }
-        for (offset, extension) in [(segment.base_offset, "txnindex"), (end, "snapshot")] {
+        for (offset, extension) in [(segment.base_offset, TRANSACTION_INDEX), (end, "snapshot")] {
             // There where there is something to tell.
             let from = file_name(source, offset, extension);
             copy_durably(&from, &file_name(&self.target, offset, extension))?;

@@ -49,6 +49,12 @@ pub struct SealedSegment {
     pub producer_snapshot_path: PathBuf,
 }
 
+pub(crate) const TIME_INDEX: &str = "timeindex";
+pub(crate) const TRANSACTION_INDEX: &str = "txnindex";
+/// What the names of a segment's files end in.
+pub(crate) const EXTENSIONS: [&str; 5] =
+    ["log", "index", TIME_INDEX, TRANSACTION_INDEX, "snapshot"];
+
 /// `00000000000000000042.<extension>` in `directory`.
 pub(crate) fn file_name(directory: &Path, base_offset: Offset, extension: &str) -> PathBuf {
     directory.join(format!("{base_offset:020}.{extension}"))
@@ -68,7 +74,7 @@ impl Segment {
             .map_err(LogError::io(&log_path))?;
         let metadata = log.metadata().map_err(LogError::io(&log_path))?;
         let index_path = file_name(directory, base_offset, "index");
-        let time_path = file_name(directory, base_offset, "timeindex");
+        let time_path = file_name(directory, base_offset, TIME_INDEX);
         let offset_index = OffsetIndex::open(&index_path).map_err(LogError::io(&index_path))?;
         let time_index = TimeIndex::open(&time_path).map_err(LogError::io(&time_path))?;
         let last_time = time_index.last().map_err(LogError::io(&time_path))?;
@@ -258,7 +264,7 @@ impl Segment {
             log_path: self.log_path.clone(),
             offset_index_path: self.offset_index.0.path.clone(),
             time_index_path: self.time_index.0.path.clone(),
-            transaction_index_path: file_name(directory, self.base_offset, "txnindex"),
+            transaction_index_path: file_name(directory, self.base_offset, TRANSACTION_INDEX),
             producer_snapshot_path: file_name(directory, end_offset, "snapshot"),
         }
     }
@@ -269,7 +275,7 @@ impl Segment {
             .log_path
             .parent()
             .expect("a segment lies in a directory");
-        for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+        for extension in EXTENSIONS {
             let path = file_name(directory, self.base_offset, extension);
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

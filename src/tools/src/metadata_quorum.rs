@@ -7,6 +7,7 @@ use kafka_protocol::messages::add_raft_voter_request::Listener;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_quorum_response::ReplicaState;
 use strandline_client::{Cluster, check};
+use strandline_metadata::METADATA_TOPIC;
 use strandline_types::{base64_id, parse_base64_id};
 use strandline_wire::text;
 use uuid::Uuid;
@@ -14,8 +15,6 @@ use uuid::Uuid;
 use crate::command::{Connect, Failure, Outcome, parse, properties_file};
 use crate::properties::Properties;
 use crate::time::now_ms;
-
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
 #[derive(clap::Parser)]
 struct Options {

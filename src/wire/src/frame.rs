@@ -103,11 +103,6 @@ impl ResponseFrame {
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
-
-    /// All parts in one buffer, for tests and small clients.
-    pub fn to_bytes(&self) -> Bytes {
-        self.parts.concat().into()
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use kafka_protocol::messages as m;
 use kafka_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
+use strandline_metadata::METADATA_TOPIC;
 use strandline_quorum::{MemberProgress, VoterChange, VoterRefusal};
 use strandline_wire::ErrorCode;
 
@@ -18,7 +19,6 @@ pub async fn describe_quorum(
     call: &Call,
     request: m::DescribeQuorumRequest,
 ) -> m::DescribeQuorumResponse {
-    const METADATA_TOPIC: &str = "__cluster_metadata";
     let described = call.context.quorum.describe().await;
     let now = crate::clock::now_ms();
     let replica = |progress: &MemberProgress| {

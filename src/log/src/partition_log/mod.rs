@@ -126,10 +126,6 @@ impl PartitionLog {
         )
     }
 
-    pub fn needs_flush(&self) -> bool {
-        self.flushed_offset < self.log_end_offset
-    }
-
     /// A flush that was asked for by [`PartitionLog::to_flush`] has succeeded up to `offset`.
     pub fn mark_flushed(&mut self, offset: Offset) {
         self.flushed_offset = self.flushed_offset.max(offset);

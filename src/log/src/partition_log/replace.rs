@@ -13,7 +13,7 @@ use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::producer_state::ProducerState;
 use crate::relocation::{REPLACES_ANOTHER, Relocation};
-use crate::segment::file_name;
+use crate::segment::{EXTENSIONS, file_name};
 
 impl PartitionLog {
     /// Drops all segments and begins empty at `offset`: the disk lost what the rest of the cluster has elsewhere.
@@ -76,7 +76,7 @@ impl PartitionLog {
         let known: BTreeSet<Offset> = segments.iter().map(|s| s.base_offset).collect();
         // Of what retention took on the way nothing may come back, and it may have been there in part only.
         for gone in relocation.begun.difference(&known) {
-            for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+            for extension in EXTENSIONS {
                 // Not every segment has every file.
                 let _ = fs::remove_file(file_name(target, *gone, extension));
             }

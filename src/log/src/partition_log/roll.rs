@@ -106,7 +106,8 @@ impl PartitionLog {
     }
 
     /// Seals the active segment so that retention or copying can reach it. Does nothing on an empty one.
-    pub fn seal_active(&mut self) -> Result<(), LogError> {
+    #[cfg(test)]
+    pub(crate) fn seal_active(&mut self) -> Result<(), LogError> {
         if self.active().bytes() > 0 {
             self.roll()
         } else {

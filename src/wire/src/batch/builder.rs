@@ -53,11 +53,6 @@ impl BatchBuilder {
         self.count
     }
 
-    /// Bytes of records so far, before compression.
-    pub fn records_bytes(&self) -> usize {
-        self.records.len()
-    }
-
     pub fn push(&mut self, record: &RecordToWrite) {
         if self.count == 0 {
             self.base_timestamp = record.timestamp;
