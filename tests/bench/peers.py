@@ -17,6 +17,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / "tests/compat/.cache"
 JARS = CACHE / "kafka"
 STRANDLINE = ROOT / "target/release/strandline"
+# Contestants whose names end like this run the binary that strandline is compared with.
+BEFORE = "-before"
+BINARIES = {}
 LOAD = ROOT / "target/release/load"
 TOOLS = "org.apache.kafka.tools."
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -111,7 +114,8 @@ class Minio(Process):
 
 
 class Broker(Process):
-    """One broker on an empty directory: kind is `kafka`, `strandline` (Kafka's flush setting) or `flushed` (our default).
+    """One broker on an empty directory: kind is `kafka`, `strandline` (Kafka's flush setting) or `flushed` (our default);
+    the last two with `-before` are another binary.
 
     With `minio` the cold tier is on: in that MinIO, for Kafka in its test store, a local directory.
     """
@@ -136,7 +140,7 @@ class Broker(Process):
             f"default.replication.factor={replicas}", f"min.insync.replicas={(replicas + 1) // 2}",
             f"transaction.state.log.replication.factor={replicas}", "transaction.state.log.min.isr=1",
             "group.initial.rebalance.delay.ms=0",
-            f"log.flush.interval.messages={'1' if kind == 'flushed' else NEVER}",
+            f"log.flush.interval.messages={'1' if kind.removesuffix(BEFORE) == 'flushed' else NEVER}",
         ]
         if tiered:
             lines += ["remote.log.storage.system.enable=true", "remote.log.manager.task.interval.ms=500", "log.retention.check.interval.ms=1000"]
@@ -163,8 +167,11 @@ class Broker(Process):
         if alone:
             self.first_ack = self.start("probe")
 
+    def binary(self):
+        return BINARIES[BEFORE] if self.kind.endswith(BEFORE) else STRANDLINE
+
     def launch(self):
-        self.spawn(java("kafka.Kafka", str(self.config), heap="1g") if self.kind == "kafka" else [str(STRANDLINE), "server", str(self.config)])
+        self.spawn(java("kafka.Kafka", str(self.config), heap="1g") if self.kind == "kafka" else [str(self.binary()), "server", str(self.config)])
 
     def start(self, topic):
         """Starts the process; returns the seconds to its first acknowledged record."""
