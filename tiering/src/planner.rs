@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use strandline_types::{
     EpochStart, LeaderEpoch, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata,
-    RemoteLogSegmentState, TimestampMs,
+    RemoteLogSegmentState, TimestampMs, is_expired, newest_record_ms,
 };
 
 /// A sealed local segment, as far as plans look at it.
@@ -16,7 +16,7 @@ pub struct LocalSegment {
     /// Exclusive.
     pub end_offset: Offset,
     pub bytes: u64,
-    /// Age is counted from here: the largest record timestamp, never from the future.
+    /// Age is counted from here: see [`strandline_types::newest_record_ms`].
     pub newest_record_ms: TimestampMs,
 }
 
@@ -92,8 +92,7 @@ pub fn plan_local_retention(
     let mut total = active_bytes + sealed.iter().map(|s| s.bytes).sum::<u64>();
     let mut start = None;
     for segment in sealed {
-        let expired = rules.local_retention_ms >= 0
-            && now_ms.saturating_sub(segment.newest_record_ms) > rules.local_retention_ms;
+        let expired = is_expired(segment.newest_record_ms, rules.local_retention_ms, now_ms);
         let surplus = rules.local_retention_bytes >= 0
             && total.saturating_sub(segment.bytes) >= rules.local_retention_bytes as u64;
         let copied = segment.end_offset - 1 <= highest_remote_offset;
@@ -130,14 +129,9 @@ pub fn plan_total_retention(
     let mut total = local_only_bytes + readable.iter().map(|s| s.log_bytes).sum::<u64>();
     let mut start = log_start_offset;
     for segment in readable {
-        let newest = segment.max_timestamp_ms;
-        // Without a usable timestamp, or with one from the future, age is counted from when the copy was made.
-        let newest = if (0..=now_ms).contains(&newest) {
-            newest
-        } else {
-            segment.event_timestamp_ms
-        };
-        let expired = rules.retention_ms >= 0 && now_ms.saturating_sub(newest) > rules.retention_ms;
+        // The copy was finished after the last append.
+        let newest = newest_record_ms(segment.max_timestamp_ms, segment.event_timestamp_ms);
+        let expired = is_expired(newest, rules.retention_ms, now_ms);
         let surplus = rules.retention_bytes >= 0
             && total.saturating_sub(segment.log_bytes) >= rules.retention_bytes as u64;
         if segment.end_offset > start && !expired && !surplus {
@@ -398,21 +392,37 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_timestamp_from_the_future_ages_from_the_copy() {
-        let future = RemoteLogSegmentMetadata {
-            max_timestamp_ms: i64::MAX,
-            ..remote_segment(0, 10)
-        };
+    fn a_copy_expires_by_its_largest_timestamp_and_by_the_time_of_the_copy_without_one() {
         let rules = TierRules {
             retention_ms: 100,
             ..RULES
         };
-        assert_eq!(
-            plan_total_retention(&[&future], 0, 0, &rules, 300)
-                .delete
-                .len(),
-            1
-        );
+        let deleted_at = |max_timestamp_ms, now| {
+            let segment = RemoteLogSegmentMetadata {
+                max_timestamp_ms,
+                event_timestamp_ms: 250,
+                ..remote_segment(0, 10)
+            };
+            let plan = plan_total_retention(&[&segment], 0, 0, &rules, now);
+            plan.delete.len()
+        };
+        for (max_timestamp, now, deleted) in [
+            (200, 300, 0),
+            (200, 301, 1),
+            (-1, 350, 0),
+            (-1, 351, 1),
+            // Ahead of the clock when the copy was made, and still.
+            (310, 300, 0),
+            (310, 410, 0),
+            (310, 411, 1),
+            (i64::MAX, 1_000_000, 0),
+        ] {
+            assert_eq!(
+                deleted_at(max_timestamp, now),
+                deleted,
+                "{max_timestamp} {now}"
+            );
+        }
     }
 
     #[test]

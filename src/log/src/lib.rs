@@ -40,4 +40,6 @@ pub use segment::{SealedSegment, Segment};
 pub use view::LogView;
 
 #[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod scenario_tests;

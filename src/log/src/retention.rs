@@ -1,7 +1,7 @@
 //! Which segments of a topic *without* a cold tier are too old or too many. Pure; tiered topics are planned in
 //! `tiering`, because there a deletion also needs the segment's copy to be committed.
 
-use strandline_types::{Offset, TimestampMs};
+use strandline_types::{Offset, TimestampMs, is_expired, newest_record_ms};
 
 /// What retention looks at in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,14 +12,21 @@ pub struct SegmentAge {
     pub bytes: u64,
     /// −1 where no record has one.
     pub max_timestamp_ms: TimestampMs,
-    /// The broker's clock when the segment was first written; used where records carry no usable timestamp.
-    pub first_append_ms: TimestampMs,
+    /// The broker's clock when the segment was last written to.
+    pub last_append_ms: TimestampMs,
+}
+
+impl SegmentAge {
+    /// The time from which the segment's age is counted.
+    pub fn newest_record_ms(&self) -> TimestampMs {
+        newest_record_ms(self.max_timestamp_ms, self.last_append_ms)
+    }
 }
 
 /// The new log start offset, if any segment may go.
 ///
 /// `segments` are the sealed ones in order, without the active one. Only whole segments wholly below `high_watermark`
-/// go. A record timestamp in the future counts as `now_ms`, so that it cannot keep a segment for ever.
+/// go. Segments go in order, so one that has not expired keeps those behind it.
 pub fn new_log_start_offset(
     segments: &[SegmentAge],
     active_bytes: u64,
@@ -29,8 +36,7 @@ pub fn new_log_start_offset(
     now_ms: TimestampMs,
 ) -> Option<Offset> {
     let deletable = |s: &&SegmentAge| s.end_offset <= high_watermark;
-    let expired =
-        |s: &&SegmentAge| retention_ms >= 0 && now_ms - newest_record_ms(s, now_ms) > retention_ms;
+    let expired = |s: &&SegmentAge| is_expired(s.newest_record_ms(), retention_ms, now_ms);
     let by_time = segments
         .iter()
         .take_while(|s| deletable(s) && expired(s))
@@ -54,15 +60,6 @@ pub fn new_log_start_offset(
     by_time.max(by_bytes)
 }
 
-/// Age is counted from the largest timestamp, but never from the future; from the file where there is none.
-pub fn newest_record_ms(segment: &SegmentAge, now_ms: TimestampMs) -> TimestampMs {
-    if segment.max_timestamp_ms < 0 || segment.max_timestamp_ms > now_ms {
-        segment.first_append_ms.min(now_ms)
-    } else {
-        segment.max_timestamp_ms
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +70,7 @@ mod tests {
             end_offset: number * 10 + 10,
             bytes: 100,
             max_timestamp_ms,
-            first_append_ms: 500,
+            last_append_ms: 500,
         }
     }
 
@@ -93,12 +90,22 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_from_the_future_does_not_keep_a_segment() {
-        let segments = [segment(0, i64::MAX)];
-        assert_eq!(
-            new_log_start_offset(&segments, 0, 400, -1, 10, 1000),
-            Some(10)
-        );
-        assert_eq!(new_log_start_offset(&segments, 0, 600, -1, 10, 1000), None);
+    fn a_segment_whose_newest_record_lies_ahead_stays_until_its_time_has_come() {
+        for ahead_ms in [10, 3_000, 3_000_000] {
+            let segments = [segment(0, 1000 + ahead_ms)];
+            let at = |now| new_log_start_offset(&segments, 0, 400, -1, 10, now);
+            for now in [1000, 1400, 1000 + ahead_ms, 1400 + ahead_ms] {
+                assert_eq!(at(now), None, "{ahead_ms} ms ahead, at {now}");
+            }
+            assert_eq!(at(1401 + ahead_ms), Some(10));
+        }
+    }
+
+    #[test]
+    fn a_segment_without_timestamps_ages_from_its_last_append() {
+        let segments = [segment(0, -1)];
+        let at = |now| new_log_start_offset(&segments, 0, 400, -1, 10, now);
+        assert_eq!(at(900), None);
+        assert_eq!(at(901), Some(10));
     }
 }

@@ -16,9 +16,9 @@ use crate::{
     AppendError, AppendInfo, LogConfig, LogError, OpenOptions, PartitionLog, ReadError, Relocation,
 };
 
-const EPOCH: LeaderEpoch = LeaderEpoch(3);
+pub(crate) const EPOCH: LeaderEpoch = LeaderEpoch(3);
 
-fn batch(records: usize, timestamp: i64) -> ValidatedBatch {
+pub(crate) fn batch(records: usize, timestamp: i64) -> ValidatedBatch {
     producer_batch(records, timestamp, -1, -1)
 }
 
@@ -46,7 +46,7 @@ fn producer_batch(records: usize, timestamp: i64, producer: i64, sequence: i32) 
     }
 }
 
-fn config() -> LogConfig {
+pub(crate) fn config() -> LogConfig {
     LogConfig {
         segment_bytes: 20_000,
         index_interval_bytes: 1000,
@@ -54,7 +54,11 @@ fn config() -> LogConfig {
     }
 }
 
-fn open(path: &Path, recovery_point: i64, clean: bool) -> Result<PartitionLog, LogError> {
+pub(crate) fn open(
+    path: &Path,
+    recovery_point: i64,
+    clean: bool,
+) -> Result<PartitionLog, LogError> {
     let options = OpenOptions {
         config: config(),
         recovery_point,
@@ -65,12 +69,15 @@ fn open(path: &Path, recovery_point: i64, clean: bool) -> Result<PartitionLog, L
     PartitionLog::open(TopicPartition::new("t", 0), path, options)
 }
 
-fn append(log: &mut PartitionLog, batch: ValidatedBatch) -> Result<AppendInfo, AppendError> {
+pub(crate) fn append(
+    log: &mut PartitionLog,
+    batch: ValidatedBatch,
+) -> Result<AppendInfo, AppendError> {
     log.append(&[batch], EPOCH, 1_000_000).remove(0)
 }
 
 /// A log of `batches` batches of ten records, timestamps ten apart per batch, all committed.
-fn filled(path: &Path, batches: i64) -> PartitionLog {
+pub(crate) fn filled(path: &Path, batches: i64) -> PartitionLog {
     let mut log = open(path, 0, false).unwrap();
     log.start_leader_epoch(EPOCH);
     let all: Vec<_> = (0..batches).map(|i| batch(10, 1000 + i * 10)).collect();
@@ -85,14 +92,14 @@ fn filled(path: &Path, batches: i64) -> PartitionLog {
     log
 }
 
-fn flush(log: &mut PartitionLog) {
+pub(crate) fn flush(log: &mut PartitionLog) {
     let (segments, end) = log.to_flush();
     crate::flush_segments(log.directory(), &segments).unwrap();
     log.mark_flushed(end);
 }
 
 /// Reads everything from `offset` on and checks that offsets ascend without a gap.
-fn read_all(log: &PartitionLog, mut offset: i64) -> i64 {
+pub(crate) fn read_all(log: &PartitionLog, mut offset: i64) -> i64 {
     let view = log.view();
     while let Some(slice) = view.slice(offset, 5000, view.high_watermark).unwrap() {
         let mut bytes = vec![0; slice.length];

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use strandline_types::{NO_TIMESTAMP, Offset, TimestampMs};
 use strandline_wire::batch::{BATCH_HEADER_BYTES, BatchHeader};
@@ -27,6 +28,8 @@ pub struct Segment {
     offset_of_max_timestamp: AtomicI64,
     /// Wall clock at the first append in this process, or the file's modification time.
     pub(crate) first_append_ms: AtomicI64,
+    /// Wall clock at the last append, or the file's modification time.
+    last_append_ms: AtomicI64,
     /// The directory entry of this segment is not yet known to be durable.
     pub(crate) new_in_directory: AtomicBool,
 }
@@ -40,7 +43,7 @@ pub struct SealedSegment {
     pub bytes: u64,
     pub max_timestamp_ms: TimestampMs,
     /// When the segment was last written to, by the broker's clock.
-    pub sealed_ms: TimestampMs,
+    pub last_append_ms: TimestampMs,
     pub log_path: PathBuf,
     pub offset_index_path: PathBuf,
     pub time_index_path: PathBuf,
@@ -79,11 +82,11 @@ impl Segment {
         let time_index = TimeIndex::open(&time_path).map_err(LogError::io(&time_path))?;
         let last_time = time_index.last().map_err(LogError::io(&time_path))?;
         let (max_timestamp, relative) = last_time.unwrap_or((NO_TIMESTAMP, 0));
-        let modified = metadata
-            .modified()
-            .ok()
-            .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
-            .map_or(0, |d| d.as_millis() as i64);
+        // Where the file system does not tell, the segment counts as new: its records must not expire early.
+        let modified = metadata.modified().unwrap_or_else(|_| SystemTime::now());
+        let modified = modified
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
         Ok(Self {
             base_offset,
             bytes: AtomicU64::new(metadata.len()),
@@ -94,6 +97,7 @@ impl Segment {
             max_timestamp_ms: AtomicI64::new(max_timestamp),
             offset_of_max_timestamp: AtomicI64::new(base_offset + i64::from(relative)),
             first_append_ms: AtomicI64::new(modified),
+            last_append_ms: AtomicI64::new(modified),
             new_in_directory: AtomicBool::new(new),
         })
     }
@@ -105,6 +109,15 @@ impl Segment {
     /// Largest record timestamp, −1 where none is known.
     pub fn max_timestamp_ms(&self) -> TimestampMs {
         self.max_timestamp_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_append(&self, now_ms: TimestampMs) {
+        self.last_append_ms.store(now_ms, Ordering::Release);
+    }
+
+    /// When the segment was last written to, by the broker's clock.
+    pub(crate) fn last_append_ms(&self) -> TimestampMs {
+        self.last_append_ms.load(Ordering::Acquire)
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -260,7 +273,7 @@ impl Segment {
             end_offset,
             bytes: self.bytes(),
             max_timestamp_ms: self.max_timestamp_ms(),
-            sealed_ms: self.first_append_ms.load(Ordering::Acquire),
+            last_append_ms: self.last_append_ms(),
             log_path: self.log_path.clone(),
             offset_index_path: self.offset_index.0.path.clone(),
             time_index_path: self.time_index.0.path.clone(),

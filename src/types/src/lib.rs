@@ -8,6 +8,7 @@ mod buffers;
 mod ids;
 mod moment;
 mod mutant;
+mod record_age;
 mod remote;
 mod secret;
 mod topic_name;
@@ -19,6 +20,7 @@ pub use ids::{
 };
 pub use moment::{MonotonicMs, Now};
 pub use mutant::{Mutant, is_mutant};
+pub use record_age::{is_expired, newest_record_ms};
 pub use remote::{EpochStart, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState};
 pub use secret::Secret;
 pub use topic_name::{TopicNameError, validate_topic_name};

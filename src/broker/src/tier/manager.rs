@@ -264,12 +264,11 @@ impl TierManager {
             .run(|owned| (owned.log.sealed_ages(), owned.log.active_bytes()))
             .await
             .map_err(|e| e.to_string())?;
-        let now = now_ms();
         let segments = ages.0.iter().map(|age| LocalSegment {
             base_offset: age.base_offset,
             end_offset: age.end_offset,
             bytes: age.bytes,
-            newest_record_ms: strandline_log::retention::newest_record_ms(age, now),
+            newest_record_ms: age.newest_record_ms(),
         });
         Ok((segments.collect(), ages.1))
     }
@@ -605,7 +604,7 @@ impl TierManager {
             s.copy_lag_bytes = waiting.iter().map(|s| s.bytes).sum();
             s.copy_lag_ms = waiting
                 .first()
-                .map_or(0, |s| (now_ms() - s.newest_record_ms).max(0));
+                .map_or(0, |s| now_ms().saturating_sub(s.newest_record_ms).max(0));
         });
     }
 }

@@ -246,6 +246,7 @@ impl PartitionLog {
             self.bytes_since_index_entry += batch.header.size() as u64;
             position += batch.header.size() as u64;
         }
+        active.note_append(now_ms);
         active.publish_bytes(position);
         self.log_end_offset = run.end_offset.expect("a run that is not empty has an end");
         Ok(())

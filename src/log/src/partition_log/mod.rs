@@ -12,7 +12,6 @@ mod truncate;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use strandline_types::{
     EpochStart, LeaderEpoch, Mutant, Offset, TimestampMs, TopicPartition, is_mutant,
@@ -157,7 +156,7 @@ impl PartitionLog {
                 end_offset: s.end_offset,
                 bytes: s.bytes,
                 max_timestamp_ms: s.max_timestamp_ms,
-                first_append_ms: s.sealed_ms,
+                last_append_ms: s.last_append_ms,
             })
             .collect()
     }
@@ -178,7 +177,7 @@ impl PartitionLog {
             end_offset: self.log_end_offset,
             bytes: active.bytes(),
             max_timestamp_ms: active.max_timestamp_ms(),
-            first_append_ms: active.first_append_ms.load(Ordering::Acquire),
+            last_append_ms: active.last_append_ms(),
         }
     }
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use strandline_types::{Offset, TimestampMs};
+use strandline_types::{Offset, TimestampMs, is_expired};
 use strandline_wire::batch::BatchHeader;
 
 use super::PartitionLog;
 use crate::error::LogError;
 use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-use crate::retention::newest_record_ms;
 use crate::segment::{Segment, file_name};
 
 impl PartitionLog {
@@ -98,7 +97,7 @@ impl PartitionLog {
         if retention_ms < 0 || self.active_bytes() == 0 || !committed {
             return Ok(false);
         }
-        let expired = now_ms - newest_record_ms(&self.active_age(), now_ms) > retention_ms;
+        let expired = is_expired(self.active_age().newest_record_ms(), retention_ms, now_ms);
         if expired {
             self.roll()?;
         }
