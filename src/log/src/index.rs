@@ -19,11 +19,25 @@ pub(crate) struct IndexFile {
     pub path: PathBuf,
     file: File,
     bytes: AtomicU64,
+    /// What the file was when it was opened.
+    pub found: Found,
+}
+
+/// The state of an index file when it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There was no file.
+    Missing,
+    /// The last entry was cut off.
+    Torn,
+    /// Any number of whole entries.
+    Whole,
 }
 
 impl IndexFile {
     /// Opens or creates; a partial last entry is ignored and overwritten later.
     fn open(path: PathBuf, entry_bytes: u64) -> io::Result<Self> {
+        let exists = path.try_exists()?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -31,10 +45,16 @@ impl IndexFile {
             .truncate(false)
             .open(&path)?;
         let length = file.metadata()?.len();
+        let torn = length % entry_bytes;
         Ok(Self {
             path,
             file,
-            bytes: AtomicU64::new(length - length % entry_bytes),
+            bytes: AtomicU64::new(length - torn),
+            found: match (exists, torn) {
+                (false, _) => Found::Missing,
+                (true, 0) => Found::Whole,
+                (true, _) => Found::Torn,
+            },
         })
     }
 
@@ -95,8 +115,21 @@ impl IndexFile {
     }
 }
 
-fn u32_at(entry: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(entry[at..at + 4].try_into().expect("four bytes"))
+/// The bytes of an entry as one big-endian number.
+fn number(entry: &[u8]) -> u128 {
+    entry.iter().fold(0, |n, byte| (n << 8) | u128::from(*byte))
+}
+
+/// Relative offset and position of an offset entry.
+fn offset_entry(entry: [u8; 8]) -> (u32, u32) {
+    let number = number(&entry);
+    ((number >> 32) as u32, number as u32)
+}
+
+/// Timestamp and relative offset of a time entry.
+fn time_entry(entry: &[u8; 12]) -> (i64, u32) {
+    let number = number(entry);
+    ((number >> 32) as i64, number as u32)
 }
 
 /// Offset to position.
@@ -118,16 +151,19 @@ impl OffsetIndex {
         self.0.push(&entry)
     }
 
-    /// Position of a batch at or before the one that holds `relative_offset`; 0 where the index does not say.
-    pub fn position_for(&self, relative_offset: u32) -> io::Result<u64> {
+    /// The entry of a batch at or before the one that holds `relative_offset`: (relative last offset, position).
+    pub fn entry_for(&self, relative_offset: u32) -> io::Result<Option<(u32, u32)>> {
         // An entry names its batch's *last* offset, so one equal to the target points at the right batch.
-        let entry = self.0.floor::<8>(|e| u32_at(e, 0) <= relative_offset)?;
-        Ok(entry.map_or(0, |e| u64::from(u32_at(&e, 4))))
+        let entry = self
+            .0
+            .floor::<8>(|e| offset_entry(*e).0 <= relative_offset)?;
+        Ok(entry.map(offset_entry))
     }
 
     /// Drops entries of batches that end at or after `relative_offset`.
     pub fn truncate(&self, relative_offset: u32) -> io::Result<()> {
-        self.0.truncate::<8>(|e| u32_at(e, 0) < relative_offset)
+        self.0
+            .truncate::<8>(|e| offset_entry(*e).0 < relative_offset)
     }
 
     /// The last entry: (relative offset, position).
@@ -136,8 +172,7 @@ impl OffsetIndex {
         let Some(last) = count.checked_sub(1) else {
             return Ok(None);
         };
-        let entry = self.0.entry::<8>(last)?;
-        Ok(Some((u32_at(&entry, 0), u32_at(&entry, 4))))
+        Ok(Some(offset_entry(self.0.entry::<8>(last)?)))
     }
 
     pub fn clear(&self) -> io::Result<()> {
@@ -154,12 +189,12 @@ impl TimeIndex {
         Ok(Self(IndexFile::open(path.to_path_buf(), TIME_ENTRY_BYTES)?))
     }
 
-    /// Adds an entry if its timestamp is above the last one's.
     /// Drops entries of batches that end at or after `relative_offset`.
     pub fn truncate(&self, relative_offset: u32) -> io::Result<()> {
-        self.0.truncate::<12>(|e| u32_at(e, 8) < relative_offset)
+        self.0.truncate::<12>(|e| time_entry(e).1 < relative_offset)
     }
 
+    /// Adds an entry if its timestamp is above the last one's.
     pub fn push(&self, timestamp_ms: i64, relative_offset: u32) -> io::Result<()> {
         if self.last()?.is_some_and(|(last, _)| timestamp_ms <= last) {
             return Ok(());
@@ -176,20 +211,19 @@ impl TimeIndex {
         let Some(last) = count.checked_sub(1) else {
             return Ok(None);
         };
-        Ok(Some(Self::parse(&self.0.entry(last)?)))
+        Ok(Some(time_entry(&self.0.entry(last)?)))
     }
 
-    /// Relative offset from which a scan for `timestamp_ms` must begin: everything before has smaller timestamps.
-    pub fn offset_for(&self, timestamp_ms: i64) -> io::Result<u32> {
-        let entry = self.0.floor::<12>(|e| Self::parse(e).0 < timestamp_ms)?;
-        Ok(entry.map_or(0, |e| Self::parse(&e).1))
+    /// The last entry of an offset below `relative_offset`.
+    pub fn entry_before(&self, relative_offset: u32) -> io::Result<Option<(i64, u32)>> {
+        let entry = self.0.floor::<12>(|e| time_entry(e).1 < relative_offset)?;
+        Ok(entry.map(|e| time_entry(&e)))
     }
 
-    fn parse(entry: &[u8; 12]) -> (i64, u32) {
-        (
-            i64::from_be_bytes(entry[..8].try_into().expect("eight bytes")),
-            u32_at(entry, 8),
-        )
+    /// The last entry below `timestamp_ms`: everything up to the batch of its offset has smaller timestamps.
+    pub fn entry_below(&self, timestamp_ms: i64) -> io::Result<Option<(i64, u32)>> {
+        let entry = self.0.floor::<12>(|e| time_entry(e).0 < timestamp_ms)?;
+        Ok(entry.map(|e| time_entry(&e)))
     }
 
     pub fn clear(&self) -> io::Result<()> {
@@ -205,21 +239,35 @@ mod tests {
     fn lookups_find_the_entry_at_or_below() {
         let directory = tempfile::tempdir().unwrap();
         let offsets = OffsetIndex::open(&directory.path().join("a.index")).unwrap();
-        assert_eq!(offsets.position_for(7).unwrap(), 0);
+        assert_eq!(offsets.entry_for(7).unwrap(), None);
         for i in 1..=100u32 {
             offsets.push(i * 10, i * 1000).unwrap();
         }
-        assert_eq!(offsets.position_for(9).unwrap(), 0);
-        assert_eq!(offsets.position_for(10).unwrap(), 1000);
-        assert_eq!(offsets.position_for(555).unwrap(), 55_000);
-        assert_eq!(offsets.position_for(u32::MAX).unwrap(), 100_000);
+        assert_eq!(offsets.entry_for(9).unwrap(), None);
+        assert_eq!(offsets.entry_for(10).unwrap(), Some((10, 1000)));
+        assert_eq!(offsets.entry_for(555).unwrap(), Some((550, 55_000)));
+        assert_eq!(offsets.entry_for(u32::MAX).unwrap(), Some((1000, 100_000)));
         let times = TimeIndex::open(&directory.path().join("a.timeindex")).unwrap();
         for (timestamp, offset) in [(100, 1), (100, 2), (90, 3), (200, 4)] {
             times.push(timestamp, offset).unwrap();
         }
         assert_eq!(times.last().unwrap(), Some((200, 4)));
-        assert_eq!(times.offset_for(100).unwrap(), 0);
-        assert_eq!(times.offset_for(101).unwrap(), 1);
-        assert_eq!(times.offset_for(201).unwrap(), 4);
+        assert_eq!(times.entry_below(100).unwrap(), None);
+        assert_eq!(times.entry_below(101).unwrap(), Some((100, 1)));
+        assert_eq!(times.entry_below(201).unwrap(), Some((200, 4)));
+    }
+
+    #[test]
+    fn a_file_tells_what_it_was_when_it_was_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.index");
+        let open = || OffsetIndex::open(&path).unwrap();
+        let index = open();
+        assert_eq!(index.0.found, Found::Missing);
+        index.push(1, 2).unwrap();
+        assert_eq!(open().0.found, Found::Whole);
+        std::fs::write(&path, [0; 11]).unwrap();
+        let torn = open();
+        assert_eq!((torn.0.found, torn.0.bytes()), (Found::Torn, 8));
     }
 }

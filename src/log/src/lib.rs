@@ -21,6 +21,7 @@ mod recovery;
 mod relocation;
 pub mod retention;
 mod segment;
+mod time_search;
 mod view;
 
 pub use checkpoint::{
@@ -34,12 +35,15 @@ pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, identify};
 pub use partition_log::{AppendInfo, OpenOptions, PartitionLog, write_leader_epochs};
 pub use producer_state::{ProducerState, SequenceError, decode_snapshot, read_snapshot};
-pub use read::{FoundTimestamp, LogSlice};
+pub use read::LogSlice;
 pub use relocation::Relocation;
 pub use segment::{SealedSegment, Segment};
+pub use time_search::FoundTimestamp;
 pub use view::LogView;
 
 #[cfg(test)]
 mod retention_tests;
 #[cfg(test)]
 mod scenario_tests;
+#[cfg(test)]
+mod time_tests;

@@ -1,9 +1,8 @@
-//! Reading a view: which bytes hold an offset, and which offset holds a timestamp. Decides *where*; the caller reads.
+//! Reading a view: which bytes hold an offset. Decides *where*; the caller reads. Timestamps are in `time_search.rs`.
 
 use std::sync::Arc;
 
-use strandline_types::{Offset, TimestampMs};
-use strandline_wire::batch::Records;
+use strandline_types::Offset;
 
 use crate::error::{LogError, ReadError};
 use crate::segment::Segment;
@@ -15,13 +14,6 @@ pub struct LogSlice {
     pub segment: Arc<Segment>,
     pub position: u64,
     pub length: usize,
-}
-
-/// A record found by timestamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FoundTimestamp {
-    pub offset: Offset,
-    pub timestamp_ms: TimestampMs,
 }
 
 impl LogView {
@@ -93,91 +85,4 @@ impl LogView {
         }
         self.active_bytes.min(segment.bytes())
     }
-
-    /// The first record at or after `from` whose timestamp is at least `timestamp_ms`, below `limit_offset`.
-    pub fn find_timestamp(
-        &self,
-        timestamp_ms: TimestampMs,
-        from: Offset,
-        limit_offset: Offset,
-    ) -> Result<Option<FoundTimestamp>, LogError> {
-        for segment in self.segments.iter() {
-            if segment.max_timestamp_ms() < timestamp_ms {
-                continue;
-            }
-            let relative = segment
-                .time_index
-                .offset_for(timestamp_ms)
-                .map_err(LogError::io(&segment.time_index.0.path))?;
-            let start = (segment.base_offset + i64::from(relative)).max(from);
-            let found = scan_for_timestamp(segment, timestamp_ms, start, limit_offset)?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The record with the largest timestamp on this disk (`ListOffsets` −3).
-    pub fn find_max_timestamp(
-        &self,
-        limit_offset: Offset,
-    ) -> Result<Option<FoundTimestamp>, LogError> {
-        let best = self
-            .segments
-            .iter()
-            .rev()
-            .max_by_key(|s| s.max_timestamp_ms());
-        let Some(segment) = best.filter(|s| s.max_timestamp_ms() >= 0) else {
-            return Ok(None);
-        };
-        let (timestamp, last_offset) = segment.max_timestamp_and_offset();
-        let found = scan_for_timestamp(segment, timestamp, last_offset, limit_offset)?;
-        Ok(found.filter(|f| f.timestamp_ms >= timestamp))
-    }
-}
-
-fn scan_for_timestamp(
-    segment: &Segment,
-    timestamp_ms: TimestampMs,
-    from: Offset,
-    limit_offset: Offset,
-) -> Result<Option<FoundTimestamp>, LogError> {
-    let limit = segment.bytes();
-    let Some((mut position, start)) = segment.find_batch(from, limit)? else {
-        return Ok(None);
-    };
-    // An index entry names its batch's last offset; a hit may lie earlier in the same batch.
-    let first = start.base_offset.min(from);
-    while let Some(header) = segment.header_at(position, limit)? {
-        if header.base_offset >= limit_offset {
-            return Ok(None);
-        }
-        if header.max_timestamp >= timestamp_ms {
-            let mut batch = vec![0; header.size()];
-            segment
-                .read_at(&mut batch, position)
-                .map_err(LogError::io(&segment.log_path))?;
-            let corrupt = |e: &dyn std::fmt::Display| LogError::Corrupt {
-                path: segment.log_path.clone(),
-                position,
-                offset: header.base_offset,
-                reason: e.to_string(),
-            };
-            let mut records = Records::new(header, &batch).map_err(|e| corrupt(&e))?;
-            while let Some(record) = records.next_record().map_err(|e| corrupt(&e))? {
-                if record.offset >= limit_offset {
-                    return Ok(None);
-                }
-                if record.timestamp >= timestamp_ms && record.offset >= first {
-                    return Ok(Some(FoundTimestamp {
-                        offset: record.offset,
-                        timestamp_ms: record.timestamp,
-                    }));
-                }
-            }
-        }
-        position += header.size() as u64;
-    }
-    Ok(None)
 }

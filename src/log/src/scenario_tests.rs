@@ -161,7 +161,10 @@ fn timestamps_are_found_in_every_segment() {
     }
     assert_eq!(find(1500), None);
     assert_eq!(view.find_timestamp(1499, 0, 400).unwrap(), None);
-    assert_eq!(view.find_max_timestamp(500).unwrap().unwrap().offset, 499);
+    assert_eq!(
+        view.find_max_timestamp(0, 500).unwrap().unwrap().offset,
+        499
+    );
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct Segment {
     last_append_ms: AtomicI64,
     /// The directory entry of this segment is not yet known to be durable.
     pub(crate) new_in_directory: AtomicBool,
+    /// A look-up met an index entry that does not fit the log.
+    index_is_wrong: AtomicBool,
 }
 
 /// A sealed segment as it is handed to whoever copies it: paths, offsets, sizes; nothing of the log's own state.
@@ -99,6 +101,7 @@ impl Segment {
             first_append_ms: AtomicI64::new(modified),
             last_append_ms: AtomicI64::new(modified),
             new_in_directory: AtomicBool::new(new),
+            index_is_wrong: AtomicBool::new(false),
         })
     }
 
@@ -109,6 +112,10 @@ impl Segment {
     /// Largest record timestamp, −1 where none is known.
     pub fn max_timestamp_ms(&self) -> TimestampMs {
         self.max_timestamp_ms.load(Ordering::Acquire)
+    }
+
+    fn directory(&self) -> &Path {
+        self.log_path.parent().unwrap_or(Path::new("."))
     }
 
     pub(crate) fn note_append(&self, now_ms: TimestampMs) {
@@ -145,8 +152,10 @@ impl Segment {
         )
     }
 
+    /// `offset` as indexes write it. A segment rolls before its offsets leave this range.
     pub(crate) fn relative(&self, offset: Offset) -> u32 {
-        u32::try_from(offset - self.base_offset).expect("a segment rolls before offsets overflow")
+        let relative = offset.saturating_sub(self.base_offset).max(0);
+        u32::try_from(relative).unwrap_or(u32::MAX)
     }
 
     /// Adds the entries that Kafka adds to both indexes for the batch at `position` that ends with `last_offset`.
@@ -162,6 +171,17 @@ impl Segment {
             return Ok(());
         }
         self.time_index.push(timestamp, self.relative(offset))
+    }
+
+    /// Completes the indexes of a segment that gets no more batches, and makes them durable.
+    pub(crate) fn finish_indexes(&self) -> Result<(), LogError> {
+        let failed = |source| LogError::Io {
+            path: self.log_path.clone(),
+            source,
+        };
+        self.push_time_entry().map_err(failed)?;
+        self.offset_index.0.sync().map_err(failed)?;
+        self.time_index.0.sync().map_err(failed)
     }
 
     /// Forgets the largest timestamp; a scan that follows finds it again.
@@ -216,19 +236,87 @@ impl Segment {
         offset: Offset,
         limit: u64,
     ) -> Result<Option<(u64, BatchHeader)>, LogError> {
-        let relative =
-            u32::try_from(offset.max(self.base_offset) - self.base_offset).unwrap_or(u32::MAX);
-        let mut position = self
-            .offset_index
-            .position_for(relative)
-            .map_err(LogError::io(&self.offset_index.0.path))?;
-        while let Some(header) = self.header_at(position, limit)? {
+        let (mut position, mut known) = match self.indexed_batch(offset, limit)? {
+            Some((position, header)) => (position, Some(header)),
+            None => (0, None),
+        };
+        loop {
+            let header = match known.take() {
+                Some(header) => header,
+                None => match self.header_at(position, limit)? {
+                    Some(header) => header,
+                    None => return Ok(None),
+                },
+            };
             if header.last_offset() >= offset {
                 return Ok(Some((position, header)));
             }
             position += header.size() as u64;
         }
-        Ok(None)
+    }
+
+    /// The batch that the offset index names for `offset`, if its entry fits the log. A damaged index costs a scan from
+    /// the segment's start, and no wrong answer.
+    fn indexed_batch(
+        &self,
+        offset: Offset,
+        limit: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        let entry = self
+            .offset_index
+            .entry_for(self.relative(offset))
+            .map_err(LogError::io(&self.offset_index.0.path))?;
+        let Some((relative, position)) = entry else {
+            return Ok(None);
+        };
+        let position = u64::from(position);
+        match self.header_at(position, limit) {
+            Ok(Some(header)) if header.last_offset() == self.base_offset + i64::from(relative) => {
+                Ok(Some((position, header)))
+            }
+            Err(LogError::Io { path, source }) => Err(LogError::Io { path, source }),
+            _ => {
+                if !self.index_is_wrong.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(path = %self.offset_index.0.path.display(), offset, "an entry of an offset index does not fit its log; its segment is scanned");
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// The batch from which a search for `timestamp_ms` may begin, by the time index: all before it is older.
+    pub(crate) fn batch_before_timestamp(
+        &self,
+        timestamp_ms: TimestampMs,
+        limit: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        let entry = self.time_index.entry_below(timestamp_ms);
+        self.timed_batch(entry, limit)
+    }
+
+    /// The batch with the largest timestamp that the time index knows below `offset`; of several, the first.
+    pub(crate) fn largest_batch_below(
+        &self,
+        offset: Offset,
+        limit: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        let entry = self.time_index.entry_before(self.relative(offset));
+        self.timed_batch(entry, limit)
+    }
+
+    /// The batch that an entry of the time index names; `None` where there is none, or the entry does not fit the log.
+    fn timed_batch(
+        &self,
+        entry: io::Result<Option<(TimestampMs, u32)>>,
+        limit: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        let Some((timestamp, relative)) = entry.map_err(LogError::io(&self.time_index.0.path))?
+        else {
+            return Ok(None);
+        };
+        let offset = self.base_offset + i64::from(relative);
+        let found = self.find_batch(offset, limit)?;
+        Ok(found.filter(|(_, h)| h.base_offset <= offset && h.max_timestamp == timestamp))
     }
 
     /// Cuts the segment in front of the batch that holds `offset`, indexes included. Gives the new end offset and the bytes
@@ -251,8 +339,8 @@ impl Segment {
         if let Some((timestamp, relative)) = last_time {
             self.note_timestamp(timestamp, self.base_offset + i64::from(relative));
         }
-        let indexed = self.offset_index.last().map_err(failed)?;
-        let mut position = indexed.map_or(0, |(_, position)| u64::from(position));
+        let indexed = self.indexed_batch(Offset::MAX, cut)?;
+        let mut position = indexed.map_or(0, |(position, _)| position);
         let from = position;
         let mut end_offset = self.base_offset;
         while let Some(header) = self.header_at(position, cut)? {
@@ -264,10 +352,7 @@ impl Segment {
     }
 
     pub(crate) fn sealed(&self, end_offset: Offset) -> SealedSegment {
-        let directory = self
-            .log_path
-            .parent()
-            .expect("a segment lies in a directory");
+        let directory = self.directory();
         SealedSegment {
             base_offset: self.base_offset,
             end_offset,
@@ -284,10 +369,7 @@ impl Segment {
 
     /// Removes the segment's files. Readers that hold the segment keep reading the unlinked file.
     pub(crate) fn remove_files(&self) -> Result<(), LogError> {
-        let directory = self
-            .log_path
-            .parent()
-            .expect("a segment lies in a directory");
+        let directory = self.directory();
         for extension in EXTENSIONS {
             let path = file_name(directory, self.base_offset, extension);
             match std::fs::remove_file(&path) {

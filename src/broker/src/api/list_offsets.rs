@@ -9,26 +9,20 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
-use strandline_log::{FoundTimestamp, LogError, LogView};
-use strandline_types::{LeaderEpoch, RemoteLogSegmentMetadata};
+use strandline_types::LeaderEpoch;
 use strandline_wire::ErrorCode;
-use strandline_wire::batch::{BatchHeader, Records};
 use strandline_wire::produce::TopicKey;
 use strandline_wire::special_timestamp::{
     EARLIEST, EARLIEST_LOCAL, EARLIEST_PENDING_UPLOAD, LATEST, LATEST_TIERED, MAX_TIMESTAMP,
 };
 
 use super::Call;
-use super::fetch::{check_epoch, remote_error};
+use super::by_timestamp::{Found, NOTHING, find_max_timestamp, find_timestamp};
+use super::fetch::check_epoch;
 use super::produce::find_led;
 use crate::partition::Partition;
-use crate::tier::Tier;
 
 const READ_COMMITTED: i8 = 1;
-
-/// Offset, timestamp and the epoch that wrote it.
-type Found = (i64, i64, i32);
-const NOTHING: Found = (-1, -1, -1);
 
 fn topic_key(name: &m::TopicName) -> TopicKey {
     TopicKey::Name(name.0.as_bytes().to_vec().into())
@@ -115,123 +109,10 @@ async fn lookup(
             Ok((offset, -1, epoch_of(offset)))
         }
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
-        MAX_TIMESTAMP => find_max_timestamp(call, partition, limit).await,
-        at if at >= 0 => find_timestamp(call, partition, at, limit).await,
+        MAX_TIMESTAMP => find_max_timestamp(call, partition, &view, limit).await,
+        at if at >= 0 => find_timestamp(call, partition, &view, at, limit).await,
         _ => Err(ErrorCode::InvalidRequest),
     }
-}
-
-/// The first record at or after a timestamp: in the cold tier up to where the local log begins, then here.
-async fn find_timestamp(
-    call: &Call,
-    partition: &Arc<Partition>,
-    at: i64,
-    limit: i64,
-) -> Result<Found, ErrorCode> {
-    let view = partition.view();
-    if view.log_start_offset < view.local_log_start_offset
-        && let Some(tier) = &call.context.tier
-    {
-        let image = call.context.quorum.image();
-        let segments: Vec<_> = image
-            .remote_log(partition.id())
-            .map(|log| {
-                log.readable()
-                    .filter(|s| s.end_offset > view.log_start_offset)
-                    .cloned()
-                    .collect()
-            })
-            .unwrap_or_default();
-        for segment in segments {
-            if segment.max_timestamp_ms < at || segment.base_offset >= view.local_log_start_offset {
-                continue;
-            }
-            if let Some(found) = find_remote(tier, &segment, at, view.log_start_offset).await? {
-                return Ok(found);
-            }
-        }
-    }
-    let searching = view.clone();
-    let start = view.local_log_start_offset;
-    let found = off_reactor(move || searching.find_timestamp(at, start, limit)).await?;
-    Ok(found_locally(&view, found))
-}
-
-/// Runs a search that reads files.
-async fn off_reactor<T: Send + 'static>(
-    search: impl FnOnce() -> Result<T, LogError> + Send + 'static,
-) -> Result<T, ErrorCode> {
-    tokio::task::spawn_blocking(search)
-        .await
-        .map_err(|_| ErrorCode::UnknownServerError)?
-        .map_err(|_| ErrorCode::KafkaStorageError)
-}
-
-fn found_locally(view: &LogView, found: Option<FoundTimestamp>) -> Found {
-    found.map_or(NOTHING, |f| {
-        let epoch = view.epochs.epoch_of(f.offset).map_or(-1, |e| e.0);
-        (f.offset, f.timestamp_ms, epoch)
-    })
-}
-
-/// The first record of a remote segment at or after a timestamp and not below `from`.
-async fn find_remote(
-    tier: &Tier,
-    segment: &RemoteLogSegmentMetadata,
-    at: i64,
-    from: i64,
-) -> Result<Option<Found>, ErrorCode> {
-    let batch = tier.find_timestamp(segment, at, from).await;
-    match batch.map_err(|e| remote_error(&e))? {
-        Some(batch) => first_at_or_after(&batch, at, from),
-        None => Ok(None),
-    }
-}
-
-fn first_at_or_after(batch: &[u8], at: i64, from: i64) -> Result<Option<Found>, ErrorCode> {
-    let header = BatchHeader::decode(batch).map_err(|_| ErrorCode::CorruptMessage)?;
-    let mut records = Records::new(header, batch).map_err(|_| ErrorCode::CorruptMessage)?;
-    while let Some(record) = records
-        .next_record()
-        .map_err(|_| ErrorCode::CorruptMessage)?
-    {
-        if record.timestamp >= at && record.offset >= from {
-            return Ok(Some((
-                record.offset,
-                record.timestamp,
-                header.partition_leader_epoch,
-            )));
-        }
-    }
-    Ok(None)
-}
-
-/// The record with the largest timestamp, over both tiers.
-async fn find_max_timestamp(
-    call: &Call,
-    partition: &Arc<Partition>,
-    limit: i64,
-) -> Result<Found, ErrorCode> {
-    let view = partition.view();
-    let searching = view.clone();
-    let local = off_reactor(move || searching.find_max_timestamp(limit)).await?;
-    let image = call.context.quorum.image();
-    let remote = image.remote_log(partition.id()).and_then(|log| {
-        let below = log
-            .readable()
-            .filter(|s| s.end_offset <= view.local_log_start_offset);
-        below.max_by_key(|s| s.max_timestamp_ms).cloned()
-    });
-    let local_timestamp = local.map_or(-1, |f| f.timestamp_ms);
-    if let (Some(segment), Some(tier)) = (remote, &call.context.tier)
-        && segment.max_timestamp_ms > local_timestamp
-    {
-        let at = segment.max_timestamp_ms;
-        if let Some(found) = find_remote(tier, &segment, at, view.log_start_offset).await? {
-            return Ok(found);
-        }
-    }
-    Ok(found_locally(&view, local))
 }
 
 pub async fn offset_for_leader_epoch(

@@ -1,5 +1,6 @@
 //! Kafka's APIs. [`begin`] checks a request's bytes, decodes it and hands it to the file that answers it.
 
+mod by_timestamp;
 mod cluster;
 mod configs;
 mod fetch;
