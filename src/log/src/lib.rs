@@ -13,6 +13,7 @@ mod epochs;
 mod error;
 mod flush;
 mod index;
+mod index_check;
 mod log_dir;
 mod partition_log;
 mod producer_state;
@@ -41,6 +42,8 @@ pub use segment::{SealedSegment, Segment};
 pub use time_search::FoundTimestamp;
 pub use view::LogView;
 
+#[cfg(test)]
+mod index_tests;
 #[cfg(test)]
 mod retention_tests;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::config::LogConfig;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
-use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use crate::index_check;
 use crate::producer_state::{ProducerState, read_snapshot};
 use crate::segment::{Segment, file_name};
 
@@ -56,6 +56,10 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
     let mut epochs = input.epochs;
     let first_unchecked = first_unchecked_segment(&segments, input.recovery_point, input.clean);
     let first_to_walk = first_segment_to_walk(&segments, first_unchecked, directory);
+    let behind = segments.iter().skip(1);
+    for (segment, next) in segments.iter().zip(behind).take(first_to_walk) {
+        mend_indexes(segment, next.base_offset, input.config)?;
+    }
     let mut producers =
         read_snapshot(&file_name(directory, bases[first_to_walk], "snapshot")).unwrap_or_default();
     let mut log_end_offset = bases[first_to_walk];
@@ -72,13 +76,19 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
                     .map_err(LogError::io(&snapshot))?;
             }
         }
+        let unchecked = at >= first_unchecked;
+        let next_base = segments.get(at + 1).map_or(Offset::MAX, |s| s.base_offset);
         let walk = Walk {
             segment,
             config: input.config,
             check_from: input.recovery_point,
-            unchecked: at >= first_unchecked,
+            unchecked,
+            rebuild: unchecked || indexes_are_damaged(segment, next_base, input.config)?,
         };
         let end = walk.run(&mut producers, &mut epochs)?;
+        if walk.rebuild && !is_last {
+            segment.finish_indexes()?;
+        }
         log_end_offset = end.end_offset;
         bytes_since_index_entry = end.bytes_since_index_entry;
         if end.cut && !is_last {
@@ -161,12 +171,34 @@ fn first_unchecked_segment(
         .saturating_sub(1)
 }
 
+fn indexes_are_damaged(
+    segment: &Segment,
+    end_offset: Offset,
+    config: &LogConfig,
+) -> Result<bool, LogError> {
+    let damage = index_check::damage(segment, end_offset, config.index_interval_bytes)?;
+    if let Some(damage) = damage {
+        warn!(path = %segment.log_path.display(), damage, "the indexes of a segment are rebuilt");
+    }
+    Ok(damage.is_some())
+}
+
+/// Rebuilds the indexes of a segment that is not walked, if they do not fit it.
+fn mend_indexes(segment: &Segment, end_offset: Offset, config: &LogConfig) -> Result<(), LogError> {
+    if indexes_are_damaged(segment, end_offset, config)? {
+        index_check::rebuild(segment, config.index_interval_bytes)?;
+    }
+    Ok(())
+}
+
 struct Walk<'a> {
     segment: &'a Segment,
     config: &'a LogConfig,
     check_from: Offset,
-    /// Bytes above `check_from` may be torn, and the indexes may not fit them.
+    /// Bytes above `check_from` may be torn.
     unchecked: bool,
+    /// The indexes may not fit the log, and are made again.
+    rebuild: bool,
 }
 
 struct WalkEnd {
@@ -182,8 +214,7 @@ impl Walk<'_> {
         epochs: &mut LeaderEpochs,
     ) -> Result<WalkEnd, LogError> {
         let segment = self.segment;
-        let rebuild = self.unchecked || self.indexes_look_damaged()?;
-        if rebuild {
+        if self.rebuild {
             segment
                 .offset_index
                 .clear()
@@ -212,7 +243,7 @@ impl Walk<'_> {
             };
             segment.note_timestamp(header.max_timestamp, header.last_offset());
             if since_entry > u64::from(self.config.index_interval_bytes) {
-                if rebuild {
+                if self.rebuild {
                     segment
                         .push_index_entries(header.last_offset(), position)
                         .map_err(LogError::io(&segment.log_path))?;
@@ -287,18 +318,5 @@ impl Walk<'_> {
             .map_err(LogError::io(&segment.log_path))?;
         segment.publish_bytes(position);
         Ok(())
-    }
-
-    fn indexes_look_damaged(&self) -> Result<bool, LogError> {
-        let (offsets, times) = (&self.segment.offset_index, &self.segment.time_index);
-        if offsets.0.bytes() % OFFSET_ENTRY_BYTES != 0 || times.0.bytes() % TIME_ENTRY_BYTES != 0 {
-            return Ok(true);
-        }
-        let last = offsets.last().map_err(LogError::io(&offsets.0.path))?;
-        let bytes = self.segment.bytes();
-        Ok(match last {
-            Some((_, position)) => u64::from(position) >= bytes,
-            None => bytes > 2 * u64::from(self.config.index_interval_bytes) + (1 << 20),
-        })
     }
 }

@@ -45,20 +45,7 @@ impl PartitionLog {
 
     /// Seals the active segment and begins a new one.
     pub(super) fn roll(&mut self) -> Result<(), LogError> {
-        let active = self.active().clone();
-        active
-            .push_time_entry()
-            .map_err(LogError::io(&active.log_path))?;
-        active
-            .offset_index
-            .0
-            .sync()
-            .map_err(LogError::io(&active.log_path))?;
-        active
-            .time_index
-            .0
-            .sync()
-            .map_err(LogError::io(&active.log_path))?;
+        self.active().finish_indexes()?;
         let snapshot = file_name(&self.directory, self.log_end_offset, "snapshot");
         self.producers
             .write_snapshot(&snapshot)
@@ -68,12 +55,17 @@ impl PartitionLog {
 
     pub(super) fn add_segment(&mut self, base_offset: Offset) -> Result<(), LogError> {
         let segment = Arc::new(Segment::open(&self.directory, base_offset)?);
+        self.push_segment(segment);
+        Ok(())
+    }
+
+    /// Makes `segment` the active one.
+    pub(super) fn push_segment(&mut self, segment: Arc<Segment>) {
         self.segments.push(segment.clone());
         self.unflushed.push_back(segment);
         self.shared_segments = Arc::new(self.segments.clone());
         self.bytes_since_index_entry = 0;
         self.active_first_timestamp_ms = None;
-        Ok(())
     }
 
     /// Rolls an active segment that is not empty and older than `segment.ms`, though nobody appends. Returns whether
