@@ -48,6 +48,14 @@ pub enum AppendError {
 pub enum FetchedError {
     #[error("a batch of the leader is damaged: {0}")]
     Corrupt(String),
+    /// It begins below the log's end, and the log holds other batches there.
+    #[error(
+        "a batch of the leader begins at offset {base_offset}, the log ends at {log_end_offset}"
+    )]
+    Overlaps {
+        base_offset: Offset,
+        log_end_offset: Offset,
+    },
     #[error(transparent)]
     Log(#[from] LogError),
 }

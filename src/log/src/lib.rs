@@ -43,6 +43,8 @@ pub use time_search::FoundTimestamp;
 pub use view::LogView;
 
 #[cfg(test)]
+mod border_tests;
+#[cfg(test)]
 mod index_tests;
 #[cfg(test)]
 mod retention_tests;

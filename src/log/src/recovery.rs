@@ -82,6 +82,7 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
             segment,
             config: input.config,
             check_from: input.recovery_point,
+            log_start_offset: input.log_start_offset,
             unchecked,
             rebuild: unchecked || indexes_are_damaged(segment, next_base, input.config)?,
         };
@@ -195,6 +196,7 @@ struct Walk<'a> {
     segment: &'a Segment,
     config: &'a LogConfig,
     check_from: Offset,
+    log_start_offset: Offset,
     /// Bytes above `check_from` may be torn.
     unchecked: bool,
     /// The indexes may not fit the log, and are made again.
@@ -299,7 +301,8 @@ impl Walk<'_> {
 
     fn cut(&self, position: u64, offset: Offset, reason: &str) -> Result<(), LogError> {
         let segment = self.segment;
-        if offset < self.check_from {
+        // A recovery point at or below the log start vouches for no record: a log may begin with a batch that holds it.
+        if offset < self.check_from && self.check_from > self.log_start_offset {
             return Err(LogError::Corrupt {
                 path: segment.log_path.clone(),
                 position,

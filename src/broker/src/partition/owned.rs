@@ -304,7 +304,7 @@ pub(super) fn not_enough_replicas(code: ErrorCode) -> PartitionError {
 
 fn fetched_error(error: FetchedError) -> PartitionError {
     let code = match &error {
-        FetchedError::Corrupt(_) => ErrorCode::CorruptMessage,
+        FetchedError::Corrupt(_) | FetchedError::Overlaps { .. } => ErrorCode::CorruptMessage,
         FetchedError::Log(_) => ErrorCode::KafkaStorageError,
     };
     PartitionError::Refused {

@@ -157,6 +157,10 @@ impl PartitionLog {
         if result.is_err() {
             // Of what was to come, and did not.
             epochs.truncate_from_end(self.log_end_offset.max(1));
+            if self.log_end_offset < self.log_start_offset {
+                // The log had begun with a batch that then was not written.
+                self.restart_at(self.log_start_offset)?;
+            }
         }
         if epochs != *self.epochs {
             self.epochs = Arc::new(epochs);
@@ -177,8 +181,11 @@ impl PartitionLog {
         };
         verify_crc(&header, &bytes).map_err(|e| corrupt(&e))?;
         let end = run.end_offset.unwrap_or(self.log_end_offset);
-        if header.base_offset < end {
-            return Err(corrupt(&format!("the log ends at {end} already")));
+        if header.base_offset < end && !self.begin_with(&header)? {
+            return Err(FetchedError::Overlaps {
+                base_offset: header.base_offset,
+                log_end_offset: end,
+            });
         }
         if self.must_roll(&header, run.bytes, header.base_offset, now_ms) {
             self.write_run(run, now_ms, results)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strandline_types::{EpochStart, Offset};
+use strandline_wire::batch::BatchHeader;
 
 use super::{OpenOptions, PartitionLog, write_leader_epochs};
 use crate::checkpoint::sync_directory;
@@ -13,22 +14,26 @@ use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::producer_state::ProducerState;
 use crate::relocation::{REPLACES_ANOTHER, Relocation};
-use crate::segment::{EXTENSIONS, file_name};
+use crate::segment::{EXTENSIONS, Segment, file_name};
 
 impl PartitionLog {
     /// Drops all segments and begins empty at `offset`: the disk lost what the rest of the cluster has elsewhere.
     pub(super) fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.cuts += 1;
-        for segment in self.segments.drain(..) {
+        for segment in &self.segments {
             segment.remove_files()?;
         }
+        // After an error the log still has its segments, though their files may be gone.
+        let segment = Arc::new(Segment::open(&self.directory, offset)?);
+        self.segments.clear();
         self.unflushed.clear();
+        self.push_segment(segment);
         self.log_end_offset = offset;
         self.flushed_offset = offset;
         self.high_watermark = self.high_watermark.min(offset);
         self.producers = ProducerState::default();
         self.change_epochs(|epochs| epochs.truncate_from_end(offset));
-        self.add_segment(offset)
+        Ok(())
     }
 
     /// Begins again, empty, where the leader's local log begins: what lies before is in the cold tier, from which
@@ -52,6 +57,31 @@ impl PartitionLog {
         self.producers
             .write_snapshot(&snapshot)
             .map_err(LogError::io(&snapshot))
+    }
+
+    /// Lets an empty log begin with `batch`, which holds the log's end: the log start may lie inside a batch, and batches
+    /// come whole. The log then begins at the batch's base offset, as in Kafka; the log start stays where it is. Returns
+    /// whether the log was empty and the batch fits.
+    ///
+    /// Crash consistency: a recovery point at the log start may stay on disk behind this. It vouches for no record that may
+    /// be read, so recovery cuts the batch if it was torn.
+    pub(super) fn begin_with(&mut self, batch: &BatchHeader) -> Result<bool, LogError> {
+        let end = self.log_end_offset;
+        let is_empty = self.segments.len() == 1 && self.active_bytes() == 0;
+        if !is_empty || !(batch.base_offset..=batch.last_offset()).contains(&end) {
+            return Ok(false);
+        }
+        let (epochs, high_watermark) = (self.epochs.clone(), self.high_watermark);
+        let producers = std::mem::take(&mut self.producers);
+        self.restart_at(batch.base_offset)?;
+        self.epochs = epochs;
+        self.high_watermark = high_watermark;
+        self.producers = producers;
+        let snapshot = file_name(&self.directory, batch.base_offset, "snapshot");
+        self.producers
+            .write_snapshot(&snapshot)
+            .map_err(LogError::io(&snapshot))?;
+        Ok(true)
     }
 
     /// Ends a relocation: copies what is left, and goes on in `to`, durable up to its end. Returns the directory that is

@@ -45,6 +45,13 @@ impl PartitionLog {
         self.high_watermark = self.high_watermark.min(end_offset);
         self.change_epochs(|epochs| epochs.truncate_from_end(end_offset));
         self.rebuild_producers();
+        if end_offset < self.log_start_offset {
+            // The cut fell into the batch that holds the log start. No offset below the log start is given out again.
+            let start = self.log_start_offset.min(offset);
+            self.restart_at(start)?;
+            self.log_start_offset = start;
+            self.high_watermark = start;
+        }
         Ok(true)
     }
 
