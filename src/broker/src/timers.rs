@@ -7,7 +7,7 @@ use strandline_metadata::controller::Command;
 use strandline_types::{BrokerId, TopicIdPartition, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::now_ms;
+use crate::clock::{monotonic, now_ms};
 use crate::partition::Partition;
 use crate::server::BrokerContext;
 
@@ -165,15 +165,19 @@ pub async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
         );
         let _ = tokio::task::spawn_blocking(move || manager.remove_strays(age)).await;
         for partition in context.partitions.all() {
+            if partition.is_offline() {
+                continue;
+            }
+            // Followers and tiered topics remember producers, too. A partition that is gone has nothing to forget.
+            let _ = partition
+                .run(|owned| owned.log.expire_producers(monotonic()))
+                .await;
             let tiered = !partition.is_leader()
                 || partition.config().remote_storage_enable
                 || context.quorum.image().remote_log(partition.id()).is_some();
-            if tiered || partition.is_offline() {
+            if tiered {
                 continue;
             }
-            let _ = partition
-                .run(|owned| owned.log.expire_producers(now_ms()))
-                .await;
             if let Err(error) = apply_local_retention(&partition).await {
                 tracing::error!(partition = %partition.topic_partition, %error, "retention failed");
             }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use bytes::{Buf, BufMut, BytesMut};
-use strandline_types::{Offset, TimestampMs};
+use strandline_types::{MonotonicMs, Offset, TimestampMs};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchHeader, crc32c, increment_sequence};
 use thiserror::Error;
@@ -92,6 +92,8 @@ struct Producer {
     batches: VecDeque<Batch>,
     coordinator_epoch: i32,
     current_transaction_first_offset: Option<Offset>,
+    /// The last offset as [`ProducerState::expire`] found it, and when it found that first. A new process begins anew.
+    unchanged: Option<(Offset, MonotonicMs)>,
 }
 
 /// All producers of one partition.
@@ -185,6 +187,7 @@ impl ProducerState {
                 batches: VecDeque::with_capacity(BATCHES_KEPT),
                 coordinator_epoch: -1,
                 current_transaction_first_offset: None,
+                unchanged: None,
             });
         if producer.epoch != header.producer_epoch {
             producer.epoch = header.producer_epoch;
@@ -196,16 +199,30 @@ impl ProducerState {
         producer.batches.push_back(Batch::of(header));
     }
 
-    /// Forgets producers that have not written since `oldest_ms`.
-    pub fn expire(&mut self, oldest_ms: TimestampMs) {
+    /// Forgets producers that have written nothing for longer than `expiration_ms`, as far as calls of this can tell.
+    ///
+    /// Neither the timestamps of their records nor the wall clock count: a producer that copies old records, or a clock
+    /// that is set forward, would make a producer unknown that is in the middle of a retry, and its batch would be
+    /// written twice.
+    pub fn expire(&mut self, now: MonotonicMs, expiration_ms: i64) {
         let before = self.producers.len();
-        self.producers.retain(|_, p| {
-            p.current_transaction_first_offset.is_some()
-                || p.batches
-                    .back()
-                    .is_some_and(|b| b.timestamp_ms >= oldest_ms)
+        self.producers.retain(|_, producer| {
+            let last = producer.batches.back().map_or(-1, |b| b.last_offset);
+            let since = match producer.unchanged {
+                Some((offset, since)) if offset == last => since,
+                _ => now,
+            };
+            producer.unchanged = Some((last, since));
+            producer.current_transaction_first_offset.is_some()
+                || now.ms_since(since) <= expiration_ms
         });
         self.has_expired |= self.producers.len() < before;
+    }
+
+    /// Forgets all producers, as if they had been silent for long.
+    pub fn forget_all(&mut self) {
+        self.has_expired |= !self.producers.is_empty();
+        self.producers.clear();
     }
 
     /// Writes Kafka's `.snapshot` file.
@@ -279,6 +296,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Option<ProducerState> {
                 batches,
                 coordinator_epoch,
                 current_transaction_first_offset,
+                unchanged: None,
             },
         );
     }
@@ -370,8 +388,32 @@ mod tests {
         let mut silent = header(0, 0, 1, 0);
         silent.producer_id = 8;
         state.update(&silent);
-        state.expire(1);
+        state.expire(MonotonicMs::new(1), 100);
+        state.expire(MonotonicMs::new(102), 100);
         assert!(state.check(&later, false).is_ok(), "somebody was forgotten");
+    }
+
+    #[test]
+    fn a_producer_is_forgotten_when_it_was_silent_for_long_enough_whatever_its_timestamps() {
+        let at = MonotonicMs::new;
+        // The timestamps of records from 1970, from nowhere, and from a clock that is a century ahead.
+        for timestamp in [0, -1, 5_000_000_000_000] {
+            let mut state = ProducerState::default();
+            let mut first = header(0, 0, 1, 0);
+            first.max_timestamp = timestamp;
+            state.update(&first);
+            for looked_at in [1_000, 1_050, 1_100] {
+                state.expire(at(looked_at), 100);
+                assert_eq!(state.len(), 1, "timestamp {timestamp}, at {looked_at}");
+            }
+            let mut second = header(0, 1, 1, 1);
+            second.max_timestamp = timestamp;
+            state.update(&second);
+            for (looked_at, known) in [(1_150, 1), (1_250, 1), (1_251, 0)] {
+                state.expire(at(looked_at), 100);
+                assert_eq!(state.len(), known, "timestamp {timestamp}, at {looked_at}");
+            }
+        }
     }
 
     #[test]

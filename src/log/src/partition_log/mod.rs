@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strandline_types::{
-    EpochStart, LeaderEpoch, Mutant, Offset, TimestampMs, TopicPartition, is_mutant,
+    EpochStart, LeaderEpoch, MonotonicMs, Mutant, Offset, TimestampMs, TopicPartition, is_mutant,
 };
 
 use crate::config::LogConfig;
@@ -94,7 +94,7 @@ impl PartitionLog {
     /// Notes that this broker leads in `epoch` from the current end on.
     pub fn start_leader_epoch(&mut self, epoch: LeaderEpoch) {
         if is_mutant(Mutant::ForgetProducers) {
-            self.producers.expire(TimestampMs::MAX);
+            self.producers.forget_all();
         }
         if self.epochs.latest().is_none_or(|latest| latest < epoch) {
             let start = self.log_end_offset;
@@ -142,9 +142,9 @@ impl PartitionLog {
     }
 
     /// Forgets producers that have been silent for `producer.id.expiration.ms`.
-    pub fn expire_producers(&mut self, now_ms: TimestampMs) {
+    pub fn expire_producers(&mut self, now: MonotonicMs) {
         self.producers
-            .expire(now_ms - self.config.producer_id_expiration_ms);
+            .expire(now, self.config.producer_id_expiration_ms);
     }
 
     /// Sealed segments in order, for retention.
