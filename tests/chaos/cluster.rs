@@ -10,6 +10,8 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use strandline_client::Connection;
 use strandline_wire::ApiKey;
 
+use crate::shims::{self, Shims};
+
 /// Runs beside each other, on networks that do not know of each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Lane(pub u8);
@@ -45,14 +47,14 @@ pub struct Cluster {
     lane: Lane,
     binary: PathBuf,
     directory: PathBuf,
-    shim: PathBuf,
+    shims: Shims,
     store_endpoint: String,
     nodes: BTreeMap<i32, Option<Child>>,
     /// Nothing was wrong, so nothing is kept.
     pub passed: bool,
 }
 
-fn run(command: &str) -> Result<(), String> {
+pub fn run(command: &str) -> Result<(), String> {
     let mut words = command.split(' ');
     let program = words.next().expect("a program");
     let output = Command::new(program).args(words).output();
@@ -160,18 +162,12 @@ impl Cluster {
         nodes: i32,
     ) -> Result<Self, String> {
         fs::create_dir_all(directory).map_err(|e| e.to_string())?;
-        let shim = directory.join("flush_shim.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("chaos/flush_shim.c");
-        run(&format!(
-            "gcc -shared -fPIC -O1 -o {} {} -ldl",
-            shim.display(),
-            source.display()
-        ))?;
+        let shims = Shims::build(directory)?;
         let mut cluster = Self {
             lane,
             binary: binary.to_path_buf(),
             directory: directory.to_path_buf(),
-            shim,
+            shims,
             store_endpoint: store_endpoint.to_owned(),
             nodes: (1..=nodes).map(|id| (id, None)).collect(),
             passed: false,
@@ -184,6 +180,7 @@ impl Cluster {
                 "mount -t tmpfs -o size={DISK} tmpfs {}",
                 data.display()
             ))?;
+            cluster.set_clock(id, 0)?;
             cluster.launch(id)?;
         }
         Ok(cluster)
@@ -250,7 +247,10 @@ impl Cluster {
             .append(true)
             .open(directory.join("log"))
             .map_err(|e| e.to_string())?;
-        let child = Command::new("ip")
+        let mut command = Command::new("ip");
+        let child = self
+            .shims
+            .preload(&mut command, &directory)
             .args(["netns", "exec", &self.lane.namespace(id)])
             .arg(&self.binary)
             .arg("server")
@@ -259,9 +259,6 @@ impl Cluster {
                 "STRANDLINE_LOG",
                 "info,openraft=off,strandline_broker::cluster=debug,strandline_broker::partition=debug",
             )
-            .env("LD_PRELOAD", &self.shim)
-            .env("FLUSH_SLOW", directory.join("flush-slow"))
-            .env("FLUSH_FAILS", directory.join("flush-fails"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -316,12 +313,12 @@ impl Cluster {
 
     /// Switches slow (`flush-slow`) or failing (`flush-fails`) flushes of a node on or off.
     pub fn disturb_flushes(&self, id: i32, how: &str, on: bool) {
-        let file = self.node_directory(id).join(how);
-        let _ = if on {
-            fs::write(&file, "")
-        } else {
-            fs::remove_file(&file)
-        };
+        shims::disturb_flushes(&self.node_directory(id), how, on);
+    }
+
+    /// Has a node's wall clock say so much more than the machine's.
+    pub fn set_clock(&self, id: i32, offset_ms: i64) -> Result<(), String> {
+        shims::set_clock(&self.node_directory(id), offset_ms)
     }
 
     async fn metadata_of(&self, id: i32) -> Option<MetadataResponse> {

@@ -8,7 +8,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use strandline_tests::Fault;
 
-use crate::{History, NODES, Options, RECOVERY, print_times};
+use crate::history::History;
+use crate::measures::print_times;
+use crate::{NODES, Options, RECOVERY};
 
 const PARTITIONS: i32 = 3;
 /// Objects that a topic has in the bucket before it is deleted: several requests' worth of work.

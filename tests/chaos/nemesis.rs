@@ -36,10 +36,18 @@ pub enum Nemesis {
     SlowFlush,
     FailingFlush,
     DiskFull,
+    /// Somebody sets the wall clock of a node, and sets it back.
+    ClockOfLeader,
+    ClockOfFollower,
+    ClockOfController,
+    ClockOfCoordinator,
 }
 
+/// How far a wall clock is set, in milliseconds.
+pub const CLOCK_STEPS: [i64; 4] = [600_000, -600_000, 86_400_000, -86_400_000];
+
 impl Nemesis {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::KillLeader,
         Self::KillController,
         Self::KillCoordinator,
@@ -58,6 +66,17 @@ impl Nemesis {
         Self::SlowFlush,
         Self::FailingFlush,
         Self::DiskFull,
+        Self::ClockOfLeader,
+        Self::ClockOfFollower,
+        Self::ClockOfController,
+        Self::ClockOfCoordinator,
+    ];
+
+    pub const OF_CLOCKS: [Self; 4] = [
+        Self::ClockOfLeader,
+        Self::ClockOfFollower,
+        Self::ClockOfController,
+        Self::ClockOfCoordinator,
     ];
 
     pub fn named(name: &str) -> Option<Self> {
@@ -197,6 +216,31 @@ impl Nemesis {
                 // A process that could not write its metadata has ended; one that went on needs no help.
                 cluster.launch(victim)
             }
+            Self::ClockOfLeader
+            | Self::ClockOfFollower
+            | Self::ClockOfController
+            | Self::ClockOfCoordinator => {
+                let victim = self.clock_owner(cluster).await.unwrap_or(any);
+                let step = CLOCK_STEPS[random.random_range(0..CLOCK_STEPS.len())];
+                println!("          node {victim}: {step} ms");
+                cluster.set_clock(victim, step)?;
+                tokio::time::sleep(lasts).await;
+                cluster.set_clock(victim, 0)
+            }
+        }
+    }
+
+    /// The node whose clock is meant, as far as anybody knows it.
+    pub async fn clock_owner(self, cluster: &Cluster) -> Option<i32> {
+        let (controller, leader) = cluster.controller_and_leader(TOPIC).await;
+        match self {
+            Self::ClockOfController => controller,
+            Self::ClockOfCoordinator => cluster.controller_and_leader(OFFSETS_TOPIC).await.1,
+            Self::ClockOfFollower => {
+                let leader = leader?;
+                cluster.ids().into_iter().find(|id| *id != leader)
+            }
+            _ => leader,
         }
     }
 }

@@ -7,8 +7,6 @@ use std::path::Path;
 use bytes::Bytes;
 use strandline_wire::batch::split_batches;
 
-use crate::workload::{PARTITIONS, TOPIC};
-
 /// End offset, CRC and leader epoch of a batch, by its base offset.
 type Batches = BTreeMap<i64, (i64, u32, i32)>;
 
@@ -34,10 +32,15 @@ fn read(directory: &Path) -> Result<Batches, String> {
 }
 
 /// Differences between the nodes' logs, in words. Compared is what two nodes both have on disk.
-pub fn differences(data: &[std::path::PathBuf]) -> Result<Vec<String>, String> {
+pub fn differences(
+    data: &[std::path::PathBuf],
+    topics: &[(&str, i32)],
+) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
-    for partition in 0..PARTITIONS {
-        let name = format!("{TOPIC}-{partition}");
+    let partitions = topics
+        .iter()
+        .flat_map(|(topic, count)| (0..*count).map(move |p| format!("{topic}-{p}")));
+    for name in partitions {
         let logs = data
             .iter()
             .map(|d| d.join(&name))

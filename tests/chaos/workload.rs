@@ -38,11 +38,23 @@ pub struct Notes {
     /// What is wrong with committed offsets, in words.
     pub complaints: Mutex<Vec<String>>,
     pub stop: AtomicBool,
+    /// Faults are over: topics that were deleted and made again stay.
+    pub settle: AtomicBool,
 }
 
 impl Notes {
-    fn stopped(&self) -> bool {
+    pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    pub fn settles(&self) -> bool {
+        self.settle.load(Ordering::Acquire) || self.stopped()
+    }
+
+    /// Something under `key` was acknowledged just now.
+    fn note_acknowledgement(&self, key: i32) {
+        let mut all = self.acknowledged_at.lock().expect("no holder panics");
+        all.entry(key).or_default().push(Instant::now());
     }
 
     pub fn acknowledged(&self) -> usize {
@@ -63,16 +75,18 @@ impl Notes {
         let times = all.get(&partition).into_iter().flatten().copied();
         let since: Vec<Instant> = std::iter::once(moment)
             .chain(times.filter(|at| *at > moment))
+            .chain([Instant::now()])
             .collect();
         let gaps = since.windows(2).map(|pair| pair[1] - pair[0]);
-        gaps.max().unwrap_or_else(|| moment.elapsed())
+        gaps.max().unwrap_or_default()
     }
 
     /// The longest time that a partition went without an acknowledgement, and when that began.
     pub fn longest_gap(&self, began: Instant) -> (Duration, Duration) {
         let all = self.acknowledged_at.lock().expect("no holder panics");
-        all.values()
-            .flat_map(|times| times.windows(2))
+        all.iter()
+            .filter(|(key, _)| **key != COMMITS)
+            .flat_map(|(_, times)| times.windows(2))
             .map(|pair| (pair[1] - pair[0], pair[0].saturating_duration_since(began)))
             .max()
             .unwrap_or_default()
@@ -81,6 +95,8 @@ impl Notes {
 
 /// The key under which the probe's acknowledgements are noted.
 pub const PROBE: i32 = -1;
+/// The key under which acknowledged commits of offsets are noted.
+pub const COMMITS: i32 = -2;
 /// Nothing that lives takes longer to answer the probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
 
@@ -108,8 +124,7 @@ pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>) {
         };
         match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
             Ok(Ok(_)) => {
-                let mut all = notes.acknowledged_at.lock().expect("no holder panics");
-                all.entry(PROBE).or_default().push(Instant::now());
+                notes.note_acknowledgement(PROBE);
             }
             Ok(Err(ClientError::Broker { .. })) => turn += 1,
             _ => {
@@ -121,7 +136,7 @@ pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>) {
     }
 }
 
-fn config(bootstrap: &str) -> ClientConfig {
+pub fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
@@ -163,9 +178,7 @@ pub async fn produce(bootstrap: String, notes: Arc<Notes>) {
                     sending.spawn(async move {
                         let outcome = match delivery.await {
                             Ok(Ok(delivery)) => {
-                                let mut all =
-                                    notes.acknowledged_at.lock().expect("no holder panics");
-                                all.entry(partition).or_default().push(Instant::now());
+                                notes.note_acknowledgement(partition);
                                 Outcome::Acknowledged {
                                     // librdkafka's "invalid offset" is negative.
                                     offset: Some(delivery.offset).filter(|o| *o >= 0),
@@ -207,7 +220,7 @@ fn never_left(error: &rdkafka::error::KafkaError) -> bool {
     )
 }
 
-fn parse(partition: i32, offset: i64, payload: Option<&[u8]>) -> Read {
+pub fn parse(partition: i32, offset: i64, payload: Option<&[u8]>) -> Read {
     let text = payload.and_then(|p| std::str::from_utf8(p).ok());
     let mut words = text.unwrap_or_default().split(':');
     let mut number = || words.next().and_then(|w| w.parse::<u64>().ok());
@@ -256,7 +269,7 @@ pub fn follow(bootstrap: &str, notes: &Notes) -> Result<(), String> {
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The group whose offsets are checked. Partition 0 of three of the offsets topic is its home.
-const GROUP: &str = "offsets-kept";
+pub const GROUP: &str = "offsets-kept";
 
 /// Commits one offset after the other and reads each back: it must be the last one that was acknowledged, or one whose fate
 /// is unknown. Runs on a thread of its own until told to stop.
@@ -278,7 +291,10 @@ pub fn commit(bootstrap: &str, notes: &Notes) {
     while !notes.stopped() {
         next += 1;
         match consumer.commit(&at(Offset::Offset(next)), CommitMode::Sync) {
-            Ok(()) => acknowledged = Some(next),
+            Ok(()) => {
+                acknowledged = Some(next);
+                notes.note_acknowledgement(COMMITS);
+            }
             Err(_) => unknown.push(next),
         }
         let read = consumer.committed_offsets(at(Offset::Invalid), Duration::from_secs(5));
