@@ -10,6 +10,8 @@ use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
 
+use crate::address::check_header_value;
+
 /// Credentials are renewed when less than this is left.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 
@@ -54,6 +56,14 @@ impl CredentialProvider for CachedCredentials {
         }
         match self.provider.provide_credentials().await {
             Ok(fresh) => {
+                // The client would end the process where one of them is no part of a header.
+                let parts = [Some(fresh.access_key_id()), fresh.session_token()];
+                for part in parts.into_iter().flatten() {
+                    check_header_value(part).map_err(|reason| object_store::Error::Generic {
+                        store: "S3 credentials",
+                        source: reason.into(),
+                    })?;
+                }
                 let credential = Arc::new(AwsCredential {
                     key_id: fresh.access_key_id().to_owned(),
                     secret_key: fresh.secret_access_key().to_owned(),

@@ -4,6 +4,7 @@
 //! An object is readable if and only if the quorum says `CopySegmentFinished`; this crate neither knows the quorum nor
 //! the log. It is handed paths, offsets and metadata, and answers with bytes, checksums and plans.
 
+mod address;
 pub mod cache;
 pub mod collector;
 mod credentials;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::signer::Signer;
@@ -14,6 +14,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, Re
 use strandline_types::Secret;
 use thiserror::Error;
 
+use crate::address::{check_bucket, check_endpoint, check_header_value, check_region};
 use crate::credentials::CachedCredentials;
 use crate::keys::KeySpace;
 use crate::meter::{Meter, MeteredStore};
@@ -34,6 +35,11 @@ pub struct RemoteStoreConfig {
 pub enum StoreError {
     #[error("strandline.remote.store.url: {0}")]
     Url(String),
+    #[error("{property}: {reason}")]
+    Property {
+        property: &'static str,
+        reason: String,
+    },
     #[error(
         "strandline.remote.store.url: {url}: this build has no support for {scheme}:// (feature `{feature}`)"
     )]
@@ -135,6 +141,68 @@ fn unsupported(config: &RemoteStoreConfig, scheme: &str, feature: &'static str) 
     }
 }
 
+impl RemoteStoreConfig {
+    /// Whether the values are of a form that a store can have; asks no store.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let property =
+            |property: &'static str| move |reason| StoreError::Property { property, reason };
+        let (scheme, rest) = split_url(&self.url)?;
+        if matches!(scheme, "s3" | "s3a") {
+            check_bucket(split_bucket(rest).0).map_err(StoreError::Url)?;
+        }
+        if let Some(endpoint) = &self.endpoint {
+            check_endpoint(endpoint).map_err(property("strandline.remote.store.endpoint"))?;
+        }
+        if let Some(region) = &self.region {
+            check_region(region).map_err(property("strandline.remote.store.region"))?;
+        }
+        if let Some(id) = &self.access_key_id {
+            check_header_value(id).map_err(property("strandline.remote.store.access.key.id"))?;
+        }
+        if self.access_key_id.is_some() != self.secret_access_key.is_some() {
+            let reason = "needs strandline.remote.store.secret.access.key, and the other way round";
+            return Err(property("strandline.remote.store.access.key.id")(
+                reason.into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What the client has taken from the environment.
+fn check_environment(builder: &AmazonS3Builder) -> Result<(), StoreError> {
+    type Check = fn(&str) -> Result<(), String>;
+    let checks: [(AmazonS3ConfigKey, &'static str, Check); 5] = [
+        (
+            AmazonS3ConfigKey::Endpoint,
+            "AWS_ENDPOINT_URL",
+            check_endpoint,
+        ),
+        (
+            AmazonS3ConfigKey::S3Endpoint,
+            "AWS_ENDPOINT_URL_S3",
+            check_endpoint,
+        ),
+        (AmazonS3ConfigKey::Region, "AWS_REGION", check_region),
+        (
+            AmazonS3ConfigKey::AccessKeyId,
+            "AWS_ACCESS_KEY_ID",
+            check_header_value,
+        ),
+        (
+            AmazonS3ConfigKey::Token,
+            "AWS_SESSION_TOKEN",
+            check_header_value,
+        ),
+    ];
+    for (key, property, check) in checks {
+        if let Some(value) = builder.get_config_value(&key) {
+            check(&value).map_err(|reason| StoreError::Property { property, reason })?;
+        }
+    }
+    Ok(())
+}
+
 /// Bucket and prefix.
 fn split_bucket(rest: &str) -> (&str, &str) {
     rest.split_once('/').unwrap_or((rest, ""))
@@ -143,6 +211,7 @@ fn split_bucket(rest: &str) -> (&str, &str) {
 impl RemoteStore {
     /// Builds the clients. The store is not asked for anything yet; see [`RemoteStore::prepare`].
     pub async fn connect(config: &RemoteStoreConfig) -> Result<Self, StoreError> {
+        config.check()?;
         let (scheme, rest) = split_url(&config.url)?;
         let meter = Arc::new(Meter::default());
         match scheme {
@@ -212,18 +281,9 @@ impl RemoteStore {
         meter: Arc<Meter>,
     ) -> Result<Self, StoreError> {
         let (bucket, prefix) = split_bucket(rest);
-        if bucket.is_empty() {
-            return Err(StoreError::Url(format!("{} names no bucket", config.url)));
-        }
         let credentials = match (&config.access_key_id, &config.secret_access_key) {
-            (Some(_), Some(_)) => None,
             (None, None) => CachedCredentials::from_environment().await.map(Arc::new),
-            _ => {
-                return Err(StoreError::Url(
-                    "strandline.remote.store.access.key.id and .secret.access.key go together"
-                        .into(),
-                ));
-            }
+            _ => None,
         };
         let client = |timeouts: &Timeouts| -> Result<AmazonS3, StoreError> {
             let allow_http = config
@@ -249,6 +309,7 @@ impl RemoteStore {
             } else if let Some(credentials) = &credentials {
                 builder = builder.with_credentials(credentials.clone());
             }
+            check_environment(&builder)?;
             builder
                 .build()
                 .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
@@ -463,7 +524,7 @@ mod tests {
             endpoint: None,
             region: None,
             access_key_id: None,
-            secret_access_key: Some(Secret::new("do-not-print")),
+            secret_access_key: None,
             create_bucket: false,
         }
     }
@@ -477,7 +538,49 @@ mod tests {
                 .to_string();
             assert!(error.contains("strandline.remote.store.url"), "{error}");
         }
-        assert!(!format!("{:?}", config("memory://")).contains("do-not-print"));
+        let secret = RemoteStoreConfig {
+            secret_access_key: Some(Secret::new("do-not-print")),
+            ..config("memory://")
+        };
+        assert!(!format!("{secret:?}").contains("do-not-print"));
+    }
+
+    /// An endpoint without its scheme ended the process at the first request.
+    #[tokio::test]
+    async fn an_address_that_is_none_is_an_error_with_its_property() {
+        let s3 = |change: fn(&mut RemoteStoreConfig)| {
+            let mut config = config("s3://bucket/prefix");
+            config.endpoint = Some("http://127.0.0.1:1".into());
+            change(&mut config);
+            config
+        };
+        let cases = [
+            (
+                s3(|c| c.endpoint = Some("localhost:9000".into())),
+                "endpoint",
+            ),
+            (
+                s3(|c| c.endpoint = Some("http://256.256.256.256".into())),
+                "endpoint",
+            ),
+            (s3(|c| c.region = Some("eu central".into())), "region"),
+            (
+                s3(|c| c.access_key_id = Some("schlüssel".into())),
+                "access.key.id",
+            ),
+            (s3(|c| c.access_key_id = Some("id".into())), "access.key.id"),
+            (s3(|c| c.url = "s3://bücket".into()), "url"),
+        ];
+        for (config, property) in cases {
+            let connected = RemoteStore::connect(&config).await;
+            let probed = match connected {
+                Ok(store) => store.probe().await.map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let wanted = format!("strandline.remote.store.{property}: ");
+            let error = probed.unwrap_err();
+            assert!(error.starts_with(&wanted), "{config:?}: {error}");
+        }
     }
 
     #[tokio::test]

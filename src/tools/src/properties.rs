@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use strandline_metadata::config::parse_properties;
+
 use crate::command::Failure;
 
 #[derive(Clone, Debug, Default)]
@@ -13,7 +15,7 @@ impl Properties {
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let failed = |e: String| Failure::stderr(format!("{}: {e}", path.display()));
         let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
-        let pairs = java_properties::read(&bytes[..]).map_err(|e| failed(e.to_string()))?;
+        let pairs = parse_properties(&bytes).map_err(|e| failed(e.to_string()))?;
         let trimmed = pairs
             .into_iter()
             .map(|(key, value)| (key, value.trim().to_owned()));

@@ -8,8 +8,8 @@ use strandline_tiering::store::RemoteStore;
 
 pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
-    let properties =
-        Properties::load(Some(config), std::env::vars(), &overrides).map_err(|e| e.to_string())?;
+    let properties = Properties::load(Some(config), super::environment(), &overrides)
+        .map_err(|e| e.to_string())?;
     for warning in &properties.warnings {
         println!("warning: {warning}");
     }

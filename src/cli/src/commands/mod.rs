@@ -10,6 +10,8 @@ pub mod tier_orphans;
 pub mod tier_status;
 pub mod tools;
 
+use std::ffi::OsString;
+
 use strandline_broker::Server;
 use strandline_broker::settings::{Properties, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +29,14 @@ fn parse_overrides(overrides: &[String]) -> Result<Vec<(String, String)>, String
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         })
         .collect()
+}
+
+/// The environment's variables; one that is no text sets no property.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
 }
 
 fn resolve(properties: &Properties) -> Result<Settings, String> {

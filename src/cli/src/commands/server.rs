@@ -15,7 +15,7 @@ pub struct Threads {
 
 pub fn threads(config: &Path, overrides: &[String]) -> Result<Threads, String> {
     let overrides = super::parse_overrides(overrides)?;
-    let properties = Properties::load(Some(config), std::env::vars(), &overrides);
+    let properties = Properties::load(Some(config), super::environment(), &overrides);
     let given = properties.map_err(|e| e.to_string())?.to_map();
     let number = |key: &str| given.get(key)?.parse().ok().filter(|n| *n > 0);
     Ok(Threads {
@@ -26,8 +26,8 @@ pub fn threads(config: &Path, overrides: &[String]) -> Result<Threads, String> {
 
 pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
-    let properties =
-        Properties::load(Some(config), std::env::vars(), &overrides).map_err(|e| e.to_string())?;
+    let properties = Properties::load(Some(config), super::environment(), &overrides)
+        .map_err(|e| e.to_string())?;
     let settings = super::resolve(&properties)?;
     let node_id = settings.node_id;
     let broker = Server::start(settings).await.map_err(|e| e.to_string())?;

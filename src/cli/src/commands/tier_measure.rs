@@ -19,8 +19,8 @@ pub async fn run(
     json: bool,
 ) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
-    let properties =
-        Properties::load(Some(config), std::env::vars(), &overrides).map_err(|e| e.to_string())?;
+    let properties = Properties::load(Some(config), super::environment(), &overrides)
+        .map_err(|e| e.to_string())?;
     let settings = Settings::resolve(&properties).map_err(|e| e.to_string())?;
     let remote = settings
         .remote

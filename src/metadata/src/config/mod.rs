@@ -1,12 +1,15 @@
 //! Every configuration key: its type, default and limits ([`def`]), where its value comes from ([`layers`]), and the
 //! typed view of a topic's ([`topic`]).
 
+mod contradictions;
 mod def;
 mod document;
 mod layers;
+mod properties;
 mod topic;
 mod without_effect;
 
+pub use contradictions::{Contradiction, contradictions};
 pub use def::{
     ConfigDef, ConfigType, DynamicMode, broker_def, broker_defs, client_metrics_def,
     client_metrics_defs, group_def, group_defs, nearest_broker_key, topic_def, topic_defs,
@@ -15,5 +18,6 @@ pub use document::document;
 pub use layers::{
     BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_resource, describe_topic,
 };
+pub use properties::{PropertiesError, parse_properties};
 pub use topic::{CleanupPolicy, ThrottledReplicas, TopicConfig, validate_topic_configs};
 pub use without_effect::reason_without_effect;

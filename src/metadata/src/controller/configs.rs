@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use strandline_types::BrokerId;
 
 use super::topics::{TIER_KEY, with_default_tier};
 use super::{ControllerContext, Refusal};
 use crate::config::{
-    BrokerConfig, ConfigDef, ConfigType, DynamicMode, broker_def, client_metrics_def, group_def,
-    topic_def, validate_topic_configs,
+    BrokerConfig, ConfigDef, ConfigType, Contradiction, DynamicMode, broker_def,
+    client_metrics_def, contradictions, group_def, topic_def, validate_topic_configs,
 };
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, MetadataRecord};
@@ -174,7 +175,10 @@ fn commit_configs(
             )
             .map_err(Refusal::InvalidConfig)?;
         }
-        ConfigResource::Broker(_) => validate_broker_configs(before, &after)?,
+        ConfigResource::Broker(id) => {
+            validate_broker_configs(before, &after)?;
+            refuse_contradictions(image, context, *id, before, &after)?;
+        }
         ConfigResource::Group(_) => {
             validate_known(&after, "group", group_def)?;
             validate_group_times(&after, &context.broker)?;
@@ -241,6 +245,38 @@ fn validate_known(
     Ok(())
 }
 
+/// A change must not make a broker's settings contradict each other. What did so before the change, in a file for
+/// example, does not stand in the way of other changes.
+fn refuse_contradictions(
+    image: &ClusterImage,
+    context: &ControllerContext,
+    id: Option<BrokerId>,
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let of_all = image.configs(&ConfigResource::Broker(None));
+    let with = |changed: &BTreeMap<String, String>| BrokerConfig {
+        file: context.broker.file.clone(),
+        dynamic: id.map_or_else(BTreeMap::new, |_| changed.clone()),
+        dynamic_default: if id.is_some() {
+            of_all.clone()
+        } else {
+            changed.clone()
+        },
+    };
+    let known = contradictions(&with(before));
+    match contradictions(&with(after))
+        .into_iter()
+        .find(|c| !known.contains(c))
+    {
+        Some(Contradiction { keys, reason }) => {
+            let key = keys.first().map_or("", String::as_str);
+            Err(Refusal::InvalidRequest(format!("{key}: {reason}")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn validate_broker_configs(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
@@ -252,4 +288,55 @@ fn validate_broker_configs(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(file: &[(&str, &str)]) -> ControllerContext {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        ControllerContext {
+            broker: BrokerConfig {
+                file: file.iter().map(own).collect(),
+                ..BrokerConfig::default()
+            },
+            remote_enabled: false,
+        }
+    }
+
+    fn change(file: &[(&str, &str)], key: &str, value: &str) -> Result<(), String> {
+        let after = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let resource = ConfigResource::Broker(None);
+        replace_configs(&ClusterImage::default(), &context(file), &resource, &after)
+            .map(|_| ())
+            .map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_change_that_contradicts_another_setting_or_a_limit_is_refused() {
+        let error = change(&[], "num.recovery.threads.per.data.dir", "2147483647").unwrap_err();
+        assert!(
+            error.starts_with("num.recovery.threads.per.data.dir: 2147483647 is more than"),
+            "{error}"
+        );
+        assert!(
+            change(&[], "log.retention.ms", "0")
+                .unwrap_err()
+                .starts_with("log.retention.ms")
+        );
+        let tiered = [
+            ("remote.log.storage.system.enable", "true"),
+            ("log.retention.ms", "1000"),
+        ];
+        let error = change(&tiered, "log.local.retention.ms", "1001").unwrap_err();
+        assert!(error.starts_with("log.local.retention.ms"), "{error}");
+        assert_eq!(change(&tiered, "log.local.retention.ms", "1000"), Ok(()));
+    }
+
+    #[test]
+    fn what_contradicted_before_the_change_does_not_stand_in_its_way() {
+        let file = [("broker.session.timeout.ms", "100")];
+        assert_eq!(change(&file, "log.retention.ms", "1000"), Ok(()));
+    }
 }

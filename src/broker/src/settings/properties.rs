@@ -1,0 +1,140 @@
+//! Properties before they have types: a properties file, `KAFKA_…` variables over it, `--override` over both; each value
+//! checked by itself and against the others.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use strandline_metadata::config::{
+    BrokerConfig, broker_def, contradictions, nearest_broker_key, parse_properties,
+};
+
+use super::{SettingsError, invalid};
+
+/// Where a property's value came from, least specific first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PropertySource {
+    File,
+    Environment,
+    Override,
+}
+
+/// Properties with their sources, and what a user should hear about them.
+#[derive(Clone, Debug, Default)]
+pub struct Properties {
+    pub values: BTreeMap<String, (String, PropertySource)>,
+    pub warnings: Vec<String>,
+}
+
+/// Keys of Kafka's JVM classes and of ZooKeeper: understood, but there is nothing they could switch here.
+const WITHOUT_EFFECT: &[&str] = &[
+    "remote.log.storage.manager.class.name",
+    "remote.log.metadata.manager.class.name",
+];
+const CLIENT_PREFIXES: &[&str] = &[
+    "rsm.config.",
+    "rlmm.config.",
+    "listener.name.",
+    "producer.",
+    "consumer.",
+];
+
+impl Properties {
+    /// Reads a properties file, then what the environment and the command line put over it.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, SettingsError> {
+        let mut properties = Self::default();
+        if let Some(path) = file {
+            let failed = |reason: String| SettingsError::File {
+                path: path.to_path_buf(),
+                reason,
+            };
+            let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+            let entries = parse_properties(&bytes).map_err(|e| failed(e.to_string()))?;
+            for (key, value) in entries {
+                properties.set(key, value, PropertySource::File);
+            }
+        }
+        for (name, value) in environment {
+            if let Some(key) = key_of_variable(&name) {
+                // The image's own switches, such as KAFKA_HEAP_OPTS, are no properties.
+                if broker_def(&key).is_some() || key.contains('.') {
+                    properties.set(key, value, PropertySource::Environment);
+                }
+            }
+        }
+        for (key, value) in overrides {
+            properties.set(key.clone(), value.clone(), PropertySource::Override);
+        }
+        properties.review()?;
+        Ok(properties)
+    }
+
+    pub fn set(&mut self, key: String, value: String, source: PropertySource) {
+        let key = if key == "broker.id" {
+            "node.id".to_owned()
+        } else {
+            key
+        };
+        self.values.insert(key, (value.trim().to_owned(), source));
+    }
+
+    /// Checks every value and notes what is odd.
+    fn review(&mut self) -> Result<(), SettingsError> {
+        for (key, (value, _)) in &self.values {
+            if key == "zookeeper.connect" {
+                self.warnings.push(
+                    "zookeeper.connect: there is no ZooKeeper here; the metadata quorum is built in \
+                     (process.roles, controller.quorum.voters)"
+                        .into(),
+                );
+            } else if WITHOUT_EFFECT.contains(&key.as_str()) {
+                self.warnings.push(format!("{key}: accepted and ignored; the cold tier is built in (strandline.remote.store.url)"));
+            } else if let Some(def) = broker_def(key) {
+                def.validate(value).map_err(|reason| invalid(key, reason))?;
+            } else if !CLIENT_PREFIXES.iter().any(|p| key.starts_with(p)) {
+                let hint = nearest_broker_key(key).map(|k| format!("; did you mean {k}?"));
+                self.warnings.push(format!(
+                    "{key}: unknown property, ignored{}",
+                    hint.unwrap_or_default()
+                ));
+            }
+        }
+        self.check_together()
+    }
+
+    /// Refuses values that contradict each other.
+    pub(super) fn check_together(&self) -> Result<(), SettingsError> {
+        let config = BrokerConfig {
+            file: self.to_map(),
+            ..BrokerConfig::default()
+        };
+        match contradictions(&config).into_iter().next() {
+            Some(wrong) => Err(invalid(
+                wrong.keys.first().map_or("", String::as_str),
+                wrong.reason,
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        self.values
+            .iter()
+            .map(|(k, (v, _))| (k.clone(), v.clone()))
+            .collect()
+    }
+}
+
+/// `KAFKA_LOG_DIRS` → `log.dirs`, as the `apache/kafka` image maps: `___` is `-`, `__` is `_`, `_` is `.`.
+pub fn key_of_variable(name: &str) -> Option<String> {
+    let rest = name.strip_prefix("KAFKA_")?;
+    let key = rest
+        .to_lowercase()
+        .replace("___", "-")
+        .replace("__", "\u{1}")
+        .replace('_', ".");
+    Some(key.replace('\u{1}', "_"))
+}
