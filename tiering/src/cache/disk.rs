@@ -1,7 +1,8 @@
 //! Chunks on a local disk: one file a chunk, least recently used out first, a CRC on every read.
 //!
 //! File: `STRCHNK1`, length u32, CRC-32C u32 (big endian), the bytes; named `<segment>-<chunk>.chunk` in one of 256
-//! folders. Written as `.tmp` and renamed; at start `.tmp` files go and the others are counted. Nothing here is needed:
+//! folders. Written as `.tmp` and renamed; at start `.tmp` files of chunks go, chunks are counted, and every other file
+//! stays: a directory that was named by mistake loses nothing. Nothing here is needed:
 //! every failure only means a fetch from the bucket.
 
 use std::collections::{BTreeMap, HashMap};
@@ -98,9 +99,10 @@ impl DiskCache {
             }
             for file in fs::read_dir(&folder).map_err(failed)? {
                 let file = file.map_err(failed)?;
-                match parse_name(&file.path()) {
-                    Some(key) => index.insert(key, file.metadata().map_err(failed)?.len()),
-                    None => fs::remove_file(file.path()).map_err(failed)?,
+                if let Some(key) = parse_name(&file.path(), ".chunk") {
+                    index.insert(key, file.metadata().map_err(failed)?.len());
+                } else if parse_name(&file.path(), ".tmp").is_some() {
+                    fs::remove_file(file.path()).map_err(failed)?;
                 }
             }
         }
@@ -183,8 +185,9 @@ impl DiskCache {
     }
 }
 
-fn parse_name(path: &Path) -> Option<ChunkKey> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".chunk")?;
+/// The chunk of a file that this cache has written; `None` for a file of somebody else, which stays.
+fn parse_name(path: &Path, suffix: &str) -> Option<ChunkKey> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(suffix)?;
     let (segment, chunk) = stem.split_once('-')?;
     Some((
         RemoteLogSegmentId(Uuid::try_parse(segment).ok()?),
@@ -242,12 +245,21 @@ mod tests {
         insert(&cache, 4, &body);
         assert!(cache.get(key(2), crc).await.is_none());
         assert_eq!(cache.bytes(), 3 * 1016);
-        fs::write(directory.path().join("01/x.tmp"), b"left over").unwrap();
+        let left_over = format!("01/{}-0.tmp", RemoteLogSegmentId(Uuid::from_u128(1)));
+        fs::write(directory.path().join(&left_over), b"left over").unwrap();
+        // `strandline.remote.cache.dir` names a log directory by mistake.
+        let foreign = ["01/00000000000000000000.log", "01/x.tmp"];
+        for name in foreign {
+            fs::write(directory.path().join(name), b"not ours").unwrap();
+        }
         let cache = Arc::new(DiskCache::open(directory.path(), 3200).unwrap());
         for n in [1, 3, 4] {
             assert_eq!(cache.get(key(n), crc).await.unwrap(), body);
         }
-        assert!(!directory.path().join("01/x.tmp").exists());
+        assert!(!directory.path().join(&left_over).exists());
+        for name in foreign {
+            assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"not ours");
+        }
     }
 
     #[tokio::test]
