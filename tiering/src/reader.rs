@@ -196,12 +196,10 @@ impl Open<'_> {
         let decoded = if let Some(header) = chunk.get(within..within + HEADER_BYTES as usize) {
             (self.reader.decode)(header)
         } else {
-            let mut header = [0; HEADER_BYTES as usize];
-            let front = &chunk[within..];
-            header[..front.len()].copy_from_slice(front);
+            let mut header = chunk.get(within..).unwrap_or_default().to_vec();
             let rest = self.chunk(position / chunk_bytes + 1).await?;
-            let missing = HEADER_BYTES as usize - front.len();
-            header[front.len()..].copy_from_slice(&rest[..missing]);
+            let missing = (HEADER_BYTES as usize).saturating_sub(header.len());
+            header.extend_from_slice(rest.get(..missing).unwrap_or_default());
             (self.reader.decode)(&header)
         };
         // The chunk's checksum held, so a header that does not decode means that the segment was copied damaged.
@@ -230,7 +228,13 @@ impl Open<'_> {
             let chunk = self.chunk(number).await?;
             let base = number * chunk_bytes;
             let from = start.saturating_sub(base) as usize;
-            let to = (end - base).min(chunk.len() as u64) as usize;
+            let to = (end - base).min(chunk_bytes) as usize;
+            if from > to || to > chunk.len() {
+                return Err(FetchError::OutOfBounds {
+                    key: self.segment.id.to_string(),
+                    position: base + chunk.len() as u64,
+                });
+            }
             Ok(chunk.slice(from..to))
         });
         try_join_all(slices).await

@@ -77,8 +77,9 @@ impl Account {
         if self.balance >= 0.0 {
             return Duration::ZERO;
         }
-        // A rate of nothing makes it infinite, and so the longest.
-        Duration::from_secs_f64((-self.balance / self.rate).min(longest.as_secs_f64()))
+        // A rate of nothing, or of minus nothing, is no divisor: the wait is the longest.
+        let seconds = (-self.balance / self.rate).min(longest.as_secs_f64());
+        Duration::try_from_secs_f64(seconds).unwrap_or(longest)
     }
 }
 
@@ -192,6 +193,36 @@ mod tests {
         QuotaWindows {
             clients: of_a_second,
             mutations: of_a_second,
+        }
+    }
+
+    /// A rate of -0.0 ended the broker: the kind of a float that is no length of time.
+    #[test]
+    fn no_rate_panics() {
+        let now = Instant::now();
+        let rates = [
+            0.0,
+            -0.0,
+            f64::MIN_POSITIVE,
+            -1.0,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
+        ];
+        for rate in rates {
+            for used in [0.0, 1.0, f64::MAX] {
+                let mut account = Account::new(rate, Duration::from_secs(1), now);
+                account.balance -= used;
+                assert!(
+                    account.wait(Duration::from_secs(5)) <= Duration::from_secs(5),
+                    "{rate}"
+                );
+                account.settle(rate, Duration::from_secs(1), now + Duration::from_secs(1));
+                assert!(
+                    account.wait(Duration::from_secs(5)) <= Duration::from_secs(5),
+                    "{rate}"
+                );
+            }
         }
     }
 

@@ -26,9 +26,9 @@ pub fn murmur2(data: &[u8]) -> i32 {
     (hash ^ (hash >> 15)) as i32
 }
 
-/// The partition of a key, for `partitions` > 0.
+/// The partition of a key; 0 for a topic without partitions.
 pub fn partition_of_key(key: &[u8], partitions: i32) -> i32 {
-    (murmur2(key) & i32::MAX) % partitions
+    (murmur2(key) & i32::MAX) % partitions.max(1)
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ impl Producer {
     ) -> Self {
         let shared = Arc::new(Shared {
             cluster,
-            buffer: Arc::new(Semaphore::new(options.buffer_bytes.max(1))),
+            buffer: Arc::new(Semaphore::new(options.buffer_bytes.clamp(1, 1 << 40))),
             options,
             state: Mutex::default(),
             work: Notify::new(),
@@ -323,7 +323,7 @@ impl Shared {
             (None, None) => {
                 let (current, got) = &mut topic.sticky;
                 if *got >= batch_bytes {
-                    *current = (*current + 1) % count;
+                    *current = (*current + 1) % count.max(1);
                     *got = 0;
                 }
                 *got += bytes;

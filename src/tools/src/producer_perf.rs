@@ -260,10 +260,10 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
         }
         if given.throughput > 0.0 {
             let due = (number + 1 - paced_from) as f64 / given.throughput;
-            let due = paced + Duration::from_secs_f64(due);
-            let now = Instant::now();
-            if due > now + Duration::from_millis(1) {
-                tokio::time::sleep_until(due.into()).await;
+            let due = Duration::try_from_secs_f64(due).unwrap_or(Duration::MAX);
+            let early = due.saturating_sub(paced.elapsed());
+            if early > Duration::from_millis(1) {
+                tokio::time::sleep(early).await;
             }
         }
         if number % 64 == 0 {

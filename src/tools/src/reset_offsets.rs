@@ -65,12 +65,12 @@ fn target(options: &Options) -> Result<Target, Failure> {
         })?;
         targets.push(Target::File(plan));
     }
-    if targets.len() != 1 {
-        return Err(usage(
+    let target = targets.pop().filter(|_| targets.is_empty());
+    target.ok_or_else(|| {
+        usage(
             "Option \"reset-offsets\" needs exactly one of --to-offset, --shift-by, --to-datetime, --by-duration, --to-earliest, --to-latest, --to-current, --from-file",
-        ));
-    }
-    Ok(targets.remove(0))
+        )
+    })
 }
 
 /// The lines of an export; `Err` is the first that is none.

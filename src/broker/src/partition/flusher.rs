@@ -32,19 +32,18 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    pub fn start(directory: PathBuf) -> Self {
+    pub fn start(directory: PathBuf) -> std::io::Result<Self> {
         let (requests, receiver) = mpsc::unbounded_channel();
         let failed = Arc::new(AtomicBool::new(false));
         let flag = failed.clone();
         let thread = std::thread::Builder::new()
             .name("flusher".into())
-            .spawn(move || run(&directory, receiver, &flag))
-            .expect("a thread can be started");
-        Self {
+            .spawn(move || run(&directory, receiver, &flag))?;
+        Ok(Self {
             requests: Mutex::new(Some(requests)),
             failed,
             thread: Mutex::new(Some(thread)),
-        }
+        })
     }
 
     /// A flush has failed: the directory is not to be trusted any more.

@@ -24,10 +24,13 @@ impl LogDirs {
             .iter()
             .map(|p| LogDir::open(p, node_id, cluster_id, reserve_bytes))
             .collect::<Result<Vec<_>, _>>()?;
-        let flushers = dirs
-            .iter()
-            .map(|d| Flusher::start(d.path.clone()))
-            .collect();
+        let flusher = |d: &LogDir| {
+            Flusher::start(d.path.clone()).map_err(|source| LogDirError::Io {
+                path: d.path.clone(),
+                source,
+            })
+        };
+        let flushers = dirs.iter().map(flusher).collect::<Result<_, _>>()?;
         Ok(Self { dirs, flushers })
     }
 

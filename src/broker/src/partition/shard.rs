@@ -68,7 +68,7 @@ pub struct ShardPool {
 }
 
 impl ShardPool {
-    pub fn start(count: usize) -> Self {
+    pub fn start(count: usize) -> std::io::Result<Self> {
         let mut shards = Vec::new();
         let mut threads = Vec::new();
         for number in 0..count.max(1) {
@@ -82,15 +82,14 @@ impl ShardPool {
                         itself: weak,
                     }
                     .run(receiver);
-                })
-                .expect("a thread can be started");
+                })?;
             shards.push(sender);
             threads.push(thread);
         }
-        Self {
+        Ok(Self {
             shards,
             threads: Mutex::new(threads),
-        }
+        })
     }
 
     /// The shard that a partition with this key belongs to.

@@ -100,7 +100,7 @@ impl PartitionManager {
         Ok(Self {
             node_id,
             log_dirs,
-            shards: ShardPool::start(shards),
+            shards: ShardPool::start(shards)?,
             isr_requests,
             table: ArcSwap::default(),
             found: Mutex::new(found),
