@@ -10,7 +10,6 @@ pub struct SourceFile {
     pub package: String,
     /// From the root of the repository.
     pub path: String,
-    pub text: String,
     pub tree: syn::File,
 }
 
@@ -60,7 +59,6 @@ fn load(package: &str, path: &Path, beside: &Path, files: &mut Vec<SourceFile>) 
     files.push(SourceFile {
         package: package.to_owned(),
         path: shown.to_string_lossy().into_owned(),
-        text,
         tree,
     });
 }
@@ -72,22 +70,19 @@ fn load_modules(package: &str, item: &Item, beside: &Path, files: &mut Vec<Sourc
     }
     let name = module.ident.to_string();
     let folder = beside.join(&name);
-    match &module.content {
-        Some((_, items)) => {
-            for item in items {
-                load_modules(package, item, &folder, files);
-            }
+    if let Some((_, items)) = &module.content {
+        for item in items {
+            load_modules(package, item, &folder, files);
         }
-        None => {
-            let single = beside.join(format!("{name}.rs"));
-            let path = if single.exists() {
-                single
-            } else {
-                folder.join("mod.rs")
-            };
-            load(package, &path, &folder, files);
-        }
+        return;
     }
+    let single = beside.join(format!("{name}.rs"));
+    let path = if single.exists() {
+        single
+    } else {
+        folder.join("mod.rs")
+    };
+    load(package, &path, &folder, files);
 }
 
 /// Whether an item exists in tests only.

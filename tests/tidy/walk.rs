@@ -5,9 +5,7 @@ use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{
-    Block, Expr, ExprClosure, File, ImplItemFn, Item, ItemConst, ItemFn, ItemStatic, Macro, Stmt,
-};
+use syn::{Block, Expr, File, ImplItemFn, Item, ItemConst, ItemFn, ItemStatic, Macro, Stmt};
 use syn::{Token, TraitItemFn};
 
 use crate::source::is_test;
@@ -107,7 +105,7 @@ impl<'ast> Visit<'ast> for Walker<'_> {
 
     fn visit_item_fn(&mut self, item: &'ast ItemFn) {
         self.inside(item.sig.ident.to_string(), |w| {
-            visit::visit_item_fn(w, item)
+            visit::visit_item_fn(w, item);
         });
     }
 
@@ -116,19 +114,19 @@ impl<'ast> Visit<'ast> for Walker<'_> {
             return;
         }
         self.inside(item.sig.ident.to_string(), |w| {
-            visit::visit_impl_item_fn(w, item)
+            visit::visit_impl_item_fn(w, item);
         });
     }
 
     fn visit_trait_item_fn(&mut self, item: &'ast TraitItemFn) {
         self.inside(item.sig.ident.to_string(), |w| {
-            visit::visit_trait_item_fn(w, item)
+            visit::visit_trait_item_fn(w, item);
         });
     }
 
     fn visit_item_static(&mut self, item: &'ast ItemStatic) {
         self.inside(item.ident.to_string(), |w| {
-            visit::visit_item_static(w, item)
+            visit::visit_item_static(w, item);
         });
     }
 
@@ -143,10 +141,6 @@ impl<'ast> Visit<'ast> for Walker<'_> {
 
     fn visit_expr_repeat(&mut self, repeat: &'ast syn::ExprRepeat) {
         self.visit_expr(&repeat.expr);
-    }
-
-    fn visit_expr_closure(&mut self, closure: &'ast ExprClosure) {
-        visit::visit_expr_closure(self, closure);
     }
 
     fn visit_expr(&mut self, expression: &'ast Expr) {
