@@ -1,6 +1,7 @@
 //! Brokers in process, real sockets and files, scenarios from a user's view.
 
 mod bad_input;
+mod bytes_after_the_last_field;
 mod clients;
 mod cluster;
 mod containers;

@@ -103,7 +103,6 @@ impl FetchRequest {
                 Ok(())
             })?;
         }
-        reader.expect_end()?;
         Ok(Self {
             replica_id,
             replica_epoch,

@@ -99,7 +99,6 @@ impl ProduceRequest {
         if flexible {
             reader.skip_tagged_fields()?;
         }
-        reader.expect_end()?;
         Ok(Self {
             transactional_id,
             acks,

@@ -9,23 +9,26 @@ use crate::primitive::{DecodeError, LengthWidth, Reader};
 /// some tens of bytes in memory; this bounds what a frame of legal size may cost to a few tens of megabytes.
 pub const MAX_ELEMENTS: usize = 1 << 18;
 
-/// Accepts a request body only if it is exactly one message of this API and version.
+/// Accepts a request body only if it begins with one message of this API and version. Bytes after the last field are
+/// ignored, as Kafka ignores them: librdkafka from 2.12 on sends three of them in a Metadata request for all topics.
 pub fn check_request(api_key: i16, version: i16, body: &Bytes) -> Result<(), DecodeError> {
-    check(api_key, Direction::Request, version, body, MAX_ELEMENTS)
+    check(api_key, Direction::Request, version, body, MAX_ELEMENTS).map(|_| ())
 }
 
-/// The same for a response body. Used by tests and by clients of this crate.
+/// Accepts a response body only if it is exactly one message of this API and version. Used by tests and by clients of
+/// this crate.
 pub fn check_response(api_key: i16, version: i16, body: &Bytes) -> Result<(), DecodeError> {
-    check(api_key, Direction::Response, version, body, usize::MAX)
+    check(api_key, Direction::Response, version, body, usize::MAX)?.expect_end()
 }
 
+/// Walks one message at the front of `body`; returns the reader behind its last field.
 fn check(
     api_key: i16,
     direction: Direction,
     version: i16,
     body: &Bytes,
     max_elements: usize,
-) -> Result<(), DecodeError> {
+) -> Result<Reader, DecodeError> {
     let message = MESSAGES
         .get(&(api_key, direction))
         .ok_or(DecodeError::Unsupported)?;
@@ -39,7 +42,7 @@ fn check(
     };
     let mut reader = Reader::new(body.clone());
     walk.fields(&message.fields, &mut reader)?;
-    reader.expect_end()
+    Ok(reader)
 }
 
 struct Walk {
