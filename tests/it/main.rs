@@ -5,6 +5,7 @@ mod bytes_after_the_last_field;
 mod clients;
 mod cluster;
 mod containers;
+mod derived_headers;
 mod fetch_rules;
 mod hot;
 mod log_dirs;

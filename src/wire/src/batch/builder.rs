@@ -122,7 +122,7 @@ fn assemble(header: &BatchHeader, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The same records under another codec.
+/// The records of `batch` under this header and another codec.
 pub(super) fn recompress(
     header: &BatchHeader,
     batch: &[u8],
@@ -305,6 +305,72 @@ mod tests {
             ..rules()
         };
         assert_eq!(check(&good, &late), ErrorCode::InvalidTimestamp);
+    }
+
+    /// Each header field that the records decide, wrong in every way that a producer can write it.
+    #[test]
+    fn a_header_is_written_as_the_records_say_under_every_codec_and_timestamp_type() {
+        const DELETE_HORIZON: i16 = 1 << 6;
+        let codecs = [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ];
+        let claims = [-1, 0, 1001, 1003, 10_000_000, i64::MIN, i64::MAX];
+        for (codec, target) in codecs
+            .iter()
+            .flat_map(|c| [(*c, None), (*c, Some(Compression::Zstd))])
+        {
+            let good = batch(codec, 3);
+            let base = BatchHeader::decode(&good).unwrap();
+            for claim in claims {
+                for attributes in [base.attributes, base.attributes | DELETE_HORIZON] {
+                    let wrong = with(&good, 35, &i64::to_be_bytes(claim));
+                    let wrong = with(&wrong, 21, &attributes.to_be_bytes());
+                    let what = format!("{codec:?} to {target:?}, {claim}, {attributes:#x}");
+                    let rules = BatchRules {
+                        compression: target,
+                        ..rules()
+                    };
+                    let valid = validate_batch(&wrong, &rules, 5000).unwrap();
+                    super::super::verify_crc(&valid.header, &valid.bytes).unwrap();
+                    let written = BatchHeader::decode(&valid.bytes).unwrap();
+                    assert_eq!(written, valid.header, "{what}");
+                    assert_eq!(written.max_timestamp, 1002, "{what}");
+                    assert_eq!(written.attributes & DELETE_HORIZON, 0, "{what}");
+                    let mut read = Records::new(written, &valid.bytes).unwrap();
+                    for i in 0..3 {
+                        let record = read.next_record().unwrap().unwrap();
+                        assert_eq!((record.offset, record.timestamp), (i, 1000 + i), "{what}");
+                    }
+                    let stamped = BatchRules {
+                        timestamp_type: TimestampType::LogAppendTime,
+                        ..rules
+                    };
+                    let valid = validate_batch(&wrong, &stamped, 5000).unwrap();
+                    super::super::verify_crc(&valid.header, &valid.bytes).unwrap();
+                    let written = BatchHeader::decode(&valid.bytes).unwrap();
+                    assert_eq!(written.max_timestamp, 5000, "{what}");
+                    assert_eq!(written.timestamp_type(), TimestampType::LogAppendTime);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn records_without_a_timestamp_leave_the_header_without_one() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        for _ in 0..2 {
+            builder.push(&RecordToWrite {
+                timestamp: -1,
+                ..RecordToWrite::default()
+            });
+        }
+        let wrong = with(&builder.build(), 35, &5000i64.to_be_bytes());
+        let valid = validate_batch(&wrong, &rules(), 5000).unwrap();
+        assert_eq!(valid.header.max_timestamp, -1);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) const CRC_COVERED_FROM: usize = 21;
 const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
+const DELETE_HORIZON_BIT: i16 = 1 << 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HeaderError {
@@ -129,6 +130,25 @@ impl BatchHeader {
         }
     }
 
+    /// The header that a broker writes for a batch of a producer, whose newest record has this timestamp. The producer's own
+    /// `max_timestamp` is never believed: look-ups by time, retention and the expiry of producers rest on the field. Only a
+    /// compacting broker sets a delete horizon.
+    pub(crate) fn derived(self, timestamp_type: TimestampType, newest: i64, now_ms: i64) -> Self {
+        let own = self.attributes & !(DELETE_HORIZON_BIT | TIMESTAMP_TYPE_BIT);
+        match timestamp_type {
+            TimestampType::CreateTime => Self {
+                attributes: own,
+                max_timestamp: newest,
+                ..self
+            },
+            TimestampType::LogAppendTime => Self {
+                attributes: own | TIMESTAMP_TYPE_BIT,
+                max_timestamp: now_ms,
+                ..self
+            },
+        }
+    }
+
     /// Sequence of the last record; wraps from `i32::MAX` to 0.
     pub fn last_sequence(&self) -> i32 {
         increment_sequence(self.base_sequence, self.last_offset_delta)
@@ -151,13 +171,20 @@ pub fn patch_for_append(header: &BatchHeader, base_offset: i64, leader_epoch: i3
     patched
 }
 
-/// Stamps a whole batch with the broker's clock: sets the timestamp type and the max timestamp, and renews the CRC.
-pub(crate) fn stamp_append_time(batch: &mut [u8], now_ms: i64) {
-    let attributes = i16::from_be_bytes(array(batch, CRC_COVERED_FROM)) | TIMESTAMP_TYPE_BIT;
-    batch[CRC_COVERED_FROM..23].copy_from_slice(&attributes.to_be_bytes());
-    batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
-    let crc = super::crc32c(&batch[CRC_COVERED_FROM..]);
-    batch[CRC_START..CRC_COVERED_FROM].copy_from_slice(&crc.to_be_bytes());
+/// Writes the fields of the header that a broker sets, attributes and max timestamp, into a whole batch and renews its CRC.
+/// Bytes that are no whole header stay as they are.
+pub(crate) fn write_derived(batch: &mut [u8], header: &BatchHeader) {
+    put(batch, CRC_COVERED_FROM, header.attributes.to_be_bytes());
+    put(batch, 35, header.max_timestamp.to_be_bytes());
+    let crc = super::crc32c(batch.get(CRC_COVERED_FROM..).unwrap_or_default());
+    put(batch, CRC_START, crc.to_be_bytes());
+}
+
+fn put<const N: usize>(batch: &mut [u8], at: usize, value: [u8; N]) {
+    let place = batch.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
+    if let Some(place) = place {
+        *place = value;
+    }
 }
 
 #[cfg(test)]

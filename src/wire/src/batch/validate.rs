@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::header::{BatchHeader, CRC_COVERED_FROM, HeaderError, TimestampType, stamp_append_time};
+use super::header::{BatchHeader, CRC_COVERED_FROM, HeaderError, TimestampType, write_derived};
 use super::record::{RecordError, Records};
 use crate::ErrorCode;
 use crate::compression::Compression;
@@ -150,8 +150,9 @@ pub fn validate_batch(
     }
     verify_crc(&header, records)?;
     check_header(&header)?;
-    check_records(&header, records, rules, now_ms)?;
-    apply_rules(records, header, rules, now_ms)
+    let newest = check_records(&header, records, rules, now_ms)?;
+    let derived = header.derived(rules.timestamp_type, newest, now_ms);
+    apply_rules(records, header, derived, rules)
 }
 
 fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
@@ -194,12 +195,14 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
     Ok(())
 }
 
+/// Walks all records; returns the newest timestamp of them, −1 where none has one.
 fn check_records(
     header: &BatchHeader,
     batch: &[u8],
     rules: &BatchRules,
     now_ms: i64,
-) -> Result<(), BatchError> {
+) -> Result<i64, BatchError> {
+    let mut newest = strandline_types::NO_TIMESTAMP;
     let min = now_ms.saturating_sub(rules.timestamp_before_max_ms);
     let max = now_ms.saturating_add(rules.timestamp_after_max_ms);
     let mut records = Records::new(*header, batch)?;
@@ -229,33 +232,35 @@ fn check_records(
                 max,
             });
         }
+        newest = newest.max(timestamp);
         index += 1;
     }
     records.expect_end()?;
-    Ok(())
+    Ok(newest)
 }
 
+/// The batch as it is written: the producer's own bytes wherever its header is right and the topic asks for no other codec.
 fn apply_rules(
     records: &Bytes,
     header: BatchHeader,
+    derived: BatchHeader,
     rules: &BatchRules,
-    now_ms: i64,
 ) -> Result<ValidatedBatch, BatchError> {
     let source = Compression::from_attributes(header.attributes).map_err(RecordError::from)?;
     let recompress = rules.compression.filter(|target| *target != source);
-    if recompress.is_none() && rules.timestamp_type == TimestampType::CreateTime {
+    if recompress.is_none() && derived == header {
         return Ok(ValidatedBatch {
             bytes: records.clone(),
             header,
         });
     }
-    let mut bytes = match recompress {
-        Some(target) => super::builder::recompress(&header, records, target)?,
-        None => records.to_vec(),
+    let bytes = if let Some(target) = recompress {
+        super::builder::recompress(&derived, records, target)?
+    } else {
+        let mut bytes = records.to_vec();
+        write_derived(&mut bytes, &derived);
+        bytes
     };
-    if rules.timestamp_type == TimestampType::LogAppendTime {
-        stamp_append_time(&mut bytes, now_ms);
-    }
     let header = BatchHeader::decode(&bytes)?;
     Ok(ValidatedBatch {
         bytes: bytes.into(),
