@@ -47,7 +47,7 @@ impl TestBroker {
     }
 
     async fn start_in(directory: TempDir, properties: &[(&str, &str)]) -> Self {
-        crate::show_logs();
+        crate::logs::show_logs();
         let owned = properties
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))

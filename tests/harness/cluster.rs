@@ -77,7 +77,7 @@ impl TestCluster {
     }
 
     async fn start_with(count: i32, properties: &[(&str, &str)], layout: Layout) -> Self {
-        crate::show_logs();
+        crate::logs::show_logs();
         let mut ids: Vec<i32> = (1..=count).collect();
         if layout == Layout::Apart {
             ids.extend(FIRST_CONTROLLER..FIRST_CONTROLLER + count);

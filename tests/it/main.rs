@@ -6,6 +6,7 @@ mod clients;
 mod cluster;
 mod containers;
 mod derived_headers;
+mod disconnects;
 mod fetch_rules;
 mod hot;
 mod log_dirs;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use strandline_wire::frame::{RequestFrame, ResponseFrame, frame_length};
+use strandline_wire::primitive::DecodeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::disconnects::{Cause, Disconnect, RequestedApi};
 use crate::server::BrokerContext;
 
 /// Requests of one connection whose answers are outstanding.
@@ -41,8 +43,30 @@ pub enum Answer {
     ColdFrame(ResponseFrame),
     /// The protocol sends none (`acks=0`).
     Nothing,
-    /// The connection ends: an `acks=0` produce failed, and its client can hear of it in no other way.
-    Close,
+    /// There is no answer that the client could be given, so its connection is closed.
+    Close(Disconnect),
+}
+
+/// How a connection's requests ended.
+enum End {
+    /// The client closed it, or it broke.
+    ByClient(io::Error),
+    /// The broker closes it.
+    ByBroker(Disconnect),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::ByClient(error)
+    }
+}
+
+fn close(cause: Cause, api: Option<RequestedApi>, reason: impl ToString) -> End {
+    End::ByBroker(Disconnect {
+        cause,
+        api,
+        reason: reason.to_string(),
+    })
 }
 
 /// The answer to come.
@@ -92,15 +116,28 @@ pub async fn serve(
     let (reader, writer) = stream.into_split();
     let (queue, answers) = mpsc::channel::<PendingResponse>(PIPELINE);
     let closed = stop.child_token();
-    let writing = write_answers(&context, writer, answers, closed.clone());
+    let note = |end: End| match end {
+        End::ByClient(error) => {
+            tracing::debug!(peer = %address, %error, "a client closed its connection");
+        }
+        End::ByBroker(disconnect) => {
+            (context.disconnects).note(address, &peer.listener, &disconnect);
+        }
+    };
+    let writing = async {
+        if let Err(end) = write_answers(&context, writer, answers).await {
+            note(end);
+            closed.cancel();
+        }
+    };
     let reading = async {
         let reading = read_requests(&context, &peer, reader, queue);
         let result = tokio::select! {
             result = reading => result,
             () = closed.cancelled() => Ok(()),
         };
-        if let Err(error) = result {
-            tracing::debug!(peer = %peer.host, %error, "connection closed");
+        if let Err(end) = result {
+            note(end);
         }
     };
     // The writer outlives the reader by the answers that are under way.
@@ -112,7 +149,7 @@ async fn read_requests(
     peer: &Peer,
     mut reader: OwnedReadHalf,
     queue: mpsc::Sender<PendingResponse>,
-) -> io::Result<()> {
+) -> Result<(), End> {
     let mut buffer = BytesMut::new();
     let idle = context.connections_max_idle();
     loop {
@@ -123,43 +160,83 @@ async fn read_requests(
         };
         // Looked at here, since what mutes may be the answer to a request that was read long ago.
         peer.wait_while_muted().await;
-        let request = RequestFrame::decode(frame).map_err(invalid)?;
-        let pending = api::begin(context, peer, request).await.map_err(invalid)?;
+        let api = requested_api(&frame);
+        let request = RequestFrame::decode(frame).map_err(|error| match api {
+            // A header of a version that is not known here may look like anything.
+            Some(api) if !is_supported(api) => {
+                close(Cause::Unsupported, Some(api), DecodeError::Unsupported)
+            }
+            api => close(
+                Cause::Malformed,
+                api,
+                format!("the request header: {error}"),
+            ),
+        })?;
+        let begun = api::begin(context, peer, request).await;
+        let pending = begun.map_err(|error| match error {
+            DecodeError::Unsupported => close(Cause::Unsupported, api, error),
+            _ => close(Cause::Malformed, api, error),
+        })?;
         if queue.send(pending).await.is_err() {
             return Ok(());
         }
     }
 }
 
-fn invalid(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+fn is_supported(api: RequestedApi) -> bool {
+    let found = strandline_wire::api::supported(api.key);
+    found.is_some_and(|found| (found.min..=found.max).contains(&api.version))
 }
 
-/// The next frame without its size prefix; `None` when the client has closed or been idle for too long.
+/// What the first four bytes of a frame ask for.
+fn requested_api(frame: &Bytes) -> Option<RequestedApi> {
+    let (key, rest) = frame.split_first_chunk()?;
+    let (version, _) = rest.split_first_chunk()?;
+    Some(RequestedApi {
+        key: i16::from_be_bytes(*key),
+        version: i16::from_be_bytes(*version),
+    })
+}
+
+/// The next frame without its size prefix; `None` when the client has closed.
 async fn read_frame(
     reader: &mut OwnedReadHalf,
     buffer: &mut BytesMut,
     max_bytes: usize,
     idle: Duration,
-) -> io::Result<Option<Bytes>> {
-    while buffer.len() < 4 {
+) -> Result<Option<Bytes>, End> {
+    let prefix = loop {
+        if let Some(prefix) = buffer.first_chunk() {
+            break *prefix;
+        }
         buffer.reserve(INITIAL_READ_BYTES);
         let read = tokio::time::timeout(idle, reader.read_buf(buffer)).await;
         match read {
-            Err(_) => return Ok(None),
+            Err(_) => {
+                let reason = format!("no request for {idle:?} (connections.max.idle.ms)");
+                return Err(close(Cause::Idle, None, reason));
+            }
             Ok(Ok(0)) if buffer.is_empty() => return Ok(None),
-            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error),
+            Ok(Err(error)) => return Err(error.into()),
         }
-    }
-    let prefix = buffer[..4].try_into().expect("four bytes are there");
-    let length = frame_length(prefix, max_bytes).map_err(invalid)?;
+    };
+    let length = frame_length(prefix, max_bytes).map_err(|_| {
+        let announced = i32::from_be_bytes(prefix);
+        let reason = format!(
+            "a frame cannot have {announced} bytes (socket.request.max.bytes = {max_bytes})"
+        );
+        close(Cause::FrameSize, None, reason)
+    })?;
     buffer.advance(4);
     if buffer.len() < length {
         let allowed = FRAME_GRACE + Duration::from_secs(length as u64 / MIN_FRAME_BYTES_PER_SECOND);
         let body = tokio::time::timeout(allowed, read_body(reader, buffer, length)).await;
-        body.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the frame came too slowly"))??;
+        body.map_err(|_| {
+            let reason = format!("of a frame of {length} bytes, not all came within {allowed:?}");
+            close(Cause::SlowFrame, None, reason)
+        })??;
     }
     Ok(Some(buffer.split_to(length).freeze()))
 }
@@ -186,36 +263,28 @@ async fn write_answers(
     context: &BrokerContext,
     mut writer: OwnedWriteHalf,
     mut answers: mpsc::Receiver<PendingResponse>,
-    closed: CancellationToken,
-) {
+) -> Result<(), End> {
     while let Some(pending) = answers.recv().await {
-        let written = match pending.await {
+        let (frame, tier) = match pending.await {
             Answer::Nothing => continue,
-            Answer::Close => Err(io::Error::other("a produce without an answer failed")),
-            Answer::Frame(frame) => write_frame(&mut writer, frame).await,
-            Answer::ColdFrame(frame) => {
-                let tier = context
-                    .tier
-                    .as_ref()
-                    .expect("cold records come from a tier");
-                let writing = async move {
-                    let written = write_frame(&mut writer, frame).await;
-                    (writer, written)
-                };
-                let ended = tier.threads.handle().spawn(writing).await;
-                let Ok((back, written)) = ended else {
-                    return closed.cancel();
-                };
-                writer = back;
-                written
-            }
+            Answer::Close(disconnect) => return Err(End::ByBroker(disconnect)),
+            Answer::Frame(frame) => (frame, None),
+            Answer::ColdFrame(frame) => (frame, context.tier.as_ref()),
         };
-        if let Err(error) = written {
-            tracing::debug!(%error, "connection ended");
-            closed.cancel();
-            return;
-        }
+        let Some(tier) = tier else {
+            write_frame(&mut writer, frame).await?;
+            continue;
+        };
+        let writing = async move {
+            let written = write_frame(&mut writer, frame).await;
+            (writer, written)
+        };
+        let ended = tier.threads.handle().spawn(writing).await;
+        let (back, written) = ended.map_err(|e| close(Cause::Internal, None, e))?;
+        writer = back;
+        written?;
     }
+    Ok(())
 }
 
 /// Writes all parts with vectored writes, in turns of [`WRITE_BYTES`].

@@ -8,6 +8,7 @@ pub mod api;
 mod clock;
 mod cluster;
 mod connection;
+mod disconnects;
 mod fetch_session;
 mod groups;
 mod http;

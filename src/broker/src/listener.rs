@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection;
+use crate::disconnects::{Cause, Disconnect};
 use crate::server::BrokerContext;
 
 /// Connections that are served at once, whatever `max.connections` allows: descriptors are finite.
@@ -120,7 +121,12 @@ pub async fn accept(
     let connections = Arc::<Connections>::default();
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                // This task is one of those that are tracked.
+                let connections = serving.len().saturating_sub(1);
+                tracing::info!(listener = %name, connections, "the broker stops and closes its connections");
+                return;
+            }
             accepted = listener.accept() => accepted,
         };
         let (stream, address) = match accepted {
@@ -133,12 +139,25 @@ pub async fn accept(
         };
         let config = context.config();
         let most = config.number("max.connections").max(1) as usize;
-        if serving.len() >= most.min(MAX_CONNECTIONS) {
-            tracing::warn!(%address, "too many connections (max.connections); one was closed");
+        let refuse = |cause, reason: String| {
+            let disconnect = Disconnect {
+                cause,
+                api: None,
+                reason,
+            };
+            context.disconnects.note(address, &name, &disconnect);
+        };
+        let most = most.min(MAX_CONNECTIONS);
+        if serving.len() >= most {
+            refuse(
+                Cause::TooMany,
+                format!("{most} connections are open (max.connections)"),
+            );
             continue;
         }
         let Some(place) = connections.take(address.ip(), &config) else {
-            tracing::warn!(%address, "too many connections from an address (max.connections.per.ip); one was closed");
+            let reason = "the address has its connections (max.connections.per.ip)";
+            refuse(Cause::TooManyPerIp, reason.into());
             continue;
         };
         let served =

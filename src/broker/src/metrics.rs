@@ -11,6 +11,7 @@ use strandline_tiering::meter::Operation;
 use strandline_wire::ApiKey;
 use strandline_wire::produce::TopicKey;
 
+use crate::disconnects::Disconnects;
 use crate::lag::{GroupLag, group_lags};
 use crate::partition::Partition;
 use crate::server::BrokerContext;
@@ -181,6 +182,7 @@ pub async fn render(context: &BrokerContext) -> String {
     render_topics(&mut page, &context.metrics);
     render_replication(&mut page, &context.metrics);
     render_requests(&mut page, &context.metrics);
+    render_disconnects(&mut page, &context.disconnects);
     let partitions = context.partitions.all();
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
     let led: Vec<_> = partitions.iter().filter(|p| p.is_leader()).collect();
@@ -306,6 +308,15 @@ fn render_replication(page: &mut Page, metrics: &Metrics) {
     ] {
         page.family(name, "counter", help);
         page.sample(name, &[], counter.load(Ordering::Relaxed));
+    }
+}
+
+fn render_disconnects(page: &mut Page, disconnects: &Disconnects) {
+    const NAME: &str = "strandline_connections_closed_total";
+    let help = "Client connections that the broker closed, by cause.";
+    page.family(NAME, "counter", help);
+    for (cause, count) in disconnects.counts() {
+        page.sample(NAME, &[("cause", cause.name())], count);
     }
 }
 

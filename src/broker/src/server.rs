@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::cluster::{
     Lifecycle, LifecycleError, ReplicaFetchers, controller, forward_isr_requests,
 };
+use crate::disconnects::Disconnects;
 use crate::fetch_session::FetchSessions;
 use crate::groups::{Groups, OFFSETS_TOPIC};
 use crate::http;
@@ -94,6 +95,7 @@ pub struct BrokerContext {
     pub leader_throttle: Throttle,
     pub follower_throttle: Throttle,
     pub quotas: ClientQuotas,
+    pub disconnects: Disconnects,
     lifecycle: Lifecycle,
     config: ArcSwap<BrokerConfig>,
     /// Endpoints as clients must see them: listener name, host, port.
@@ -517,6 +519,7 @@ impl Broker {
             leader_throttle: Throttle::default(),
             follower_throttle: Throttle::default(),
             quotas: ClientQuotas::default(),
+            disconnects: Disconnects::default(),
             lifecycle,
             config: ArcSwap::from_pointee(file),
             advertised,

@@ -31,6 +31,7 @@ pub(crate) use strandline_wire::text;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 use crate::connection::{Answer, Peer, PendingResponse};
+use crate::disconnects::{Cause, Disconnect, RequestedApi};
 use crate::quotas::QuotaKind;
 use crate::request_meter::RequestMeter;
 use crate::server::BrokerContext;
@@ -62,6 +63,19 @@ impl Call {
         wait
     }
 
+    /// An answer that can only be the end of the connection.
+    fn close(&self, cause: Cause, reason: String) -> Answer {
+        let api = RequestedApi {
+            key: self.key as i16,
+            version: self.version,
+        };
+        Answer::Close(Disconnect {
+            cause,
+            api: Some(api),
+            reason,
+        })
+    }
+
     /// Encodes an answer made of `kafka-protocol`'s types.
     fn respond(&self, response: &impl Encodable) -> Answer {
         let mut writer = start_response(self.key, self.version, self.correlation_id);
@@ -69,7 +83,7 @@ impl Call {
         if let Err(error) = response.encode(&mut writer.buffer, version) {
             // A field that this version cannot express was set: a defect of the handler, not of the request.
             tracing::error!(api = ?self.key, version, %error, "a response cannot be encoded");
-            return Answer::Close;
+            return self.close(Cause::Internal, "its response cannot be encoded".into());
         }
         Answer::Frame(finish_response(writer, Vec::new()))
     }

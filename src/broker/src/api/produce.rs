@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::Call;
 use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
+use crate::disconnects::Cause;
 use crate::partition::{Acks, AppendReply, Partition};
 use crate::quotas::QuotaKind;
 
@@ -248,7 +249,7 @@ async fn answer(
     throttled: Duration,
 ) -> Answer {
     let mut response = ProduceResponse::default();
-    let mut failed = false;
+    let mut failure = None;
     for (topic, outcomes) in topics {
         let mut answers = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
@@ -259,7 +260,9 @@ async fn answer(
             if answer.error == ErrorCode::NotLeaderOrFollower {
                 answer.current_leader = current_leader(call, &topic, answer.index);
             }
-            failed |= answer.error != ErrorCode::None;
+            if answer.error != ErrorCode::None && failure.is_none() {
+                failure = Some((topic.name().map(str::to_owned), answer.index, answer.error));
+            }
             answers.push(answer);
         }
         response.topics.push((topic, answers));
@@ -267,11 +270,12 @@ async fn answer(
     let wait = throttled.max(call.spend_time());
     response.throttle_time_ms = wait.as_millis() as i32;
     if acks == 0 {
-        return if failed {
-            Answer::Close
-        } else {
-            Answer::Nothing
+        let Some((topic, partition, error)) = failure else {
+            return Answer::Nothing;
         };
+        let topic = topic.unwrap_or_else(|| "a topic by its id".into());
+        let reason = format!("a produce with acks=0 to {topic}, partition {partition}: {error:?}");
+        return call.close(Cause::FailedProduce, reason);
     }
     let mut writer = start_response(call.key, call.version, call.correlation_id);
     response.encode(call.version, &mut writer);

@@ -1,0 +1,212 @@
+//! Connections that the broker closes: each one is counted, and a few of each cause a minute are in the log with the peer,
+//! the API, its version and the reason. What a peer closes itself is not here.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use strandline_wire::ApiKey;
+
+/// Lines of one cause in a [`WINDOW`].
+const LINES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Why the broker closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The size in front of a frame cannot be one, or exceeds `socket.request.max.bytes`.
+    FrameSize,
+    /// A frame that has begun comes too slowly.
+    SlowFrame,
+    /// The bytes of a request are not a message of its API and version.
+    Malformed,
+    /// The API or its version is not answered here.
+    Unsupported,
+    /// A produce with `acks=0` failed; its client can learn so in no other way.
+    FailedProduce,
+    /// The answer cannot be encoded or sent: a defect of the broker.
+    Internal,
+    /// Nothing came for `connections.max.idle.ms`.
+    Idle,
+    /// `max.connections`
+    TooMany,
+    /// `max.connections.per.ip`
+    TooManyPerIp,
+}
+
+impl Cause {
+    pub const ALL: [Self; 9] = [
+        Self::FrameSize,
+        Self::SlowFrame,
+        Self::Malformed,
+        Self::Unsupported,
+        Self::FailedProduce,
+        Self::Internal,
+        Self::Idle,
+        Self::TooMany,
+        Self::TooManyPerIp,
+    ];
+
+    /// The label of the metric.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FrameSize => "frame-size",
+            Self::SlowFrame => "slow-frame",
+            Self::Malformed => "malformed",
+            Self::Unsupported => "unsupported",
+            Self::FailedProduce => "failed-produce",
+            Self::Internal => "internal",
+            Self::Idle => "idle",
+            Self::TooMany => "max-connections",
+            Self::TooManyPerIp => "max-connections-per-ip",
+        }
+    }
+}
+
+/// API key and version as the client sent them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestedApi {
+    pub key: i16,
+    pub version: i16,
+}
+
+impl fmt::Display for RequestedApi {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match ApiKey::try_from(self.key) {
+            Ok(key) => write!(out, "{key:?}"),
+            Err(()) => write!(out, "{}", self.key),
+        }
+    }
+}
+
+/// One connection's end.
+#[derive(Clone, Debug)]
+pub struct Disconnect {
+    pub cause: Cause,
+    /// The request at fault, where one was read.
+    pub api: Option<RequestedApi>,
+    pub reason: String,
+}
+
+/// Counts of all causes and what of them the log has.
+#[derive(Default)]
+pub struct Disconnects {
+    causes: [OneCause; Cause::ALL.len()],
+}
+
+#[derive(Default)]
+struct OneCause {
+    count: AtomicU64,
+    window: Mutex<LogWindow>,
+}
+
+/// How many lines the current window has had.
+#[derive(Default)]
+struct LogWindow {
+    began: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+/// A line that may be written.
+#[derive(Debug, PartialEq, Eq)]
+struct Admitted {
+    /// Lines left out since the last one that was written.
+    left_out: u64,
+    /// No more lines follow in this window.
+    last: bool,
+}
+
+impl LogWindow {
+    fn admit(&mut self, now: Instant) -> Option<Admitted> {
+        let over = |began| now.saturating_duration_since(began) >= WINDOW;
+        if self.began.is_none_or(over) {
+            self.began = Some(now);
+            self.lines = 0;
+        }
+        if self.lines >= LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(Admitted {
+            left_out: std::mem::take(&mut self.left_out),
+            last: self.lines == LINES,
+        })
+    }
+}
+
+impl Disconnects {
+    /// Notes that the broker closes the connection of `peer`.
+    pub fn note(&self, peer: SocketAddr, listener: &str, disconnect: &Disconnect) {
+        let Disconnect { cause, api, reason } = disconnect;
+        let Some(one) = self.causes.get(*cause as usize) else {
+            return;
+        };
+        one.count.fetch_add(1, Ordering::Relaxed);
+        let mut window = one.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Admitted { left_out, last }) = window.admit(Instant::now()) else {
+            return;
+        };
+        drop(window);
+        let cause_name = cause.name();
+        let version = api.map(|a| a.version);
+        let api = api.map(tracing::field::display);
+        // Values that are not there are left out of the line.
+        let left_out = (left_out > 0).then_some(left_out);
+        let quiet_seconds = last.then_some(WINDOW.as_secs());
+        if *cause == Cause::Idle {
+            tracing::info!(%peer, listener, cause = cause_name, api, version, %reason, left_out, quiet_seconds, "the broker closes a connection");
+        } else {
+            tracing::warn!(%peer, listener, cause = cause_name, api, version, %reason, left_out, quiet_seconds, "the broker closes a connection");
+        }
+    }
+
+    /// Connections that were closed, by cause.
+    pub fn counts(&self) -> impl Iterator<Item = (Cause, u64)> {
+        let causes = Cause::ALL.into_iter().zip(&self.causes);
+        causes.map(|(cause, one)| (cause, one.count.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_window_are_bounded_and_the_next_one_says_how_many_were_left_out() {
+        let mut window = LogWindow::default();
+        let start = Instant::now();
+        for line in 1..=LINES {
+            let expected = Admitted {
+                left_out: 0,
+                last: line == LINES,
+            };
+            assert_eq!(window.admit(start), Some(expected));
+        }
+        for _ in 0..7 {
+            assert_eq!(window.admit(start + WINDOW / 2), None);
+        }
+        let next = Admitted {
+            left_out: 7,
+            last: false,
+        };
+        assert_eq!(window.admit(start + WINDOW), Some(next));
+        let after = Admitted {
+            left_out: 0,
+            last: false,
+        };
+        assert_eq!(window.admit(start + WINDOW), Some(after));
+    }
+
+    #[test]
+    fn every_cause_has_a_place_and_a_label_of_its_own() {
+        for (place, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, place);
+            let same = Cause::ALL.iter().filter(|c| c.name() == cause.name());
+            assert_eq!(same.count(), 1, "{}", cause.name());
+        }
+    }
+}
