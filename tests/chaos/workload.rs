@@ -267,7 +267,7 @@ pub fn follow(bootstrap: &str, notes: &Notes) -> Result<(), String> {
     Ok(())
 }
 
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+pub use strandline_types::OFFSETS_TOPIC;
 /// The group whose offsets are checked. Partition 0 of three of the offsets topic is its home.
 pub const GROUP: &str = "offsets-kept";
 

@@ -9,6 +9,7 @@ mod derived_headers;
 mod disconnects;
 mod fetch_rules;
 mod hot;
+mod internal_topics;
 mod log_dirs;
 mod mirrored;
 mod monitoring;

@@ -60,7 +60,7 @@ const FORMATS: &[Format] = &[
     // Topics of the broker's own.
     Format {
         name: "__consumer_offsets",
-        crates: &["broker"],
+        crates: &["types"],
     },
     // The bucket.
     Format {

@@ -26,8 +26,6 @@ use crate::api::read::read_batches;
 use crate::clock::{monotonic, now, now_ms};
 use crate::partition::{Acks, Interest, Partition, Watch};
 
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
 /// Requests that wait for one coordinator.
 const MAILBOX: usize = 1024;
 /// Requests whose records may share one append.

@@ -25,5 +25,6 @@ pub mod settings;
 mod throttle;
 mod tier;
 mod timers;
+mod topic_creation;
 
 pub use server::{Server, StartError};

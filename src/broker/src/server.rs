@@ -13,17 +13,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use strandline_log::LogDirError;
 use strandline_metadata::config::BrokerConfig;
-use strandline_metadata::controller::{
-    Answer, Command, ControllerContext, NewTopic, Refusal, decide,
-};
+use strandline_metadata::controller::{Answer, Command, ControllerContext, decide};
 use strandline_metadata::{BrokerImage, ClusterImage, ConfigResource, Listener};
 use strandline_quorum::{
     Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError,
 };
 use strandline_tiering::cache::DiskCacheError;
 use strandline_tiering::store::{RemoteStore, StoreError};
-use strandline_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition};
-use strandline_wire::ErrorCode;
+use strandline_types::{BrokerEpoch, BrokerId, OFFSETS_TOPIC, TopicIdPartition};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -37,7 +34,7 @@ use crate::cluster::{
 };
 use crate::disconnects::Disconnects;
 use crate::fetch_session::FetchSessions;
-use crate::groups::{Groups, OFFSETS_TOPIC};
+use crate::groups::Groups;
 use crate::http;
 use crate::listener::accept;
 use crate::metrics::Metrics;
@@ -73,11 +70,6 @@ pub enum StartError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
-}
-
-/// Whether clients may not delete or write this topic as an ordinary one.
-pub fn is_internal(topic: &str) -> bool {
-    matches!(topic, OFFSETS_TOPIC | "__transaction_state")
 }
 
 /// What the parts of a broker share.
@@ -206,67 +198,6 @@ impl BrokerContext {
         self.partitions
             .wait_until_applied(self.quorum.image().applied_index)
             .await;
-    }
-
-    /// Creates a topic because a client asked for its metadata (`auto.create.topics.enable`).
-    pub async fn create_automatically(&self, name: &str) -> Result<(), ErrorCode> {
-        if name == OFFSETS_TOPIC {
-            return self.ensure_offsets_topic().await;
-        }
-        self.create(NewTopic {
-            name: name.to_owned(),
-            id: TopicId(Uuid::new_v4()),
-            partitions: -1,
-            replication_factor: -1,
-            assignments: std::collections::BTreeMap::new(),
-            configs: std::collections::BTreeMap::new(),
-        })
-        .await
-    }
-
-    /// Makes sure that groups have a home.
-    pub async fn ensure_offsets_topic(&self) -> Result<(), ErrorCode> {
-        let image = self.quorum.image();
-        if image.topic(OFFSETS_TOPIC).is_some() {
-            return Ok(());
-        }
-        let config = self.config();
-        let wanted = config.number("offsets.topic.replication.factor") as usize;
-        let configs = [
-            ("cleanup.policy", "compact".to_owned()),
-            ("compression.type", "producer".to_owned()),
-            (
-                "segment.bytes",
-                config.number("offsets.topic.segment.bytes").to_string(),
-            ),
-        ];
-        self.create(NewTopic {
-            name: OFFSETS_TOPIC.to_owned(),
-            id: TopicId(Uuid::new_v4()),
-            partitions: config.number("offsets.topic.num.partitions") as i32,
-            // A cluster smaller than the factor gets as many replicas as it has brokers.
-            replication_factor: wanted.min(image.brokers.len()).max(1) as i16,
-            assignments: std::collections::BTreeMap::new(),
-            configs: configs
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v))
-                .collect(),
-        })
-        .await
-    }
-
-    async fn create(&self, new: NewTopic) -> Result<(), ErrorCode> {
-        let name = new.name.clone();
-        match self.submit(Command::CreateTopic(new), false).await {
-            Ok(_) | Err(SubmitError::Refused(Refusal::TopicExists(_))) => {
-                self.wait_until_applied().await;
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(topic = %name, %error, "a topic was not created");
-                Err(crate::api::submit_error(&error).0)
-            }
-        }
     }
 
     /// `Ok` when clients can be served.

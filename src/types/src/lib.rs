@@ -6,6 +6,7 @@
 mod base64_id;
 mod buffers;
 mod ids;
+mod internal_topic;
 mod moment;
 mod mutant;
 mod record_age;
@@ -18,6 +19,7 @@ pub use buffers::{BufferPool, PooledBuffer};
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
 };
+pub use internal_topic::{OFFSETS_TOPIC, is_internal_topic};
 pub use moment::{MonotonicMs, Now};
 pub use mutant::{Mutant, is_mutant};
 pub use record_age::{is_expired, newest_record_ms};

@@ -18,6 +18,7 @@ use strandline_metadata::controller::{Command, ConfigChange, ConfigOperation, Re
 use strandline_types::{BrokerId, validate_topic_name};
 use strandline_wire::ErrorCode;
 
+use super::internal_topics::{refuse_changes, refuse_replacement};
 use super::{Call, submit_error, text};
 
 const TOPIC: i8 = 2;
@@ -299,10 +300,13 @@ pub async fn incremental_alter_configs(
                 alter_loggers(call, name, &changes, request.validate_only)
             }
             Ok(changes) => match resource(call, kind, name) {
-                Ok(resource) => {
-                    let command = Command::AlterConfigs { resource, changes };
-                    commit(call, request.validate_only, command).await
-                }
+                Ok(resource) => match refuse_changes(&resource, &changes) {
+                    Ok(()) => {
+                        let command = Command::AlterConfigs { resource, changes };
+                        commit(call, request.validate_only, command).await
+                    }
+                    Err(failure) => Err(failure),
+                },
                 Err(failure) => Err(failure),
             },
         };
@@ -333,11 +337,14 @@ pub async fn alter_configs(
             .filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string())))
             .collect();
         let result = match resource(call, asked.resource_type, &asked.resource_name) {
-            Ok(resource) => {
-                let configs = after;
-                let command = Command::ReplaceConfigs { resource, configs };
-                commit(call, request.validate_only, command).await
-            }
+            Ok(resource) => match refuse_replacement(&resource, &after) {
+                Ok(()) => {
+                    let configs = after;
+                    let command = Command::ReplaceConfigs { resource, configs };
+                    commit(call, request.validate_only, command).await
+                }
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         };
         let (code, reason) = result

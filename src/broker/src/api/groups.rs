@@ -21,13 +21,13 @@ use strandline_coordinator::{
     CommitPartition, JoinRequest, LeaveMember, MemberIdentity, OffsetAndMetadata, Reply,
     SyncRequest,
 };
-use strandline_types::{Now, TopicPartition};
+use strandline_types::{Now, OFFSETS_TOPIC, TopicPartition};
 use strandline_wire::{ErrorCode, StrBytes};
 use uuid::Uuid;
 
 use super::{Call, operations, text};
 use crate::clock::now_ms;
-use crate::groups::{OFFSETS_TOPIC, partition_for};
+use crate::groups::partition_for;
 
 const GROUP_KEY: i8 = 0;
 const TRANSACTION_KEY: i8 = 1;

@@ -8,11 +8,10 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use strandline_metadata::{ClusterImage, PartitionImage, TopicImage};
-use strandline_types::{BrokerId, TopicId, validate_topic_name};
+use strandline_types::{BrokerId, TopicId, is_internal_topic, validate_topic_name};
 use strandline_wire::ErrorCode;
 
 use super::{Call, operations, text};
-use crate::server::is_internal;
 
 fn ids(brokers: &[BrokerId]) -> Vec<m::BrokerId> {
     brokers.iter().map(|b| m::BrokerId(b.0)).collect()
@@ -127,7 +126,7 @@ fn known_topic(call: &Call, topic: &TopicImage, operations_asked: bool) -> Metad
     MetadataResponseTopic::default()
         .with_name(Some(m::TopicName(text(topic.name.to_string()))))
         .with_topic_id(topic.id.0)
-        .with_is_internal(is_internal(&topic.name))
+        .with_is_internal(is_internal_topic(&topic.name))
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(if operations_asked {
             operations::TOPIC
@@ -233,7 +232,7 @@ pub async fn describe_topic_partitions(
             DescribeTopicPartitionsResponseTopic::default()
                 .with_name(Some(m::TopicName(text(name.clone()))))
                 .with_topic_id(topic.id.0)
-                .with_is_internal(is_internal(&topic.name))
+                .with_is_internal(is_internal_topic(&topic.name))
                 .with_partitions(partitions)
                 .with_topic_authorized_operations(operations::TOPIC),
         );

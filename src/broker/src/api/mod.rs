@@ -5,6 +5,7 @@ mod cluster;
 mod configs;
 mod fetch;
 mod groups;
+mod internal_topics;
 mod list_offsets;
 mod log_dirs;
 mod metadata;

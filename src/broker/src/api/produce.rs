@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Call;
+use super::internal_topics::{Act, refuse};
 use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
 use crate::disconnects::Cause;
@@ -87,6 +88,9 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
         Ok(found) => found,
         Err(code) => return fail(code, None),
     };
+    if let Err((code, reason)) = refuse(&found.topic_partition.topic, Act::Produce) {
+        return fail(code, Some(reason));
+    }
     if !found.is_leader() {
         let code = ErrorCode::NotLeaderOrFollower;
         if let Ok(header) = BatchHeader::decode(&partition.records) {

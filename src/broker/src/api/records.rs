@@ -8,6 +8,7 @@ use strandline_wire::ErrorCode;
 use strandline_wire::produce::TopicKey;
 
 use super::Call;
+use super::internal_topics::{Act, refuse};
 use super::produce::find_led;
 
 /// Means "up to the high watermark".
@@ -52,6 +53,9 @@ async fn delete_one(
     index: i32,
     offset: i64,
 ) -> Result<i64, ErrorCode> {
+    if let Some(name) = topic.name() {
+        refuse(name, Act::DeleteRecords).map_err(|(code, _)| code)?;
+    }
     let partition = find_led(call, topic, index)?;
     if !partition.config().cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);

@@ -15,6 +15,7 @@ use strandline_types::{BrokerId, TopicId};
 use strandline_wire::ErrorCode;
 use uuid::Uuid;
 
+use super::internal_topics::{Act, refuse};
 use super::{Call, submit_error, text};
 use crate::quotas::QuotaKind;
 
@@ -113,6 +114,9 @@ async fn create_one(
     validate_only: bool,
 ) -> CreatableTopicResult {
     let name = topic.name.clone();
+    if let Err((code, reason)) = refuse(&name, Act::Create) {
+        return failed_topic(name, code, reason);
+    }
     let mut configs = BTreeMap::new();
     for config in topic.configs {
         let Some(value) = config.value else {
@@ -236,6 +240,8 @@ pub async fn delete_topics(
         }
         let deleted = if call.version >= STRICT_DELETE && mutations.are_exceeded() {
             Err(MutationQuota::refusal())
+        } else if let Err(refused) = refuse(&topic.name, Act::Delete) {
+            Err(refused)
         } else {
             let command = Command::DeleteTopic(topic.id);
             let submitted = call.context.submit(command, false).await;
@@ -279,6 +285,8 @@ pub async fn create_partitions(
         };
         let decided = if call.version >= STRICT_CREATE_PARTITIONS && mutations.are_exceeded() {
             Err(MutationQuota::refusal())
+        } else if let Err(refused) = refuse(&topic.name, Act::AddPartitions) {
+            Err(refused)
         } else {
             let submitted = call.context.submit(command, request.validate_only).await;
             submitted.map_err(|e| submit_error(&e))
