@@ -1,17 +1,25 @@
 //! Consumer groups: `(state, command, now) -> (replies, records)`. Pure: no clock, no I/O, no randomness.
 //!
 //! A [`GroupCoordinator`] holds the groups of one partition of `__consumer_offsets`. Commands change it at once only where
-//! Kafka keeps nothing durable (who has joined); whatever a restart must remember comes back as records, and takes
-//! effect through [`GroupCoordinator::committed`] once they are in the log.
+//! Kafka keeps nothing durable (which members have joined a rebalance that is under way); whatever a restart must remember
+//! comes back as records. Its effect, replies included, follows in [`GroupCoordinator::committed`] once they are in the log.
+//!
+//! [`coordinator`] is replay, commit and time; [`offsets`] and [`expiry`] are committed positions; [`classic`] is the
+//! protocol of JoinGroup and SyncGroup.
 
+mod classic;
+mod config;
 mod coordinator;
-mod group;
-mod member;
+mod expiry;
+mod offsets;
+mod outcome;
 mod record;
 mod reply;
 
-pub use coordinator::{GroupConfig, GroupCoordinator, Outcome, PendingAppend, Token};
-pub use group::GroupState;
+pub use classic::GroupState;
+pub use config::GroupConfig;
+pub use coordinator::GroupCoordinator;
+pub use outcome::{Outcome, PendingAppend, Token};
 pub use record::{CoordinatorRecord, OffsetAndMetadata, RecordDecodeError};
 pub use reply::{
     CommitPartition, DescribedGroup, DescribedMember, JoinRequest, JoinedMember, LeaveMember,

@@ -1,7 +1,7 @@
 //! The records of `__consumer_offsets` in Kafka's own format, so that Kafka's formatter and monitoring tools read them.
 //!
-//! Keys: version i16, then the fields (1: offset commit, 2: group metadata). Values: version i16 (3 is written, 0 to 3 are
-//! read), then the fields. A null value is a tombstone.
+//! Keys: version i16, then the fields (1: offset commit, 2: group metadata). Values: version i16 (3 is written, or 1 for a
+//! position that names when it expires; 0 to 3 are read), then the fields. A null value is a tombstone.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use strandline_types::{TimestampMs, TopicPartition};
@@ -10,6 +10,8 @@ use thiserror::Error;
 const OFFSET_COMMIT_KEY: i16 = 1;
 const GROUP_METADATA_KEY: i16 = 2;
 const VALUE_VERSION: i16 = 3;
+/// The only version of a position's value with an expiry of its own. It lacks the leader epoch.
+const EXPIRING_VERSION: i16 = 1;
 
 /// A committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct OffsetAndMetadata {
     pub leader_epoch: i32,
     pub metadata: String,
     pub commit_timestamp_ms: TimestampMs,
+    /// When the position expires, where the commit said so (`retention_time_ms` of OffsetCommit 2 to 4).
+    pub expire_timestamp_ms: Option<TimestampMs>,
 }
 
 /// A member as a group's record keeps it.
@@ -120,11 +124,17 @@ impl CoordinatorRecord {
 
 fn encode_offset(value: &OffsetAndMetadata) -> Bytes {
     let mut out = BytesMut::new();
-    out.put_i16(VALUE_VERSION);
+    let expires = value.expire_timestamp_ms;
+    out.put_i16(expires.map_or(VALUE_VERSION, |_| EXPIRING_VERSION));
     out.put_i64(value.offset);
-    out.put_i32(value.leader_epoch);
+    if expires.is_none() {
+        out.put_i32(value.leader_epoch);
+    }
     put_string(&mut out, &value.metadata);
     out.put_i64(value.commit_timestamp_ms);
+    if let Some(at) = expires {
+        out.put_i64(at);
+    }
     out.freeze()
 }
 
@@ -141,11 +151,17 @@ fn decode_offset(mut value: Bytes) -> Result<OffsetAndMetadata, RecordDecodeErro
     };
     let metadata = get_string(&mut value)?;
     let commit_timestamp_ms = get_i64(&mut value)?;
+    let expires = if version == EXPIRING_VERSION {
+        Some(get_i64(&mut value)?).filter(|at| *at >= 0)
+    } else {
+        None
+    };
     Ok(OffsetAndMetadata {
         offset,
         leader_epoch,
         metadata,
         commit_timestamp_ms,
+        expire_timestamp_ms: expires,
     })
 }
 

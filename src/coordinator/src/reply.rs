@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use strandline_wire::ErrorCode;
 
-use crate::group::GroupState;
+use crate::classic::GroupState;
 use crate::record::OffsetAndMetadata;
 
 /// Who sends a request.

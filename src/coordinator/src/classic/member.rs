@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use strandline_types::MonotonicMs;
 
-use crate::coordinator::Token;
+use crate::outcome::Token;
+use crate::reply::JoinRequest;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
@@ -26,6 +27,23 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// A member that waits for its first generation.
+    pub fn joining(id: String, token: Token, request: &JoinRequest, now: MonotonicMs) -> Self {
+        Self {
+            id,
+            instance_id: request.instance_id.clone(),
+            client_id: request.client_id.clone(),
+            client_host: request.client_host.clone(),
+            rebalance_timeout_ms: request.rebalance_timeout_ms,
+            session_timeout_ms: request.session_timeout_ms,
+            protocols: request.protocols.clone(),
+            assignment: Bytes::new(),
+            awaiting_join: Some(token),
+            awaiting_sync: None,
+            session_deadline: now.plus_ms(i64::from(request.session_timeout_ms)),
+        }
+    }
+
     pub fn supports(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|(name, _)| name == protocol)
     }

@@ -6,6 +6,9 @@ use strandline_wire::ErrorCode;
 
 use crate::*;
 
+mod commits;
+mod expiry;
+
 const CONFIG: GroupConfig = GroupConfig {
     min_session_timeout_ms: 10,
     max_session_timeout_ms: 100_000,
@@ -49,9 +52,8 @@ impl Harness {
         Some(self.replies.remove(at).1)
     }
 
-    fn join(&mut self, member: &str, instance: Option<&str>) -> Token {
-        self.token += 1;
-        let request = JoinRequest {
+    fn request(&self, member: &str, instance: Option<&str>) -> JoinRequest {
+        JoinRequest {
             group: "g".into(),
             member_id: member.into(),
             instance_id: instance.map(Into::into),
@@ -63,7 +65,12 @@ impl Harness {
             protocols: vec![("range".into(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t"))],
             require_known_member_id: false,
             new_member_suffix: self.token.to_string(),
-        };
+        }
+    }
+
+    fn join(&mut self, member: &str, instance: Option<&str>) -> Token {
+        self.token += 1;
+        let request = self.request(member, instance);
         let outcome = self.coordinator.join(self.token, request, self.now);
         self.run(outcome);
         self.token
@@ -131,6 +138,7 @@ impl Harness {
                 leader_epoch: -1,
                 metadata: metadata.into(),
                 commit_timestamp_ms: self.now.wall_ms,
+                expire_timestamp_ms: None,
             },
         };
         let outcome = self.coordinator.commit_offsets(
@@ -318,6 +326,7 @@ fn a_commit_that_the_log_refuses_changes_nothing() {
             leader_epoch: -1,
             metadata: String::new(),
             commit_timestamp_ms: 0,
+            expire_timestamp_ms: None,
         },
     };
     let mut outcome = h

@@ -1,12 +1,18 @@
-//! One classic group: its members, generation and state. Every method is a plain transition.
+//! One classic group: its members, generation and state, and what waits for its append. Every method is a plain transition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use strandline_types::{MonotonicMs, TimestampMs, TopicPartition};
+use strandline_wire::ErrorCode;
 
-use crate::member::Member;
+use super::member::Member;
+use crate::outcome::Token;
 use crate::record::OffsetAndMetadata;
+use crate::reply::{JoinRequest, LeaveMember, MemberIdentity, SyncRequest};
+
+/// Requests that may wait for one append of a group.
+const MAX_DEFERRED: usize = 4096;
 
 /// Kafka's states of a classic group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +41,8 @@ impl GroupState {
 pub(crate) struct Group {
     pub id: String,
     pub state: GroupState,
-    pub state_since_ms: TimestampMs,
+    /// Since when; `None` where no record says.
+    pub state_since_ms: Option<TimestampMs>,
     pub generation: i32,
     pub protocol_type: Option<String>,
     pub protocol: Option<String>,
@@ -51,14 +58,44 @@ pub(crate) struct Group {
     /// When members that have not sent SyncGroup are removed.
     pub sync_deadline: Option<MonotonicMs>,
     pub offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    /// A record of the group is being appended: nothing that it says is true yet.
+    appending: bool,
+    /// What came meanwhile, in its order.
+    deferred: Vec<Deferred>,
+}
+
+/// A request that waits until the group's record is committed or refused.
+#[derive(Clone, Debug)]
+pub(crate) enum Deferred {
+    Join(Token, JoinRequest),
+    Sync(Token, SyncRequest),
+    Leave(Token, Vec<LeaveMember>),
+}
+
+/// The topics that the members of a group subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subscription {
+    Topics(BTreeSet<String>),
+    /// A member's metadata cannot be read, or no protocol is chosen yet.
+    Unknown,
+}
+
+impl Subscription {
+    /// A topic counts as subscribed where that is not known.
+    pub fn may_contain(&self, topic: &str) -> bool {
+        match self {
+            Self::Topics(topics) => topics.contains(topic),
+            Self::Unknown => true,
+        }
+    }
 }
 
 impl Group {
-    pub fn new(id: &str, now_ms: TimestampMs) -> Self {
+    pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
             state: GroupState::Empty,
-            state_since_ms: now_ms,
+            state_since_ms: None,
             generation: 0,
             protocol_type: None,
             protocol: None,
@@ -70,12 +107,62 @@ impl Group {
             initial_join_limit: None,
             sync_deadline: None,
             offsets: BTreeMap::new(),
+            appending: false,
+            deferred: Vec::new(),
         }
+    }
+
+    /// From here on requests are deferred.
+    pub fn begin_append(&mut self) {
+        self.appending = true;
+    }
+
+    pub fn end_append(&mut self) {
+        self.appending = false;
+    }
+
+    pub fn is_appending(&self) -> bool {
+        self.appending
+    }
+
+    pub fn defer(&mut self, request: Deferred) -> Result<(), ErrorCode> {
+        if self.deferred.len() >= MAX_DEFERRED {
+            return Err(ErrorCode::CoordinatorLoadInProgress);
+        }
+        self.deferred.push(request);
+        Ok(())
+    }
+
+    pub fn take_deferred(&mut self) -> Vec<Deferred> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    /// Nobody is, or is about to become, a member.
+    pub fn is_unused(&self) -> bool {
+        self.state == GroupState::Empty && self.members.is_empty() && self.pending.is_empty()
+    }
+
+    pub fn uses_consumer_protocol(&self) -> bool {
+        self.protocol_type.as_deref() == Some("consumer")
+    }
+
+    /// The next moment at which time changes the group. A group whose record is being appended waits for the log.
+    pub fn next_deadline(&self) -> Option<MonotonicMs> {
+        if self.appending {
+            return None;
+        }
+        let sessions = self.members.values().filter(|m| !m.is_waiting());
+        sessions
+            .map(|m| m.session_deadline)
+            .chain(self.pending.values().copied())
+            .chain(self.join_deadline)
+            .chain(self.sync_deadline)
+            .min()
     }
 
     pub fn enter(&mut self, state: GroupState, now_ms: TimestampMs) {
         self.state = state;
-        self.state_since_ms = now_ms;
+        self.state_since_ms = Some(now_ms);
     }
 
     /// Whether a member with these protocols could join beside the others.
@@ -153,6 +240,11 @@ impl Group {
         self.pending.is_empty() && self.members.values().all(|m| m.awaiting_join.is_some())
     }
 
+    /// Wraps to 1 behind the largest number.
+    pub fn next_generation(&self) -> i32 {
+        self.generation.checked_add(1).unwrap_or(1)
+    }
+
     pub fn rebalance_timeout_ms(&self) -> i64 {
         self.members
             .values()
@@ -161,18 +253,44 @@ impl Group {
             .unwrap_or(0)
     }
 
-    /// Topics that the members subscribe to, where the protocol is the consumers' own; `None` if that is not known.
-    pub fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
-        if self.members.is_empty() || self.protocol_type.as_deref() != Some("consumer") {
-            return Some(BTreeSet::new());
+    /// Topics that the members subscribe to, where the protocol is the consumers' own.
+    pub fn subscription(&self) -> Subscription {
+        if self.members.is_empty() || !self.uses_consumer_protocol() {
+            return Subscription::Topics(BTreeSet::new());
         }
-        let protocol = self.protocol.as_deref()?;
+        let Some(protocol) = self.protocol.as_deref() else {
+            return Subscription::Unknown;
+        };
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
-            topics.extend(parse_subscription(&member.metadata(protocol))?);
+            let Some(subscribed) = parse_subscription(&member.metadata(protocol)) else {
+                return Subscription::Unknown;
+            };
+            topics.extend(subscribed);
         }
-        Some(topics)
+        Subscription::Topics(topics)
     }
+}
+
+/// The sender, if it is a member of this generation.
+pub(crate) fn check_member<'a>(
+    group: &'a mut Group,
+    sender: &MemberIdentity,
+) -> Result<&'a mut Member, ErrorCode> {
+    if let Some(instance) = &sender.instance_id {
+        match group.static_members.get(instance) {
+            None => return Err(ErrorCode::UnknownMemberId),
+            Some(id) if *id != sender.member_id => return Err(ErrorCode::FencedInstanceId),
+            Some(_) => {}
+        }
+    }
+    let generation = group.generation;
+    let member = group.members.get_mut(&sender.member_id);
+    let member = member.ok_or(ErrorCode::UnknownMemberId)?;
+    if sender.generation != generation {
+        return Err(ErrorCode::IllegalGeneration);
+    }
+    Ok(member)
 }
 
 /// Topic names of a `ConsumerProtocolSubscription`: version i16, then an array of strings in every version.
