@@ -34,6 +34,26 @@ install_minio() {
     [ -x "$CACHE/bin/minio" ] || CGO_ENABLED=0 GOBIN="$CACHE/bin" go install github.com/minio/minio@latest
 }
 
+# The newest clients of Python from PyPI. quixstreams asks for a librdkafka of its own choice, so it has an environment of
+# its own. What is there is used again; remove it to have newer ones.
+install_python_clients() {
+    [ -e "$CACHE/python-newest/complete" ] || {
+        rm -rf "$CACHE/python-newest" && python3 -m venv "$CACHE/python-newest" &&
+            "$CACHE/python-newest/bin/pip" install -q confluent-kafka kafka-python && touch "$CACHE/python-newest/complete"
+    } || return 1
+    [ -e "$CACHE/python-quix/complete" ] || {
+        rm -rf "$CACHE/python-quix" && python3 -m venv "$CACHE/python-quix" &&
+            "$CACHE/python-quix/bin/pip" install -q quixstreams && touch "$CACHE/python-quix/complete"
+    }
+}
+
+# A client of Node from npm.
+install_node_client() {
+    [ -e "$CACHE/node-$1/complete" ] || {
+        mkdir -p "$CACHE/node-$1" && npm install --prefix "$CACHE/node-$1" --no-audit --no-fund "$1" && touch "$CACHE/node-$1/complete"
+    }
+}
+
 # Runs one of Kafka's tools: class, then arguments.
 kafka() {
     timeout "${TOOL_SECONDS:-120}" java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$CACHE/kafka/*" \
