@@ -17,7 +17,9 @@ mod shard;
 mod table;
 mod watch;
 
-pub use handle::{Acks, AppendReply, FetchedRecords, Partition, ReplicaFetch, Role};
+pub use handle::{
+    Acks, AppendReply, FetchedRecords, Partition, PartitionError, ReplicaFetch, Role,
+};
 pub use leadership::IsrRequest;
 pub use log_dirs::LogDirs;
 pub use table::PartitionManager;

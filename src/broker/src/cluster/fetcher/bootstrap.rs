@@ -1,0 +1,123 @@
+//! A new beginning where the leader's log begins: what lies before is deleted, or in the cold tier.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use strandline_client::Connection;
+use strandline_log::{decode_leader_epochs, decode_snapshot};
+use strandline_types::{EpochStart, Offset};
+use strandline_wire::special_timestamp::EARLIEST_LOCAL;
+use strandline_wire::{ApiKey, ErrorCode};
+
+use super::answer::Asked;
+use super::round::Fetcher;
+use crate::api::text;
+use crate::partition::Partition;
+
+/// First version that knows the special timestamp −4.
+const LIST_OFFSETS_VERSION: i16 = 8;
+
+impl Fetcher {
+    /// Begins again, empty, where the leader's log begins, because this log ends before it. The records in between are
+    /// deleted, or in the cold tier; lineage and producer state then come from there.
+    pub(super) async fn begin_again(
+        &self,
+        one: &Asked,
+        code: ErrorCode,
+        answer: &PartitionData,
+        open: &mut Connection,
+    ) -> Result<(), String> {
+        let partition = &one.partition;
+        let (start, log_start, epochs, producers) = if code == ErrorCode::OffsetMovedToTieredStorage
+        {
+            let start = self.leaders_local_start(one, open).await?;
+            let (epochs, producers) = self.cold_state(partition, start).await?;
+            (start, answer.log_start_offset, epochs, producers)
+        } else if partition.view().log_end_offset < answer.log_start_offset {
+            let start = answer.log_start_offset;
+            (
+                start,
+                start,
+                Vec::new(),
+                strandline_log::ProducerState::default(),
+            )
+        } else {
+            return Err("the position is beyond the leader's log".into());
+        };
+        let epoch = one.leader_epoch;
+        let begun = partition
+            .run(move |owned| {
+                if owned.handle.leader_epoch() != epoch || owned.handle.is_leader() {
+                    return Ok(());
+                }
+                owned
+                    .log
+                    .start_behind_cold_tier(start, log_start, epochs, producers)
+            })
+            .await;
+        begun
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        self.write_checkpoints().await;
+        tracing::info!(partition = %partition.topic_partition, start, log_start, "the log begins again where the leader's log begins");
+        Ok(())
+    }
+
+    async fn leaders_local_start(
+        &self,
+        one: &Asked,
+        open: &mut Connection,
+    ) -> Result<Offset, String> {
+        let tp = &one.partition.topic_partition;
+        let wanted = ListOffsetsPartition::default()
+            .with_partition_index(tp.partition)
+            .with_current_leader_epoch(one.leader_epoch.0)
+            .with_timestamp(EARLIEST_LOCAL);
+        let topic = ListOffsetsTopic::default()
+            .with_name(m::TopicName(text(tp.topic.to_string())))
+            .with_partitions(vec![wanted]);
+        let request = m::ListOffsetsRequest::default()
+            .with_replica_id(m::BrokerId(self.context.node_id()))
+            .with_topics(vec![topic]);
+        let response: m::ListOffsetsResponse = open
+            .call(ApiKey::ListOffsets, LIST_OFFSETS_VERSION, &request)
+            .await
+            .map_err(|e| e.to_string())?;
+        let answer = response.topics.iter().flat_map(|t| &t.partitions).next();
+        match answer {
+            Some(found) if found.error_code == 0 => Ok(found.offset),
+            Some(refused) => Err(format!("local start: error {}", refused.error_code)),
+            None => Err("local start: no answer".into()),
+        }
+    }
+
+    /// Lineage and producers as of `offset`, from the side object of the segment that holds the offset before.
+    async fn cold_state(
+        &self,
+        partition: &Arc<Partition>,
+        offset: Offset,
+    ) -> Result<(Vec<EpochStart>, strandline_log::ProducerState), String> {
+        let tier = self
+            .context
+            .tier
+            .clone()
+            .ok_or("this broker has no cold tier (remote.log.storage.system.enable)")?;
+        let image = self.context.quorum.image();
+        let segment = image
+            .remote_log(partition.id())
+            .and_then(|log| log.segment_for(offset - 1).cloned())
+            .ok_or_else(|| format!("no remote segment holds offset {}", offset - 1))?;
+        let threads = tier.threads.handle().clone();
+        let reading = threads.spawn(async move { tier.reader.state_at_end(&segment).await });
+        let (lineage, snapshot) = reading
+            .await
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        let epochs = decode_leader_epochs(&lineage).ok_or("the lineage cannot be read")?;
+        // A segment without producers has no snapshot.
+        let producers = decode_snapshot(&snapshot).unwrap_or_default();
+        Ok((epochs, producers))
+    }
+}
