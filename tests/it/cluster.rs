@@ -295,7 +295,7 @@ async fn topics_that_are_created_while_their_leaders_come_up_are_followed_by_eve
 }
 
 /// Asks for other replicas of partition 0 of `t`, or calls a move off.
-async fn reassign(connection: &mut Connection, target: Option<&[i32]>) -> i16 {
+pub async fn reassign(connection: &mut Connection, target: Option<&[i32]>) -> i16 {
     let replicas = target.map(|ids| ids.iter().map(|id| m::BrokerId(*id)).collect());
     let partition = ReassignablePartition::default()
         .with_partition_index(0)

@@ -11,6 +11,7 @@ mod fetch_rules;
 mod hot;
 mod internal_topics;
 mod log_dirs;
+mod log_starts;
 mod mirrored;
 mod monitoring;
 mod object_store_faults;
