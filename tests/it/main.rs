@@ -18,6 +18,7 @@ mod object_store_faults;
 mod own_client;
 mod quotas;
 mod tiers;
+mod time_look_ups;
 
 use bytes::Bytes;
 use strandline_client::Client;
