@@ -16,6 +16,7 @@ mod mirrored;
 mod monitoring;
 mod object_store_faults;
 mod own_client;
+mod producers;
 mod quotas;
 mod tiers;
 mod time_look_ups;
