@@ -274,6 +274,8 @@ impl Segment {
             Ok(Some(header)) if header.last_offset() == self.base_offset + i64::from(relative) => {
                 Ok(Some((position, header)))
             }
+            // Behind what is published: the entry of a batch that is being appended.
+            Ok(None) => Ok(None),
             Err(LogError::Io { path, source }) => Err(LogError::Io { path, source }),
             _ => {
                 if !self.index_is_wrong.swap(true, Ordering::AcqRel) {
