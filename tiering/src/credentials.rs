@@ -2,7 +2,7 @@
 //! expires. `object_store` asks for credentials on every request and does not cache what a custom provider gives.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -17,7 +17,7 @@ const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 
 pub(crate) struct CachedCredentials {
     provider: SharedCredentialsProvider,
-    cached: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
+    cached: Mutex<Option<(Arc<AwsCredential>, Option<Instant>)>>,
 }
 
 impl std::fmt::Debug for CachedCredentials {
@@ -48,7 +48,7 @@ impl CredentialProvider for CachedCredentials {
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         // The lock is held across the renewal on purpose: one renewal serves everybody who waits.
         let mut cached = self.cached.lock().await;
-        let now = SystemTime::now();
+        let now = Instant::now();
         if let Some((credential, expiry)) = cached.as_ref()
             && expiry.is_none_or(|e| e > now + RENEW_BEFORE_EXPIRY)
         {
@@ -69,7 +69,10 @@ impl CredentialProvider for CachedCredentials {
                     secret_key: fresh.secret_access_key().to_owned(),
                     token: fresh.session_token().map(str::to_owned),
                 });
-                *cached = Some((credential.clone(), fresh.expiry()));
+                let expiry = fresh
+                    .expiry()
+                    .and_then(|at| moment_of(at, SystemTime::now(), now));
+                *cached = Some((credential.clone(), expiry));
                 Ok(credential)
             }
             // A renewal that fails early leaves the old credentials good until they really expire.
@@ -82,6 +85,13 @@ impl CredentialProvider for CachedCredentials {
             },
         }
     }
+}
+
+/// When `expiry` is reached if the wall clock says `wall` at this moment; `None`: after the end of time. Later steps of the wall clock change nothing: with
+/// a clock that is set back, expired credentials would be used until it has caught up.
+fn moment_of(expiry: SystemTime, wall: SystemTime, now: Instant) -> Option<Instant> {
+    let left = expiry.duration_since(wall).unwrap_or_default();
+    now.checked_add(left)
 }
 
 #[cfg(test)]
@@ -116,6 +126,8 @@ mod tests {
         }
     }
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     async fn asked_for_two(lifetime: Duration) -> usize {
         let asked = Arc::new(AtomicUsize::new(0));
         let provider = Counting {
@@ -132,5 +144,17 @@ mod tests {
     async fn credentials_are_cached_and_renewed_before_they_expire() {
         assert_eq!(asked_for_two(Duration::from_secs(3600)).await, 1);
         assert_eq!(asked_for_two(Duration::from_secs(200)).await, 2);
+    }
+
+    #[test]
+    fn the_moment_of_expiry_is_fixed_when_credentials_come() {
+        let (wall, now) = (SystemTime::UNIX_EPOCH + HOUR, Instant::now());
+        for (expiry, left) in [
+            (wall + HOUR, HOUR),
+            (wall, Duration::ZERO),
+            (wall - HOUR, Duration::ZERO),
+        ] {
+            assert_eq!(moment_of(expiry, wall, now), Some(now + left));
+        }
     }
 }

@@ -7,7 +7,7 @@ use strandline_metadata::controller::Command;
 use strandline_types::{BrokerId, TopicIdPartition, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{monotonic, now_ms};
+use crate::clock::{monotonic, now, now_ms};
 use crate::partition::Partition;
 use crate::server::BrokerContext;
 
@@ -49,7 +49,7 @@ pub async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) 
                 continue;
             }
             let rolled = partition
-                .run(|owned| owned.log.roll_if_overdue(now_ms()))
+                .run(|owned| owned.log.roll_if_overdue(now()))
                 .await;
             if let Ok(Err(error)) = rolled {
                 tracing::error!(partition = %partition.topic_partition, %error, "a segment was not rolled");

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use strandline_types::{LeaderEpoch, TopicPartition};
+use strandline_types::{LeaderEpoch, MonotonicMs, Now, TopicPartition};
 use strandline_wire::batch::{
     BatchBuilder, BatchHeader, RecordToWrite, Records, ValidatedBatch, split_batches,
 };
@@ -317,13 +317,35 @@ fn a_segment_rolls_by_time_though_nobody_appends() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = filled(directory.path(), 1);
     log.config.segment_ms = 1000;
-    assert!(!log.roll_if_overdue(1_000_900).unwrap());
-    assert!(log.roll_if_overdue(1_001_001).unwrap());
+    assert!(!log.roll_if_overdue(moment(900, 1_000_900)).unwrap());
+    assert!(log.roll_if_overdue(moment(1_001, 1_001_001)).unwrap());
     assert_eq!(log.sealed_segments().len(), 1);
     assert!(
-        !log.roll_if_overdue(9_000_000).unwrap(),
+        !log.roll_if_overdue(moment(9_000, 9_000_000)).unwrap(),
         "an empty segment stays"
     );
+}
+
+fn moment(monotonic_ms: i64, wall_ms: i64) -> Now {
+    Now {
+        monotonic: MonotonicMs::new(monotonic_ms),
+        wall_ms,
+    }
+}
+
+#[test]
+fn steps_of_the_wall_clock_neither_roll_a_segment_nor_keep_it_from_rolling() {
+    const DAY_MS: i64 = 86_400_000;
+    for step_ms in [-DAY_MS, -600_000, 600_000, DAY_MS] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = filled(directory.path(), 1);
+        log.config.segment_ms = 1000;
+        assert!(!log.roll_if_overdue(moment(0, 1_000_000)).unwrap());
+        let stepped = |after_ms| moment(after_ms, 1_000_000 + after_ms + step_ms);
+        let early = log.roll_if_overdue(stepped(1_000)).unwrap();
+        let due = log.roll_if_overdue(stepped(1_001)).unwrap();
+        assert_eq!((early, due), (false, true), "step {step_ms}");
+    }
 }
 
 #[test]

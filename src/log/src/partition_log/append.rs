@@ -96,7 +96,7 @@ impl PartitionLog {
             });
         }
         let end = run.end_offset.unwrap_or(self.log_end_offset);
-        if self.must_roll(&batch.header, run.bytes, end, now_ms) {
+        if self.must_roll(&batch.header, run.bytes, end) {
             self.write_run(run, now_ms, results)?;
             self.roll()?;
         }
@@ -187,7 +187,7 @@ impl PartitionLog {
                 log_end_offset: end,
             });
         }
-        if self.must_roll(&header, run.bytes, header.base_offset, now_ms) {
+        if self.must_roll(&header, run.bytes, header.base_offset) {
             self.write_run(run, now_ms, results)?;
             self.roll()?;
         }

@@ -46,6 +46,8 @@ pub struct PartitionLog {
     bytes_since_index_entry: u64,
     /// Timestamp of the active segment's first batch.
     active_first_timestamp_ms: Option<TimestampMs>,
+    /// When a segment of this base offset was first written, as far as this process has looked.
+    active_since: Option<(Offset, MonotonicMs)>,
     /// How often records were taken away at the end.
     cuts: u64,
 }

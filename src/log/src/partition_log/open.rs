@@ -84,6 +84,7 @@ impl PartitionLog {
             epochs: Arc::new(epochs),
             bytes_since_index_entry,
             active_first_timestamp_ms: active_first.map(|h| h.max_timestamp),
+            active_since: None,
             cuts: 0,
         };
         if log.log_end_offset < log.log_start_offset {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use strandline_types::{Offset, TimestampMs, is_expired};
+use strandline_types::{MonotonicMs, Now, Offset, TimestampMs, is_expired};
 use strandline_wire::batch::BatchHeader;
 
 use super::PartitionLog;
@@ -12,13 +12,7 @@ use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use crate::segment::{Segment, file_name};
 
 impl PartitionLog {
-    pub(super) fn must_roll(
-        &self,
-        next: &BatchHeader,
-        pending: u64,
-        end: Offset,
-        now_ms: TimestampMs,
-    ) -> bool {
+    pub(super) fn must_roll(&self, next: &BatchHeader, pending: u64, end: Offset) -> bool {
         let active = self.active();
         let bytes = active.bytes() + pending;
         if bytes == 0 {
@@ -26,21 +20,34 @@ impl PartitionLog {
         }
         let index_limit = u64::from(self.config.segment_index_bytes);
         bytes + next.size() as u64 > self.config.segment_bytes
-            || self.is_overdue(next.max_timestamp, now_ms)
+            || self.is_overdue_by_records(next.max_timestamp)
             || active.offset_index.0.bytes() + OFFSET_ENTRY_BYTES > index_limit
             || active.time_index.0.bytes() + TIME_ENTRY_BYTES > index_limit
             || end + i64::from(next.last_offset_delta) - active.base_offset > i64::from(i32::MAX)
     }
 
-    /// `segment.ms` has passed between the segment's first batch and `timestamp_ms`, or by the broker's clock.
-    fn is_overdue(&self, timestamp_ms: TimestampMs, now_ms: TimestampMs) -> bool {
-        let active = self.active();
-        let by_clock = now_ms.saturating_sub(active.first_append_ms.load(Ordering::Acquire));
-        let by_records = self
-            .active_first_timestamp_ms
+    /// `segment.ms` has passed between the timestamps of the segment's first batch and of the next one.
+    fn is_overdue_by_records(&self, timestamp_ms: TimestampMs) -> bool {
+        self.active_first_timestamp_ms
             .filter(|first| *first >= 0 && timestamp_ms >= 0)
-            .map_or(0, |first| timestamp_ms.saturating_sub(first));
-        by_clock.max(by_records) > self.config.segment_ms
+            .is_some_and(|first| timestamp_ms.saturating_sub(first) > self.config.segment_ms)
+    }
+
+    /// When the active segment was first written. An earlier process can have said that only by the wall clock; from the
+    /// first look on, the monotonic clock counts.
+    fn active_since(&mut self, now: Now) -> MonotonicMs {
+        let active = self.active();
+        let base_offset = active.base_offset;
+        let written_ms = active.first_append_ms.load(Ordering::Acquire);
+        match self.active_since {
+            Some((of, since)) if of == base_offset => since,
+            _ => {
+                let age_ms = now.wall_ms.saturating_sub(written_ms).max(0);
+                let since = now.monotonic.plus_ms(-age_ms);
+                self.active_since = Some((base_offset, since));
+                since
+            }
+        }
     }
 
     /// Seals the active segment and begins a new one.
@@ -68,10 +75,11 @@ impl PartitionLog {
         self.active_first_timestamp_ms = None;
     }
 
-    /// Rolls an active segment that is not empty and older than `segment.ms`, though nobody appends. Returns whether
-    /// it did.
-    pub fn roll_if_overdue(&mut self, now_ms: TimestampMs) -> Result<bool, LogError> {
-        let due = self.active().bytes() > 0 && self.is_overdue(-1, now_ms);
+    /// Rolls an active segment that is not empty and older than `segment.ms` by the broker's clock, whether anybody appends
+    /// or not. Called every second. Returns whether it did.
+    pub fn roll_if_overdue(&mut self, now: Now) -> Result<bool, LogError> {
+        let due = self.active().bytes() > 0
+            && now.monotonic.ms_since(self.active_since(now)) > self.config.segment_ms;
         if due {
             self.roll()?;
         }
