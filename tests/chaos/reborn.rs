@@ -64,6 +64,8 @@ impl Lives {
 
 /// Creates the topic, writes, reads it back, deletes it, again and again until faults are over. The last life is not ended.
 pub async fn live(addresses: Vec<String>, notes: &Notes, lives: &Lives) {
+    // Each partition may be led by another node.
+    let mut partitions = per_partition(&addresses);
     let mut direct = Direct::new(addresses);
     let mut number = 0;
     while let Some(id) = create(&mut direct, notes).await {
@@ -74,13 +76,19 @@ pub async fn live(addresses: Vec<String>, notes: &Notes, lives: &Lives) {
             sent: Vec::new(),
         };
         let length = u64::from(number) * 2_654_435_761 % LONGEST_LIFE_MS;
-        write(&mut direct, &mut life, Duration::from_millis(length), notes).await;
+        write(
+            &mut partitions,
+            &mut life,
+            Duration::from_millis(length),
+            notes,
+        )
+        .await;
         if notes.settles() {
             *lives.last.lock().expect("no holder panics") = Some(life);
             return;
         }
         // While faults go on a reading may come to nothing; what was read must be right.
-        if let Ok((log, ends)) = read(&mut direct, &life).await {
+        if let Ok((log, ends)) = read(&mut partitions, &life).await {
             let complaints = complaints(&life.below(&ends), &log);
             *lives.checked.lock().expect("no holder panics") += 1;
             let mut all = notes.complaints.lock().expect("no holder panics");
@@ -90,6 +98,11 @@ pub async fn live(addresses: Vec<String>, notes: &Notes, lives: &Lives) {
             return;
         }
     }
+}
+
+fn per_partition(addresses: &[String]) -> Vec<Direct> {
+    let directs = (0..PARTITIONS).map(|_| Direct::new(addresses.to_vec()));
+    directs.collect()
 }
 
 /// `None` when the history is over.
@@ -123,7 +136,7 @@ async fn delete(direct: &mut Direct, id: Uuid, notes: &Notes) -> bool {
     false
 }
 
-async fn write(direct: &mut Direct, life: &mut Life, length: Duration, notes: &Notes) {
+async fn write(partitions: &mut [Direct], life: &mut Life, length: Duration, notes: &Notes) {
     let (began, mut sequence) = (Instant::now(), 0);
     while sequence < SHORTEST_LIFE || began.elapsed() < length && !notes.settles() {
         let partition = (sequence / RECORDS_PER_BATCH % PARTITIONS as u64) as i32;
@@ -132,6 +145,9 @@ async fn write(direct: &mut Direct, life: &mut Life, length: Duration, notes: &N
             .clone()
             .map(|s| format!("{}:{s}:{}", life.number, "x".repeat(PADDING)))
             .collect();
+        let Some(direct) = partitions.get_mut(partition as usize) else {
+            return;
+        };
         let written = direct.produce(life.id, partition, &values).await;
         for (i, sequence) in sequences.enumerate() {
             life.sent.push(Sent {
@@ -153,9 +169,9 @@ async fn write(direct: &mut Direct, life: &mut Life, length: Duration, notes: &N
 }
 
 /// Everything that is in the topic now, and where its partitions end.
-async fn read(direct: &mut Direct, life: &Life) -> Result<(Vec<Read>, Vec<i64>), Refusal> {
+async fn read(partitions: &mut [Direct], life: &Life) -> Result<(Vec<Read>, Vec<i64>), Refusal> {
     let (mut log, mut all_ends) = (Vec::new(), Vec::new());
-    for partition in 0..PARTITIONS {
+    for (partition, direct) in (0..).zip(partitions) {
         let begins = direct.list_offset(TOPIC, partition, EARLIEST, -1).await?;
         let ends = direct.list_offset(TOPIC, partition, LATEST, -1).await?;
         let records = direct.read(life.id, partition, begins, ends).await?;
@@ -198,9 +214,9 @@ pub async fn check_last(
     let Some(life) = last else {
         return Ok(vec![format!("{TOPIC} never lived")]);
     };
-    let (mut direct, began) = (Direct::new(addresses), Instant::now());
+    let (mut partitions, began) = (per_partition(&addresses), Instant::now());
     loop {
-        match read(&mut direct, &life).await {
+        match read(&mut partitions, &life).await {
             Ok((log, _)) => return Ok(complaints(&life, &log)),
             Err(error) if began.elapsed() > limit => {
                 return Err(format!("{TOPIC} cannot be read: {error:?}"));
