@@ -266,4 +266,50 @@ mod tests {
             assert_eq!(decoded.unwrap_err(), SideError::Format);
         }
     }
+
+    /// Invariant 9: sections of any bytes, and any damage under a checksum that fits, are an error or an answer.
+    #[test]
+    fn no_bytes_of_a_side_object_panic() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut below = |limit: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as usize % limit
+        };
+        let ask = |bytes: &Bytes| {
+            let Ok(side) = SideObject::decode(bytes, bytes.len() as u64, crc32c(bytes)) else {
+                return false;
+            };
+            for value in [i64::MIN, -1, 0, 1, 1 << 33, i64::MAX] {
+                let _ = side.position_for(0, value);
+                let _ = side.offset_for_timestamp(0, value);
+                let _ = side.chunk_checksum(value as u64);
+            }
+            side.chunk_bytes > 0
+        };
+        let mut read = 0;
+        for _ in 0..20_000 {
+            let mut bytes = |most: usize| -> Vec<u8> {
+                (0..below(most))
+                    .map(|_| [0, 1, 0x7f, 0x80, 0xff][below(5)])
+                    .collect()
+            };
+            let object = SideBuilder::default()
+                .section(SectionKind::OffsetIndex, bytes(30))
+                .section(SectionKind::TimeIndex, bytes(40))
+                .section(SectionKind::ChunkChecksums, bytes(20))
+                .build();
+            read += u32::from(ask(&object));
+            let mut damaged = object.to_vec();
+            let at = below(damaged.len());
+            if below(2) == 0 {
+                damaged.truncate(at);
+            } else {
+                damaged[at] ^= 1 << below(8);
+            }
+            ask(&damaged.into());
+        }
+        assert!(read > 100, "{read} read");
+    }
 }

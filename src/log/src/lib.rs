@@ -45,6 +45,8 @@ pub use view::LogView;
 #[cfg(test)]
 mod border_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod index_tests;
 #[cfg(test)]
 mod retention_tests;

@@ -7,6 +7,8 @@
 //! removed; everybody else follows as a learner. `link` carries what they say to each other, `peers` knows who is there,
 //! `node` forms the quorum, joins it and answers, `voters` changes it.
 
+#[cfg(test)]
+mod damage_tests;
 mod link;
 mod log_store;
 mod network;

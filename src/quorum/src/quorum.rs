@@ -438,7 +438,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
 }
 
 /// This directory's id in the quorum, made at random when it is used first.
-fn member_id(directory: &Path) -> io::Result<NodeId> {
+pub(crate) fn member_id(directory: &Path) -> io::Result<NodeId> {
     let path = directory.join("member-id");
     let bytes = read(&path)?;
     if bytes.is_empty() {

@@ -32,7 +32,7 @@ fn options(directory: &Path, node_id: i32) -> QuorumOptions {
     }
 }
 
-async fn open(directory: &Path) -> Result<Quorum, QuorumError> {
+pub(crate) async fn open(directory: &Path) -> Result<Quorum, QuorumError> {
     Quorum::open(options(directory, 1)).await
 }
 
@@ -48,7 +48,7 @@ fn set(key: &str, value: &str) -> Command {
 }
 
 /// Written once, however often it is asked for: while leaders change, an answer may be lost.
-async fn write(quorum: &Quorum, key: &str) {
+pub(crate) async fn write(quorum: &Quorum, key: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match quorum.submit(set(key, "v")).await {
