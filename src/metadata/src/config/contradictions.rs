@@ -117,6 +117,34 @@ pub fn contradictions(config: &BrokerConfig) -> Vec<Contradiction> {
     found
 }
 
+/// The rules in words, for the document.
+pub(super) fn rules() -> Vec<String> {
+    let limits = LIMITS.iter().map(|(key, least, most, why)| {
+        let below = format!("`{key}` below {least}");
+        match *most {
+            i64::MAX => format!("{below}: {why}"),
+            most => format!("{below} or above {most}: {why}"),
+        }
+    });
+    let ordered = ORDERED.iter().map(|(low, order, high, why)| match order {
+        Order::Below => format!("`{low}` that is not below `{high}`: {why}"),
+        Order::AtMost => format!("`{low}` above `{high}`: {why}"),
+    });
+    let others = [
+        "`log.retention.ms`, `.minutes` or `.hours` other than −1 and at least one millisecond",
+        "of groups: a session's or heartbeat's default outside of its minimum and maximum, or a heartbeat that is not below \
+         the session",
+        "with a cold tier: `log.local.retention.*` above `log.retention.*`, `log.remote.copy.lag.*` above the local retention",
+        "`max.connections.per.ip=0` without `max.connections.per.ip.overrides`",
+        "`log.dirs` one of which lies within another; `strandline.remote.cache.dir` or a store in a local directory that \
+         overlaps a log directory or the metadata",
+    ];
+    limits
+        .chain(ordered)
+        .chain(others.map(str::to_owned))
+        .collect()
+}
+
 fn one(key: &str, reason: String) -> Contradiction {
     Contradiction {
         keys: vec![key.to_owned()],

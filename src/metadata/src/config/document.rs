@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::contradictions::rules;
 use super::def::{ConfigDef, DynamicMode, broker_defs, topic_defs};
 use super::without_effect::reason_without_effect;
 
@@ -36,6 +37,12 @@ pub fn document() -> String {
             .map(|s| format!("`{s}`"))
             .collect();
         let _ = writeln!(page, "| {} | {} |", cells(def), synonyms.join(", "));
+    }
+    page.push_str(
+        "\n## Refused together\n\nA start, `strandline check` and a change at run time refuse:\n\n",
+    );
+    for rule in rules() {
+        let _ = writeln!(page, "* {rule}");
     }
     page.push_str("\n## Without effect\n\nAccepted, checked and shown as Kafka does, so that its files work unchanged.\n\n| key | why |\n|---|---|\n");
     for def in without.iter().filter(|d| !d.internal) {
