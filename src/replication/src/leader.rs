@@ -39,6 +39,8 @@ pub struct IsrWish {
 struct Follower {
     /// End of its log as far as it vouches for it; −1 before its first fetch.
     end_offset: Offset,
+    /// Where its log starts, durably; −1 before it says so.
+    log_start_offset: Offset,
     /// Of the incarnation that fetched last.
     broker_epoch: BrokerEpoch,
     /// `None` before its first fetch.
@@ -149,6 +151,7 @@ impl LeaderState {
             let in_sync = self.leadership.isr.contains(&replica.id);
             let follower = self.followers.entry(replica.id).or_insert(Follower {
                 end_offset: -1,
+                log_start_offset: -1,
                 broker_epoch: BrokerEpoch(-1),
                 last_fetch: None,
                 leader_end_at_fetch: Offset::MAX,
@@ -204,6 +207,33 @@ impl LeaderState {
         follower.leader_end_at_fetch = log_end_offset;
         self.advance();
         self.high_watermark
+    }
+
+    /// Notes where a follower says that its log starts.
+    pub fn follower_starts_at(
+        &mut self,
+        id: BrokerId,
+        broker_epoch: BrokerEpoch,
+        log_start_offset: Offset,
+    ) {
+        if let Some(follower) = self.followers.get_mut(&id)
+            && broker_epoch >= follower.broker_epoch
+        {
+            follower.log_start_offset = log_start_offset;
+        }
+    }
+
+    /// The smallest log start of the replicas that may lead next; `local` is this one's. What lies below is deleted for
+    /// good.
+    pub fn low_watermark(&self, local: Offset) -> Offset {
+        let starts = self.maximal_isr().map(|id| {
+            if id == self.local {
+                local
+            } else {
+                self.followers.get(&id).map_or(-1, |f| f.log_start_offset)
+            }
+        });
+        starts.min().unwrap_or(local).min(local)
     }
 
     /// The smallest end of the in-sync replicas. It never moves back, and does not move while fewer than

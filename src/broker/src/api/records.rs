@@ -1,11 +1,15 @@
 //! `DeleteRecords` and `InitProducerId`.
 
+use std::time::Duration;
+
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
 use strandline_wire::ErrorCode;
 use strandline_wire::produce::TopicKey;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Call;
 use super::internal_topics::{Act, refuse};
@@ -14,45 +18,54 @@ use super::produce::find_led;
 /// Means "up to the high watermark".
 const HIGH_WATERMARK: i64 = -1;
 
+/// Deletes records below the offsets asked for. Each partition is answered when the new log start is durable on every
+/// in-sync replica, or after the request's time-out; a log that cannot be written says so.
 pub async fn delete_records(
     call: &Call,
     request: m::DeleteRecordsRequest,
 ) -> m::DeleteRecordsResponse {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    let mut changed = false;
+    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    // All begin before the first is waited for.
+    let mut begun = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let key = TopicKey::Name(topic.name.0.as_bytes().to_vec().into());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let result = delete_one(call, &key, asked.partition_index, asked.offset).await;
-            changed |= result.is_ok();
-            let answer =
-                DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
-            partitions.push(match result {
-                Ok(low) => answer.with_low_watermark(low),
+            let deletion = begin_deletion(call, &key, asked.partition_index, asked.offset).await;
+            partitions.push((asked.partition_index, deletion));
+        }
+        begun.push((topic.name, partitions));
+    }
+    // Deleted records must stay deleted after a crash.
+    let manager = call.context.partitions.clone();
+    let recorded = tokio::task::spawn_blocking(move || manager.write_checkpoints()).await;
+    let mut topics = Vec::with_capacity(begun.len());
+    for (name, partitions) in begun {
+        let mut answers = Vec::with_capacity(partitions.len());
+        for (index, deletion) in partitions {
+            let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
+            let deletion = recorded
+                .as_ref()
+                .map_err(|_| ErrorCode::KafkaStorageError)
+                .and(deletion);
+            answers.push(match deleted_by(deadline, deletion).await {
+                Ok(low_watermark) => answer.with_low_watermark(low_watermark),
                 Err(code) => answer.with_low_watermark(-1).with_error_code(code.code()),
             });
         }
         topics.push(
             DeleteRecordsTopicResult::default()
-                .with_name(topic.name)
-                .with_partitions(partitions),
+                .with_name(name)
+                .with_partitions(answers),
         );
-    }
-    if changed {
-        // Deleted records must stay deleted after a crash: the new log start is durable before the answer.
-        let manager = call.context.partitions.clone();
-        let _ = tokio::task::spawn_blocking(move || manager.write_checkpoints()).await;
     }
     m::DeleteRecordsResponse::default().with_topics(topics)
 }
 
-async fn delete_one(
-    call: &Call,
-    topic: &TopicKey,
-    index: i32,
-    offset: i64,
-) -> Result<i64, ErrorCode> {
+/// A deletion that waits for the followers.
+type Deletion = Result<oneshot::Receiver<i64>, ErrorCode>;
+
+async fn begin_deletion(call: &Call, topic: &TopicKey, index: i32, offset: i64) -> Deletion {
     if let Some(name) = topic.name() {
         refuse(name, Act::DeleteRecords).map_err(|(code, _)| code)?;
     }
@@ -60,23 +73,26 @@ async fn delete_one(
     if !partition.config().cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
-    let view = partition.view();
+    let high_watermark = partition.view().high_watermark;
     let to = if offset == HIGH_WATERMARK {
-        view.high_watermark
+        high_watermark
     } else {
         offset
     };
-    if to < 0 || to > view.high_watermark || to < view.log_start_offset && offset < 0 {
+    if to < 0 || to > high_watermark {
         return Err(ErrorCode::OffsetOutOfRange);
     }
-    let moved = partition.run(move |owned| {
-        owned.log.advance_log_start(to)?;
-        Ok::<i64, strandline_log::LogError>(owned.log.log_start_offset())
-    });
-    moved
-        .await
-        .map_err(|e| e.code())?
-        .map_err(|_| ErrorCode::KafkaStorageError)
+    let begun = partition.run(move |owned| owned.delete_records(to)).await;
+    begun.map_err(|e| e.code())?
+}
+
+async fn deleted_by(deadline: Instant, deletion: Deletion) -> Result<i64, ErrorCode> {
+    match tokio::time::timeout_at(deadline, deletion?).await {
+        Ok(Ok(low_watermark)) => Ok(low_watermark),
+        // Another broker leads by now.
+        Ok(Err(_)) => Err(ErrorCode::NotLeaderOrFollower),
+        Err(_) => Err(ErrorCode::RequestTimedOut),
+    }
 }
 
 pub async fn init_producer_id(

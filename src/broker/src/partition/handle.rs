@@ -90,6 +90,8 @@ pub struct ReplicaFetch {
     pub leader_epoch: LeaderEpoch,
     /// Everything below is on the follower's disk, as far as the topic asks for that.
     pub offset: Offset,
+    /// Everything below is deleted there, durably.
+    pub log_start_offset: Offset,
 }
 
 /// The same position is noted again after this long, so that the follower counts as caught up.
@@ -270,6 +272,7 @@ impl Partition {
             let mut noted = self.noted.lock().expect("no holder panics");
             let same = |f: &ReplicaFetch| {
                 f.offset == fetch.offset
+                    && f.log_start_offset == fetch.log_start_offset
                     && f.leader_epoch == fetch.leader_epoch
                     && f.broker_epoch == fetch.broker_epoch
             };

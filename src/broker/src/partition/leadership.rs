@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use strandline_replication::{IsrWish, LeaderState, Leadership};
 use strandline_types::{BrokerId, LeaderEpoch, Mutant, Offset, is_mutant};
+use strandline_wire::ErrorCode;
+use tokio::sync::oneshot;
 
 use super::handle::{Partition, ReplicaFetch, Role};
 use super::owned::{OwnedPartition, not_leader};
@@ -123,12 +125,37 @@ impl OwnedPartition {
         let (before, now) = (state.high_watermark(), monotonic());
         let after =
             state.follower_fetched(fetch.replica, fetch.broker_epoch, fetch.offset, end, now);
+        state.follower_starts_at(fetch.replica, fetch.broker_epoch, fetch.log_start_offset);
         if after > before {
             self.advance();
+        } else {
+            self.answer_deletions();
         }
         // A replica that joins should not wait for the next look at lags.
         if !self.is_in_sync(fetch.replica) {
             self.review_isr(i64::MAX);
+        }
+    }
+
+    /// Deletes records below `to`, durably here. The receiver hears when every in-sync replica has deleted them, too; it
+    /// closes if this broker stops leading before.
+    pub fn delete_records(&mut self, to: Offset) -> Result<oneshot::Receiver<Offset>, ErrorCode> {
+        if self.aside || !matches!(self.state, ReplicaState::Leader(_)) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        self.log.advance_log_start(to).map_err(|error| {
+            tracing::error!(partition = %self.handle.topic_partition, %error, "records were not deleted");
+            ErrorCode::KafkaStorageError
+        })?;
+        Ok(self.deletions.wait(to))
+    }
+
+    pub(super) fn answer_deletions(&mut self) {
+        if let ReplicaState::Leader(state) = &self.state
+            && !self.deletions.is_empty()
+        {
+            let low_watermark = state.low_watermark(self.log.log_start_offset());
+            self.deletions.reached(low_watermark);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod acks;
 mod checkpoints;
+mod deletions;
 mod directories;
 mod flusher;
 mod gathered;

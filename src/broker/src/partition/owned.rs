@@ -16,6 +16,7 @@ use strandline_wire::batch::BatchHeader;
 use tokio::sync::{mpsc, oneshot};
 
 use super::acks::WaitingAppends;
+use super::deletions::WaitingDeletions;
 use super::flusher::FlushRequest;
 use super::gathered::Gathered;
 use super::handle::{Acks, AppendReply, FetchedRecords, Partition, PartitionError};
@@ -42,6 +43,7 @@ pub struct OwnedPartition {
     flushing: bool,
     last_flush: MonotonicMs,
     pub(super) waiting: WaitingAppends,
+    pub(super) deletions: WaitingDeletions,
 }
 
 impl OwnedPartition {
@@ -66,6 +68,7 @@ impl OwnedPartition {
             flushing: false,
             last_flush: monotonic(),
             waiting: WaitingAppends::default(),
+            deletions: WaitingDeletions::default(),
         }
     }
 
@@ -281,10 +284,12 @@ impl OwnedPartition {
         self.publish_leadership();
         self.waiting.vouched(vouched);
         self.waiting.committed(high_watermark, acknowledges);
+        self.answer_deletions();
     }
 
     pub(super) fn fail_waiting(&mut self, error: &PartitionError) {
         self.waiting.fail(error);
+        self.deletions.fail();
     }
 }
 

@@ -93,6 +93,7 @@ async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: Broker
             broker_epoch,
             leader_epoch: LeaderEpoch(reading.visit.request.current_leader_epoch),
             offset: reading.visit.request.fetch_offset,
+            log_start_offset: reading.visit.request.log_start_offset,
         };
         partition.note_replica_fetch(fetch, now).await;
     }
