@@ -1,6 +1,7 @@
 //! Topics of which records are deleted up to the middle of a batch while faults go on: what lies at or above the log start
 //! stays, and a deletion that was acknowledged is never undone.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -193,15 +194,16 @@ pub async fn check_at_the_end(
     limit: Duration,
 ) -> Result<Vec<String>, String> {
     let (mut direct, began) = (Direct::new(addresses), Instant::now());
-    loop {
+    let mut refusals = BTreeSet::new();
+    while began.elapsed() < limit {
         match read(&mut direct, topic, *id).await {
             Ok((begins, ends, log)) => return Ok(complaints(topic, purge, begins, ends, &log)),
-            Err(error) if began.elapsed() > limit => {
-                return Err(format!("{topic} cannot be read: {error:?}"));
-            }
-            Err(_) => tokio::time::sleep(PACE).await,
-        }
+            Err(error) => refusals.insert(format!("{error:?}")),
+        };
+        tokio::time::sleep(PACE).await;
     }
+    // Whoever does not lead refuses, too; the leader's reason is one of these.
+    Err(format!("{topic} cannot be read: {refusals:?}"))
 }
 
 async fn read(

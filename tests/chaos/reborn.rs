@@ -1,6 +1,7 @@
 //! A topic that is deleted and made again under the same name while faults go on. Each life of it has a number, which
 //! its records carry: no life may hold a record of another one, and each begins at offset 0.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -215,15 +216,16 @@ pub async fn check_last(
         return Ok(vec![format!("{TOPIC} never lived")]);
     };
     let (mut partitions, began) = (per_partition(&addresses), Instant::now());
-    loop {
+    let mut refusals = BTreeSet::new();
+    while began.elapsed() < limit {
         match read(&mut partitions, &life).await {
             Ok((log, _)) => return Ok(complaints(&life, &log)),
-            Err(error) if began.elapsed() > limit => {
-                return Err(format!("{TOPIC} cannot be read: {error:?}"));
-            }
-            Err(_) => tokio::time::sleep(PACE).await,
-        }
+            Err(error) => refusals.insert(format!("{error:?}")),
+        };
+        tokio::time::sleep(PACE).await;
     }
+    // Whoever does not lead refuses, too; the leader's reason is one of these.
+    Err(format!("{TOPIC} cannot be read: {refusals:?}"))
 }
 
 #[cfg(test)]
