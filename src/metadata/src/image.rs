@@ -111,14 +111,20 @@ impl RemoteLogImage {
         self.segments.values().find(|s| s.id == id)
     }
 
+    /// Readable segments that begin at or below `offset`, by base offset.
+    pub fn readable_around(
+        &self,
+        offset: Offset,
+    ) -> impl DoubleEndedIterator<Item = &RemoteLogSegmentMetadata> {
+        let key = (offset, RemoteLogSegmentId(Uuid::max()));
+        let below = self.segments.range(..=key).map(|(_, segment)| segment);
+        below.filter(|segment| segment.is_readable())
+    }
+
     /// The readable segment that holds `offset`.
     pub fn segment_for(&self, offset: Offset) -> Option<&RemoteLogSegmentMetadata> {
-        let key = (offset, RemoteLogSegmentId(Uuid::max()));
-        self.segments
-            .range(..=key)
-            .rev()
-            .map(|(_, s)| s)
-            .find(|s| s.is_readable() && s.end_offset > offset)
+        let mut around = self.readable_around(offset).rev();
+        around.find(|segment| segment.end_offset > offset)
     }
 
     /// Inclusive last offset that is in the cold tier, −1 where there is none.

@@ -53,6 +53,33 @@ pub struct EpochStart {
     pub start_offset: Offset,
 }
 
+impl EpochStart {
+    /// The epoch that wrote `offset`, in a lineage of ascending entries; `None` below the first of them.
+    pub fn epoch_at(lineage: &[Self], offset: Offset) -> Option<LeaderEpoch> {
+        let entries = lineage.iter().rev();
+        let mut reached = entries.skip_while(|entry| entry.start_offset > offset);
+        reached.next().map(|entry| entry.epoch)
+    }
+
+    /// The first offset in `[from, end)` that the two lineages ascribe to different epochs. Where one of them does not
+    /// know the epoch, nothing contradicts the other.
+    pub fn first_difference(
+        one: &[Self],
+        other: &[Self],
+        from: Offset,
+        end: Offset,
+    ) -> Option<Offset> {
+        let starts = one.iter().chain(other).map(|entry| entry.start_offset);
+        let steps = starts.chain([from]);
+        let steps = steps.filter(|offset| (from..end).contains(offset));
+        let differs = |offset: &Offset| {
+            let epochs = (Self::epoch_at(one, *offset), Self::epoch_at(other, *offset));
+            matches!(epochs, (Some(a), Some(b)) if a != b)
+        };
+        steps.filter(differs).min()
+    }
+}
+
 /// One segment in the cold tier: which offsets it holds, where its bytes are and how to check them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteLogSegmentMetadata {
@@ -84,6 +111,11 @@ impl RemoteLogSegmentMetadata {
     /// Inclusive last offset.
     pub fn last_offset(&self) -> Offset {
         self.end_offset - 1
+    }
+
+    /// Holds no record: it only says that nobody has the records of these offsets any more. It has no objects.
+    pub fn is_gap(&self) -> bool {
+        self.log_bytes == 0
     }
 
     /// Whether readers may use it.

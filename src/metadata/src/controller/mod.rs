@@ -9,6 +9,7 @@ mod placement;
 mod quotas;
 mod reassignment;
 mod remote;
+mod remote_store;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -27,6 +28,8 @@ pub use configs::{ConfigChange, ConfigOperation};
 pub use partitions::{ElectionKind, IsrChange, imbalanced_partitions};
 pub use quotas::QuotaChange;
 pub use reassignment::Reassignment;
+pub use remote::RemoteLogCut;
+pub use remote_store::{KnownRemoteStore, REMOTE_STORE_KEY, RemoteStoreStep};
 pub use topics::NewTopic;
 
 use crate::config::BrokerConfig;
@@ -103,6 +106,9 @@ pub enum Command {
         node_id: BrokerId,
         votes: bool,
     },
+    /// A leader's log and its cold tier have parted.
+    CutRemoteLog(RemoteLogCut),
+    NoteRemoteStore(RemoteStoreStep),
 }
 
 /// What is to be committed, and what the command's sender hears once it is.
@@ -224,6 +230,8 @@ pub fn decide(
         Command::AlterQuotas(changes) => quotas::alter_quotas(image, &changes)?,
         Command::SetVoter { node_id, votes } => vec![MetadataRecord::Voter { node_id, votes }],
         Command::AbandonCopy { partition, id } => remote::abandon_copy(image, partition, id)?,
+        Command::CutRemoteLog(cut) => remote::cut_remote_log(image, &cut)?,
+        Command::NoteRemoteStore(step) => remote_store::note_remote_store(image, step)?,
         Command::UpdateRemoteSegment(segment) => remote::update_remote_segment(image, segment)?,
         Command::AlterIsr {
             broker,
