@@ -24,12 +24,19 @@ impl TestBroker {
 
     /// Starts a broker whose cold tier is a directory, with short intervals.
     pub async fn start_tiered(properties: &[(&str, &str)]) -> Self {
+        let mut broker = Self::prepare_tiered(properties);
+        broker.resume().await;
+        broker
+    }
+
+    /// The same, not started yet.
+    pub fn prepare_tiered(properties: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let url = format!("file://{}", directory.path().join("remote").display());
         let mut all = vec![("strandline.remote.store.url", url.as_str())];
         all.extend(TIERED);
         all.extend_from_slice(properties);
-        Self::start_in(directory, &all).await
+        Self::prepare_in(directory, &all)
     }
 
     /// Starts a broker whose cold tier is an S3 server at `endpoint`.
@@ -47,24 +54,34 @@ impl TestBroker {
     }
 
     async fn start_in(directory: TempDir, properties: &[(&str, &str)]) -> Self {
+        let mut broker = Self::prepare_in(directory, properties);
+        broker.resume().await;
+        broker
+    }
+
+    fn prepare_in(directory: TempDir, properties: &[(&str, &str)]) -> Self {
         crate::logs::show_logs();
         let owned = properties
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        let mut broker = Self {
+        Self {
             broker: None,
             directory,
             properties: owned,
-        };
-        broker.resume().await;
-        broker
+        }
     }
 
     /// Starts again after [`TestBroker::stop`], on the same data.
     pub async fn resume(&mut self) {
         let settings = self.settings();
         self.broker = Some(Server::start(settings).await.expect("the broker starts"));
+    }
+
+    /// Changes a property; the next start has the new value.
+    pub fn set_property(&mut self, key: &str, value: &str) {
+        self.properties.retain(|(known, _)| known != key);
+        self.properties.push((key.to_owned(), value.to_owned()));
     }
 
     pub fn settings(&self) -> Settings {

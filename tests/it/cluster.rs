@@ -314,7 +314,12 @@ pub async fn reassign(connection: &mut Connection, target: Option<&[i32]>) -> i1
 }
 
 /// Sets keys of a topic (2) or of brokers (4); an empty name is every broker.
-async fn set_configs(connection: &mut Connection, kind: i8, name: &str, keys: &[(&str, &str)]) {
+pub(super) async fn set_configs(
+    connection: &mut Connection,
+    kind: i8,
+    name: &str,
+    keys: &[(&str, &str)],
+) {
     let text = |value: &str| StrBytes::from_string(value.to_owned());
     let configs = keys.iter().map(|(key, value)| {
         AlterableConfig::default()

@@ -129,7 +129,7 @@ async fn a_deleted_topics_objects_go_and_a_new_topic_of_the_name_starts_empty() 
     delete_topic(&broker.address(), "t").await;
     client.create_topic("t", 1, &TIERED).await.unwrap();
     assert_eq!(client.list_offset("t", 0, LATEST).await.unwrap(), 0);
-    let remote = broker.path().join("remote");
+    let remote = broker.path().join("remote/segments");
     eventually("the bucket is empty", || async {
         (files(&remote) == 0).then_some(())
     })

@@ -6,10 +6,12 @@ mod acknowledged_records_are_never_lost;
 mod an_outage_of_the_bucket_deletes_nothing;
 mod mutants_are_caught;
 mod no_bytes_make_a_decoder_panic;
+mod no_offset_is_given_to_two_records;
 mod nothing_leaves_the_local_log_before_it_is_in_the_bucket;
 mod producers_are_recognised;
 mod replicas_agree_below_the_high_watermark;
 mod the_high_watermark_never_moves_back;
+mod tiered;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -68,17 +68,23 @@ pub enum SweepError {
     TooMany { orphans: u64, objects: u64 },
 }
 
-/// Lists every segment object of the cluster and removes the orphans.
+/// Objects that a sweep would remove.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    found: Vec<(RemoteLogSegmentId, Path)>,
+}
+
+/// Lists every segment object of the cluster and finds the orphans.
 ///
 /// `known` must have been read from the image *before* the call: an attempt that starts later is younger than the grace.
-pub async fn sweep(
+pub async fn find_orphans(
     store: &RemoteStore,
     known: &HashSet<RemoteLogSegmentId>,
     rules: &SweepRules,
     now: SystemTime,
-) -> Result<SweepReport, SweepError> {
+) -> Result<(SweepReport, Orphans), SweepError> {
     let mut report = SweepReport::default();
-    let mut orphans = Vec::new();
+    let mut orphans = Orphans::default();
     let mut listing = store.reads.list(Some(&store.keys.all_segments()));
     while let Some(object) = listing.try_next().await? {
         report.objects += 1;
@@ -106,21 +112,32 @@ pub async fn sweep(
             });
         }
         if rules.mode == SweepMode::Delete {
-            orphans.push(object.location);
+            orphans.found.push((key.id, object.location));
         }
     }
     report.too_many = report.orphans as f64 > report.objects as f64 * rules.max_share;
-    if orphans.is_empty() {
-        return Ok(report);
-    }
-    if report.too_many {
+    if report.too_many && !orphans.found.is_empty() {
         return Err(SweepError::TooMany {
             orphans: report.orphans,
             objects: report.objects,
         });
     }
-    report.deleted = delete_all(store, orphans).await?;
-    Ok(report)
+    Ok((report, orphans))
+}
+
+/// Removes orphans, but none that `known` names: an image that is newer than the one they were found with, and that a
+/// majority of the quorum has confirmed.
+pub async fn remove_orphans(
+    store: &RemoteStore,
+    orphans: Orphans,
+    known: &HashSet<RemoteLogSegmentId>,
+) -> Result<u64, SweepError> {
+    let found = orphans.found.into_iter();
+    let keys: Vec<_> = found
+        .filter(|(id, _)| !known.contains(id))
+        .map(|(_, key)| key)
+        .collect();
+    Ok(delete_all(store, keys).await?)
 }
 
 /// Removes everything under a deleted topic's prefix; returns how many objects there were.
@@ -193,13 +210,22 @@ mod tests {
         max_share: 0.5,
     };
 
+    const RULES_OF_ALL: SweepRules = SweepRules {
+        max_share: 1.0,
+        ..RULES
+    };
+
     #[tokio::test]
     async fn orphans_go_after_the_grace_and_nothing_else() {
         let store = store_with(10).await;
         let later = SystemTime::now() + Duration::from_secs(120);
         let swept = |rules: SweepRules, now| {
             let store = store.clone();
-            async move { sweep(&store, &known(8), &rules, now).await }
+            async move {
+                let (mut report, orphans) = find_orphans(&store, &known(8), &rules, now).await?;
+                report.deleted = remove_orphans(&store, orphans, &known(8)).await?;
+                Ok::<_, SweepError>(report)
+            }
         };
         assert_eq!(
             swept(RULES, SystemTime::now()).await.unwrap().orphans,
@@ -221,6 +247,11 @@ mod tests {
             swept(strict, later).await,
             Err(SweepError::TooMany { .. })
         ));
+        let (_, stale) = find_orphans(&store, &known(2), &RULES_OF_ALL, later)
+            .await
+            .unwrap();
+        let removed = remove_orphans(&store, stale, &known(10)).await.unwrap();
+        assert_eq!(removed, 0, "a newer image knows them");
         assert_eq!(swept(RULES, later).await.unwrap().deleted, 4);
         assert_eq!(swept(RULES, later).await.unwrap().objects, 16);
     }

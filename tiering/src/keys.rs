@@ -67,6 +67,11 @@ impl KeySpace {
         self.prefix.clone().join(SEGMENTS)
     }
 
+    /// An object beside the segments.
+    pub fn named(&self, name: &str) -> Path {
+        self.prefix.clone().join(name)
+    }
+
     /// A name for a probe object that no segment can have.
     pub fn probe(&self) -> Path {
         self.prefix

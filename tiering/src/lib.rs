@@ -6,9 +6,12 @@
 
 mod address;
 pub mod cache;
+mod chunk_checksums;
 pub mod collector;
 mod credentials;
 pub mod keys;
+pub mod lineage;
+pub mod marker;
 pub mod meter;
 pub mod planner;
 pub mod reader;

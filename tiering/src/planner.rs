@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use strandline_types::{
-    EpochStart, LeaderEpoch, Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata,
-    RemoteLogSegmentState, TimestampMs, is_expired, newest_record_ms,
+    Offset, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState, TimestampMs,
+    is_expired, newest_record_ms,
 };
 
 /// A sealed local segment, as far as plans look at it.
@@ -158,36 +158,9 @@ pub fn abandoned_copies<'a>(
         .collect()
 }
 
-/// Whether a remote segment belongs to the log's current lineage: every epoch in it is in `lineage`, and ends there no
-/// earlier than in the segment. After a truncation the segments of a lost epoch do not.
-pub fn is_within_lineage(
-    segment: &RemoteLogSegmentMetadata,
-    lineage: &[EpochStart],
-    log_end_offset: Offset,
-) -> bool {
-    if segment.end_offset > log_end_offset {
-        return false;
-    }
-    let end_of = |epoch: LeaderEpoch| {
-        let at = lineage.iter().position(|e| e.epoch == epoch)?;
-        Some(
-            lineage
-                .get(at + 1)
-                .map_or(log_end_offset, |next| next.start_offset),
-        )
-    };
-    let epochs = &segment.segment_leader_epochs;
-    epochs.iter().enumerate().all(|(i, entry)| {
-        let ends = epochs
-            .get(i + 1)
-            .map_or(segment.end_offset, |next| next.start_offset);
-        end_of(entry.epoch).is_some_and(|lineage_end| ends <= lineage_end)
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use strandline_types::{BrokerId, TopicId, TopicIdPartition};
+    use strandline_types::{BrokerId, EpochStart, LeaderEpoch, TopicId, TopicIdPartition};
     use uuid::Uuid;
 
     use super::*;
@@ -423,39 +396,5 @@ pub(crate) mod tests {
                 "{max_timestamp} {now}"
             );
         }
-    }
-
-    #[test]
-    fn segments_of_a_lost_epoch_are_outside_the_lineage() {
-        let lineage = |entries: &[(i32, i64)]| -> Vec<EpochStart> {
-            entries
-                .iter()
-                .map(|(e, o)| EpochStart {
-                    epoch: LeaderEpoch(*e),
-                    start_offset: *o,
-                })
-                .collect()
-        };
-        let mut segment = remote_segment(10, 20);
-        segment.segment_leader_epochs = lineage(&[(0, 10), (1, 15)]);
-        assert!(is_within_lineage(
-            &segment,
-            &lineage(&[(0, 0), (1, 15), (2, 40)]),
-            50
-        ));
-        assert!(
-            !is_within_lineage(&segment, &lineage(&[(0, 0), (2, 12)]), 50),
-            "epoch 1 was lost"
-        );
-        assert!(!is_within_lineage(
-            &segment,
-            &lineage(&[(0, 0), (1, 15), (2, 18)]),
-            50
-        ));
-        assert!(!is_within_lineage(
-            &segment,
-            &lineage(&[(0, 0), (1, 15)]),
-            19
-        ));
     }
 }

@@ -1,6 +1,7 @@
 //! Reading records of a remote segment: finds the batch, gathers whole batches as slices of cached chunks, and fetches
 //! ahead for whoever reads on.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -53,28 +54,29 @@ struct Open<'a> {
 }
 
 impl RemoteReader {
-    /// Whole batches from the one that holds `offset` on: at most `max_bytes`, but at least one. Empty only if the
-    /// segment holds nothing at or after `offset`. `next` is the segment behind, whose head is fetched ahead near the
-    /// end.
+    /// Whole batches from the one that holds `offsets.start` on: at most `max_bytes`, but at least one, and none that
+    /// begins at `offsets.end` or beyond, where the segment may hold another history. Empty only if the segment holds
+    /// nothing in that range. `next` is the segment behind, whose head is fetched ahead near the end.
     pub async fn read(
         &self,
         segment: &RemoteLogSegmentMetadata,
-        offset: Offset,
+        offsets: Range<Offset>,
         max_bytes: usize,
         next: Option<&RemoteLogSegmentMetadata>,
     ) -> Result<RemoteRecords, FetchError> {
         let open = self.open(segment).await?;
-        let from = open.side.position_for(segment.base_offset, offset);
-        let Some((start, first)) = open.find(from, |b| b.last_offset >= offset).await? else {
+        let limit = offsets.end;
+        let found = open.find_offset(offsets.start).await?;
+        let Some((start, first)) = found.filter(|(_, b)| b.base_offset < limit) else {
             return Ok(RemoteRecords {
-                next_offset: segment.end_offset,
+                next_offset: limit,
                 ..RemoteRecords::default()
             });
         };
         let mut end = start + first.size;
         let mut last = first;
         while let Some(batch) = open.header_at(end).await? {
-            if end + batch.size - start > max_bytes as u64 {
+            if end + batch.size - start > max_bytes as u64 || batch.base_offset >= limit {
                 break;
             }
             end += batch.size;
@@ -110,17 +112,23 @@ impl RemoteReader {
         timestamp_ms: TimestampMs,
         from: Offset,
     ) -> Result<Option<Bytes>, FetchError> {
+        if segment.is_gap() {
+            return Ok(None);
+        }
         let open = self.open(segment).await?;
         let scan_from = open
             .side
             .offset_for_timestamp(segment.base_offset, timestamp_ms)
             .max(from);
-        let position = open.side.position_for(segment.base_offset, scan_from);
+        let position = open.find_offset(scan_from).await?;
+        let position = position.map_or(segment.log_bytes, |(position, _)| position);
         let found = open
             .find(position, |b| {
                 b.max_timestamp_ms >= timestamp_ms && b.last_offset >= from
             })
             .await?;
+        // Behind its end, a segment that was cut holds another history.
+        let found = found.filter(|(_, batch)| batch.base_offset < segment.end_offset);
         let Some((position, batch)) = found else {
             return Ok(None);
         };
@@ -170,6 +178,29 @@ impl RemoteReader {
 }
 
 impl Open<'_> {
+    /// The batch that holds `offset`, or the first one behind it. An offset index that points into nothing costs a walk
+    /// over the whole segment, not the records.
+    async fn find_offset(&self, offset: Offset) -> Result<Option<(u64, BatchOutline)>, FetchError> {
+        let wanted = |batch: &BatchOutline| batch.last_offset >= offset;
+        let from = self
+            .side
+            .position_for(self.segment.base_offset, offset)
+            .min(self.segment.log_bytes);
+        if from > 0
+            && let Ok(Some(first)) = self.header_at(from).await
+            && self.begins_here(&first, offset)
+        {
+            return self.find(from, wanted).await;
+        }
+        self.find(0, wanted).await
+    }
+
+    /// Whether what was found where an index points to is a batch of this segment, and not one behind `offset`.
+    fn begins_here(&self, batch: &BatchOutline, offset: Offset) -> bool {
+        let segment = self.segment.base_offset..=offset;
+        segment.contains(&batch.base_offset) && batch.last_offset >= batch.base_offset
+    }
+
     /// The first batch at or after `position` that satisfies `wanted`.
     async fn find(
         &self,

@@ -14,6 +14,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::crc32c;
+use crate::upload::PART_BYTES;
 
 const MAGIC: &[u8; 8] = b"STRSIDE1";
 const SECTION_ENTRY_BYTES: usize = 16;
@@ -102,10 +103,10 @@ impl SideObject {
             });
         }
         let mut header = &object[..];
-        if header.len() < 12 || &header[..8] != MAGIC {
+        header = header.strip_prefix(MAGIC).ok_or(SideError::Format)?;
+        if header.len() < 4 {
             return Err(SideError::Format);
         }
-        header.advance(8);
         let count = header.get_u32() as usize;
         if header.len() / SECTION_ENTRY_BYTES < count {
             return Err(SideError::Format);
@@ -136,7 +137,8 @@ impl SideObject {
         if chunks.len() < 4 || !chunks.len().is_multiple_of(4) {
             return Err(SideError::Format);
         }
-        side.chunk_bytes = u64::from(chunks.get_u32());
+        // Version 0.1 recorded what was configured although its checksums covered a part of an upload at most.
+        side.chunk_bytes = u64::from(chunks.get_u32()).min(PART_BYTES as u64);
         if side.chunk_bytes == 0 {
             return Err(SideError::Format);
         }
@@ -167,24 +169,31 @@ impl SideObject {
     /// Position at or before the batch that holds `offset` (Kafka's `.index`: pairs of relative offset and position).
     pub fn position_for(&self, base_offset: i64, offset: i64) -> u64 {
         let index = self.section(SectionKind::OffsetIndex).unwrap_or_default();
-        let relative = (offset - base_offset).clamp(0, i64::from(u32::MAX)) as u32;
-        let entry = |i: usize| (&index[i * 8..i * 8 + 8]).get_u32();
-        let after = partition_point(index.len() / 8, |i| entry(i) <= relative);
-        after
-            .checked_sub(1)
-            .map_or(0, |i| u64::from((&index[i * 8 + 4..i * 8 + 8]).get_u32()))
+        let relative = offset.saturating_sub(base_offset).max(0);
+        let relative = u32::try_from(relative).unwrap_or(u32::MAX);
+        let after = partition_point(index.len() / 8, |i| u32_at(&index, i * 8) <= relative);
+        let found = after.checked_sub(1);
+        found.map_or(0, |i| u64::from(u32_at(&index, i * 8 + 4)))
     }
 
     /// Offset from which a scan for `timestamp_ms` must begin (Kafka's `.timeindex`).
     pub fn offset_for_timestamp(&self, base_offset: i64, timestamp_ms: i64) -> i64 {
         let index = self.section(SectionKind::TimeIndex).unwrap_or_default();
-        let timestamp = |i: usize| (&index[i * 12..i * 12 + 8]).get_i64();
+        let timestamp = |i: usize| {
+            let (high, low) = (u32_at(&index, i * 12), u32_at(&index, i * 12 + 4));
+            (i64::from(high) << 32) | i64::from(low)
+        };
         let after = partition_point(index.len() / 12, |i| timestamp(i) < timestamp_ms);
-        let relative = after
-            .checked_sub(1)
-            .map_or(0, |i| (&index[i * 12 + 8..i * 12 + 12]).get_u32());
-        base_offset + i64::from(relative)
+        let found = after.checked_sub(1);
+        let relative = found.map_or(0, |i| u32_at(&index, i * 12 + 8));
+        base_offset.saturating_add(i64::from(relative))
     }
+}
+
+/// Big endian; 0 behind the end.
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    found.copied().map_or(0, u32::from_be_bytes)
 }
 
 /// Number of leading indexes in `0..len` for which `before` holds.

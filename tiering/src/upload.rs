@@ -16,41 +16,54 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
-use strandline_types::RemoteLogSegmentMetadata;
+use strandline_types::{EpochStart, RemoteLogSegmentMetadata, TimestampMs};
 use thiserror::Error;
 
+use crate::chunk_checksums::ChunkChecksums;
 use crate::keys::ObjectKind;
 use crate::side::{SectionKind, SideBuilder};
 use crate::store::RemoteStore;
 use crate::throttle::Throttle;
 
-/// Size of a part: above S3's minimum of 5 MiB, a multiple of every chunk size up to itself, and large enough that a
-/// GiB costs 43 requests (41 parts, create, complete) and one for the side object.
+/// Size of a part: above S3's minimum of 5 MiB, and large enough that a GiB costs 43 requests (41 parts, create, complete) and one for the side object.
 pub const PART_BYTES: usize = 24 << 20;
 
 /// A call to the store carries at most [`PART_BYTES`]; one that takes longer than this is not slow but stuck.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The files of a sealed segment.
+/// The files of a sealed segment that are copied as they are.
 #[derive(Clone, Debug)]
 pub struct SegmentFiles {
     pub log: PathBuf,
-    pub offset_index: PathBuf,
-    pub time_index: PathBuf,
     /// May be absent: no transaction was aborted in the segment.
     pub transaction_index: PathBuf,
-    pub producer_snapshot: PathBuf,
-    /// Text of the lineage up to the segment's end.
+}
+
+/// What a walk over a segment's batches has found. The side object is made of this and not of the files beside the log: a
+/// fault of an index or a snapshot would stay for as long as the copy does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Kafka's `.index` and `.timeindex`.
+    pub offset_index: Vec<u8>,
+    pub time_index: Vec<u8>,
+    /// Kafka's `.snapshot` of the segment's end.
+    pub producer_snapshot: Vec<u8>,
+    /// The lineage up to the segment's end, as `leader-epoch-checkpoint`.
     pub leader_epochs: String,
+    /// What the finished copy's record must say.
+    pub segment_leader_epochs: Vec<EpochStart>,
+    pub max_timestamp_ms: TimestampMs,
 }
 
 /// What the finished copy's record must say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
     pub log_bytes: u64,
     pub log_crc32c: u32,
     pub side_bytes: u64,
     pub side_crc32c: u32,
+    pub segment_leader_epochs: Vec<EpochStart>,
+    pub max_timestamp_ms: TimestampMs,
 }
 
 /// Why a copy failed.
@@ -85,7 +98,7 @@ pub trait SegmentCheck: Send {
     /// Looks at the next run of the segment's bytes. The error says where and what.
     fn check(&mut self, bytes: &[u8]) -> Result<(), (u64, String)>;
     /// After the last run: nothing may be left open.
-    fn finish(&mut self) -> Result<(), (u64, String)>;
+    fn finish(&mut self) -> Result<Walked, (u64, String)>;
 }
 
 /// Copies segments.
@@ -119,7 +132,7 @@ impl Uploader {
     ) -> Result<Uploaded, UploadError> {
         let source = LogSource::open(&files.log, self.chunk_bytes, check)?;
         let log = self.upload_log(segment, source).await?;
-        let side = build_side(files, self.chunk_bytes, &log.chunk_checksums)?;
+        let side = build_side(files, &log.walked, self.chunk_bytes, &log.chunk_checksums)?;
         let key = self.store.keys.object(segment, ObjectKind::Side);
         let (side_bytes, side_crc32c) = (side.len() as u64, crate::crc32c(&side));
         self.throttle.acquire(side_bytes).await;
@@ -130,6 +143,8 @@ impl Uploader {
             log_crc32c: log.crc32c,
             side_bytes,
             side_crc32c,
+            segment_leader_epochs: log.walked.segment_leader_epochs,
+            max_timestamp_ms: log.walked.max_timestamp_ms,
         })
     }
 
@@ -227,6 +242,7 @@ struct LogDone {
     bytes: u64,
     crc32c: u32,
     chunk_checksums: Vec<u32>,
+    walked: Walked,
 }
 
 /// Reads a segment file part by part on the blocking pool, computing every checksum on the way.
@@ -236,8 +252,7 @@ struct LogSource {
     length: u64,
     position: u64,
     digest: crc_fast::Digest,
-    chunk_bytes: usize,
-    chunk_checksums: Vec<u32>,
+    chunks: ChunkChecksums,
     check: Box<dyn SegmentCheck>,
 }
 
@@ -253,19 +268,13 @@ impl LogSource {
         };
         let file = File::open(path).map_err(local)?;
         let length = file.metadata().map_err(local)?.len();
-        let chunk_bytes = (chunk_bytes as usize).min(PART_BYTES);
-        assert!(
-            PART_BYTES.is_multiple_of(chunk_bytes),
-            "a part must hold whole chunks"
-        );
         Ok(Self {
             path: path.to_path_buf(),
             file,
             length,
             position: 0,
             digest: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi),
-            chunk_bytes,
-            chunk_checksums: Vec::new(),
+            chunks: ChunkChecksums::new(chunk_bytes),
             check,
         })
     }
@@ -279,8 +288,14 @@ impl LogSource {
     }
 
     async fn next_part(mut self) -> Result<(Self, Bytes), UploadError> {
+        let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || self.read_part().map(|part| (self, part)));
-        read.await.expect("reading a part does not panic")
+        // Ended with the runtime: the process stops.
+        let ended = |error: tokio::task::JoinError| UploadError::Local {
+            path,
+            source: std::io::Error::other(error),
+        };
+        read.await.map_err(ended)?
     }
 
     fn read_part(&mut self) -> Result<Bytes, UploadError> {
@@ -293,8 +308,7 @@ impl LogSource {
             })?;
         self.check.check(&part).map_err(|e| self.corrupt(e))?;
         self.digest.update(&part);
-        self.chunk_checksums
-            .extend(part.chunks(self.chunk_bytes).map(crate::crc32c));
+        self.chunks.update(&part);
         self.position += part.len() as u64;
         Ok(part.into())
     }
@@ -308,17 +322,19 @@ impl LogSource {
     }
 
     fn finish(mut self) -> Result<LogDone, UploadError> {
-        self.check.finish().map_err(|e| self.corrupt(e))?;
+        let walked = self.check.finish().map_err(|e| self.corrupt(e))?;
         Ok(LogDone {
             bytes: self.length,
             crc32c: self.digest.finalize() as u32,
-            chunk_checksums: self.chunk_checksums,
+            chunk_checksums: self.chunks.finish(),
+            walked,
         })
     }
 }
 
 fn build_side(
     files: &SegmentFiles,
+    walked: &Walked,
     chunk_bytes: u32,
     checksums: &[u32],
 ) -> Result<Bytes, UploadError> {
@@ -338,19 +354,19 @@ fn build_side(
     let mut chunks = chunk_bytes.to_be_bytes().to_vec();
     chunks.extend(checksums.iter().flat_map(|crc| crc.to_be_bytes()));
     Ok(SideBuilder::default()
-        .section(SectionKind::OffsetIndex, read(&files.offset_index)?)
-        .section(SectionKind::TimeIndex, read(&files.time_index)?)
+        .section(SectionKind::OffsetIndex, walked.offset_index.clone())
+        .section(SectionKind::TimeIndex, walked.time_index.clone())
         .section(
             SectionKind::TransactionIndex,
             optional(&files.transaction_index)?,
         )
         .section(
             SectionKind::ProducerSnapshot,
-            read(&files.producer_snapshot)?,
+            walked.producer_snapshot.clone(),
         )
         .section(
             SectionKind::LeaderEpochs,
-            files.leader_epochs.clone().into_bytes(),
+            walked.leader_epochs.clone().into_bytes(),
         )
         .section(SectionKind::ChunkChecksums, chunks)
         .build())

@@ -102,10 +102,6 @@ async fn tier_orphans(State(context): State<Arc<BrokerContext>>) -> axum::respon
     };
     match look_for_orphans(&context, tier, SweepMode::DryRun).await {
         Ok(report) => Json(report).into_response(),
-        Err(error) => (
-            StatusCode::BAD_GATEWAY,
-            Json(json!({"reason": error.to_string()})),
-        )
-            .into_response(),
+        Err(error) => (StatusCode::BAD_GATEWAY, Json(json!({"reason": error}))).into_response(),
     }
 }

@@ -28,3 +28,4 @@ mod timers;
 mod topic_creation;
 
 pub use server::{Server, StartError};
+pub use tier::cluster_of;

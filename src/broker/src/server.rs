@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use strandline_log::LogDirError;
@@ -19,7 +19,7 @@ use strandline_quorum::{
     Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError,
 };
 use strandline_tiering::cache::DiskCacheError;
-use strandline_tiering::store::{RemoteStore, StoreError};
+use strandline_tiering::store::StoreError;
 use strandline_types::{BrokerEpoch, BrokerId, OFFSETS_TOPIC, TopicIdPartition};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -43,11 +43,8 @@ use crate::producer_ids::ProducerIds;
 use crate::quotas::{ClientQuotas, QuotaWindows};
 use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
-use crate::tier::{ColdThreads, Tier, TierManager};
+use crate::tier::{OwnershipError, Tier, TierManager, open_tier, take_over_partitions};
 use crate::timers::{checkpoints, housekeeping, retention};
-
-/// How long a broker that is started for the first time leaves an object store alone that did not answer.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a broker did not start; each names what is at fault.
 #[derive(Debug, Error)]
@@ -58,6 +55,8 @@ pub enum StartError {
     Quorum(#[from] QuorumError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
     #[error(transparent)]
     Cache(#[from] DiskCacheError),
     #[error("{property}: {address}: {source}")]
@@ -432,7 +431,7 @@ impl Broker {
             &advertised,
         )
         .await?;
-        let tier = open_tier(&settings, &file, &quorum.image()).await?;
+        let tier = open_tier(&settings, &file, &quorum).await?;
         let shards = std::thread::available_parallelism()
             .map_or(2, usize::from)
             .clamp(1, 8);
@@ -463,6 +462,7 @@ impl Broker {
         let mut tasks = vec![
             tokio::spawn(isr),
             tokio::spawn(follow(context.clone(), stop_tasks.clone())),
+            tokio::spawn(take_over_partitions(context.clone(), stop_tasks.clone())),
             tokio::spawn(housekeeping(context.clone(), stop_tasks.clone())),
             tokio::spawn(checkpoints(context.clone(), stop_tasks.clone())),
             tokio::spawn(retention(context.clone(), stop_tasks.clone())),
@@ -581,64 +581,6 @@ fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Lis
             }
         })
         .collect()
-}
-
-/// Opens the cold tier. A store that forbids what the broker needs is an error. One that does not answer yet is waited for at
-/// first; once there is data in it, the broker starts all the same, because appends and hot reads do not need it.
-async fn open_tier(
-    settings: &Settings,
-    config: &BrokerConfig,
-    image: &ClusterImage,
-) -> Result<Option<Arc<Tier>>, StartError> {
-    let Some(remote) = &settings.remote else {
-        return Ok(None);
-    };
-    let threads = ColdThreads::start()?;
-    let remote = remote.clone();
-    let patience = config.number("strandline.remote.store.startup.timeout.ms");
-    let patience = Duration::from_millis(patience.max(0) as u64);
-    let is_used = image.remote_logs().next().is_some();
-    // Connections to the store belong to the threads that opened them.
-    let opening = threads.handle().spawn(async move {
-        let store = RemoteStore::connect(&remote).await?;
-        let prepared = if is_used {
-            store.prepare().await
-        } else {
-            first_answer(&store, patience).await
-        };
-        Ok::<_, StoreError>((store, prepared))
-    });
-    let (store, prepared) = opening.await.expect("opening the store does not panic")?;
-    match prepared {
-        Err(error) if is_used => {
-            tracing::error!(%error, "the object store does not answer; cold reads will fail until it does");
-        }
-        other => other?,
-    }
-    Ok(Some(Arc::new(Tier::new(
-        store,
-        config,
-        &settings.cache_dir,
-        threads,
-    )?)))
-}
-
-/// Prepares a store that may be started together with this broker.
-async fn first_answer(store: &RemoteStore, patience: Duration) -> Result<(), StoreError> {
-    let began = Instant::now();
-    let mut told = false;
-    loop {
-        match store.prepare().await {
-            Err(error) if error.is_transient() && began.elapsed() < patience => {
-                if !told {
-                    tracing::warn!(%error, ?patience, "the object store does not answer yet and is waited for");
-                    told = true;
-                }
-                tokio::time::sleep(STORE_PAUSE).await;
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Applies every image as it comes.

@@ -152,7 +152,7 @@ pub async fn retention_is_due(context: &BrokerContext, tiered: bool) {
     }
 }
 
-/// Retention of topics without a cold tier, and of directories that were set aside.
+/// Retention of topics without a cold tier, of producers, and of directories that were set aside.
 pub async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
     loop {
         tokio::select! {

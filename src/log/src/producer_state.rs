@@ -199,6 +199,18 @@ impl ProducerState {
         producer.batches.push_back(Batch::of(header));
     }
 
+    /// Forgets batches that reach `end_offset` or beyond, because the log ends there. A producer that has none left may
+    /// go on with any sequence.
+    pub fn truncate_from_end(&mut self, end_offset: Offset) {
+        let before = self.producers.len();
+        self.producers.retain(|_, producer| {
+            let batches = &mut producer.batches;
+            batches.retain(|batch| batch.last_offset < end_offset);
+            !batches.is_empty()
+        });
+        self.has_expired |= self.producers.len() < before;
+    }
+
     /// Forgets producers that have written nothing for longer than `expiration_ms`, as far as calls of this can tell.
     ///
     /// Neither the timestamps of their records nor the wall clock count: a producer that copies old records, or a clock
@@ -230,7 +242,17 @@ impl ProducerState {
         write_atomically(path, &self.encode())
     }
 
-    fn encode(&self) -> BytesMut {
+    /// Whether this state ends, for each producer of `written`, with the same batch.
+    pub fn ends_like(&self, written: &Self) -> bool {
+        written.producers.iter().all(|(id, wrote)| {
+            self.producers.get(id).is_some_and(|known| {
+                known.epoch == wrote.epoch && known.batches.back() == wrote.batches.back()
+            })
+        })
+    }
+
+    /// The bytes of Kafka's `.snapshot` file.
+    pub fn encode(&self) -> BytesMut {
         let mut out = BytesMut::with_capacity(10 + self.producers.len() * SNAPSHOT_ENTRY_BYTES);
         out.put_i16(SNAPSHOT_VERSION);
         out.put_u32(0);

@@ -119,6 +119,7 @@ pub struct Partition {
     config: ArcSwap<TopicConfig>,
     role: ArcSwap<Role>,
     offline: AtomicBool,
+    pub(super) taking_over: AtomicBool,
     owner: mpsc::Sender<ShardMessage>,
     /// Fetches that wait for news.
     watchers: Watchers,
@@ -163,6 +164,7 @@ impl Partition {
                 enough_in_sync: false,
             }),
             offline: AtomicBool::new(false),
+            taking_over: AtomicBool::new(false),
             owner,
             watchers: Watchers::default(),
             refusals: Refusals::default(),

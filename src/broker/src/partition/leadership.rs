@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use strandline_metadata::RemoteLogImage;
 use strandline_replication::{IsrWish, LeaderState, Leadership};
 use strandline_types::{BrokerId, LeaderEpoch, Mutant, Offset, is_mutant};
 use strandline_wire::ErrorCode;
@@ -22,7 +23,9 @@ pub struct IsrRequest {
 /// What the metadata makes of this replica.
 #[derive(Clone, Debug)]
 pub enum Assignment {
-    Lead(Leadership),
+    /// With what the cold tier holds as of the same image: all copies of earlier leaders, because only the current leader
+    /// epoch may finish one.
+    Lead(Leadership, Option<Arc<RemoteLogImage>>),
     Follow {
         leader: Option<BrokerId>,
         leader_epoch: LeaderEpoch,
@@ -48,25 +51,16 @@ impl OwnedPartition {
         let now = monotonic();
         let min = self.min_insync_replicas();
         match assignment {
-            Assignment::Lead(leadership) => match &mut self.state {
+            Assignment::Lead(leadership, remote) => match &mut self.state {
                 ReplicaState::Leader(state) if state.leader_epoch() == leadership.leader_epoch => {
                     state.set_min_insync_replicas(min);
                     state.update(leadership, now);
                 }
                 _ => {
                     self.fail_waiting(&not_leader());
-                    self.led_since = Instant::now();
                     // The controller has just been heard of.
                     self.aside = false;
-                    self.log.start_leader_epoch(leadership.leader_epoch);
-                    self.state = ReplicaState::Leader(LeaderState::new(
-                        self.node_id,
-                        leadership,
-                        min,
-                        self.log.log_end_offset(),
-                        self.log.high_watermark(),
-                        now,
-                    ));
+                    self.take_over(leadership, remote.as_deref());
                 }
             },
             Assignment::Follow {
@@ -75,10 +69,8 @@ impl OwnedPartition {
             } => {
                 self.fail_waiting(&not_leader());
                 self.aside = false;
-                if matches!(self.state, ReplicaState::Leader(_)) {
-                    let high_watermark = self.log.high_watermark();
-                    self.state = ReplicaState::Follower { high_watermark };
-                }
+                self.forget_takeover();
+                self.stop_leading();
                 if is_mutant(Mutant::TruncateToHighWatermark)
                     && self.handle.leader_epoch() != leader_epoch
                 {
@@ -94,7 +86,28 @@ impl OwnedPartition {
         }
     }
 
-    fn publish_role(&self, role: Role) {
+    /// Leads from the current end of the log on.
+    pub(super) fn lead(&mut self, leadership: Leadership) {
+        self.led_since = Instant::now();
+        self.log.start_leader_epoch(leadership.leader_epoch);
+        self.state = ReplicaState::Leader(LeaderState::new(
+            self.node_id,
+            leadership,
+            self.min_insync_replicas(),
+            self.log.log_end_offset(),
+            self.log.high_watermark(),
+            monotonic(),
+        ));
+    }
+
+    pub(super) fn stop_leading(&mut self) {
+        if matches!(self.state, ReplicaState::Leader(_)) {
+            let high_watermark = self.log.high_watermark();
+            self.state = ReplicaState::Follower { high_watermark };
+        }
+    }
+
+    pub(super) fn publish_role(&self, role: Role) {
         if *self.handle.role() != role {
             self.handle.set_role(role);
         }

@@ -16,6 +16,7 @@ mod relocate;
 mod removal;
 mod shard;
 mod table;
+mod takeover;
 mod watch;
 
 pub use handle::{

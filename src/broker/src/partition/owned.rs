@@ -10,6 +10,7 @@ use std::time::Instant;
 use strandline_log::{
     AppendError, AppendInfo, FetchedError, LogError, PartitionLog, Relocation, SequenceError,
 };
+use strandline_replication::Leadership;
 use strandline_types::{BrokerId, MonotonicMs, Mutant, Offset, is_mutant};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::BatchHeader;
@@ -34,6 +35,8 @@ pub struct OwnedPartition {
     pub(super) led_since: Instant,
     /// This broker should lead and does not dare to: see [`OwnedPartition::step_aside`].
     pub(super) aside: bool,
+    /// A leadership that begins when log and cold tier are one log: see [`OwnedPartition::take_over`].
+    pub(super) takeover: Option<Leadership>,
     /// Where wishes about the ISR go; each partition has at most one under way.
     pub(super) isr_requests: mpsc::UnboundedSender<IsrRequest>,
     flusher: mpsc::UnboundedSender<FlushRequest>,
@@ -62,6 +65,7 @@ impl OwnedPartition {
             state: ReplicaState::Follower { high_watermark },
             led_since: Instant::now(),
             aside: false,
+            takeover: None,
             isr_requests,
             flusher,
             generation: 0,

@@ -203,12 +203,15 @@ impl PartitionManager {
                 }
                 let old_state = old_topic.and_then(|t| t.partitions.get(number));
                 if brokers_changed || old_state.is_none_or(|old| !Arc::ptr_eq(old, state)) {
-                    to_assign.push((known.clone(), self.assignment(&image, state)));
+                    to_assign.push((known.clone(), self.assignment(&image, known.id(), state)));
                 }
             }
         }
         for (partition, state) in self.open_all(to_open, &broker).await {
-            to_assign.push((partition.clone(), self.assignment(&image, &state)));
+            to_assign.push((
+                partition.clone(),
+                self.assignment(&image, partition.id(), &state),
+            ));
             table.insert(partition.topic_partition.clone(), partition);
         }
         join_all(
@@ -237,7 +240,12 @@ impl PartitionManager {
     }
 
     /// What the metadata makes of this broker's replica.
-    fn assignment(&self, image: &ClusterImage, state: &PartitionImage) -> Assignment {
+    fn assignment(
+        &self,
+        image: &ClusterImage,
+        id: TopicIdPartition,
+        state: &PartitionImage,
+    ) -> Assignment {
         if state.leader != Some(self.node_id) {
             return Assignment::Follow {
                 leader: state.leader,
@@ -249,13 +257,14 @@ impl PartitionManager {
             broker_epoch: image.brokers.get(id).map_or(BrokerEpoch(-1), |b| b.epoch),
             is_eligible: image.is_active(*id) && !state.offline_replicas.contains(id),
         };
-        Assignment::Lead(Leadership {
+        let leadership = Leadership {
             leader_epoch: state.leader_epoch,
             partition_epoch: state.partition_epoch,
             isr: state.isr.clone(),
             replicas: state.replicas.iter().map(replica).collect(),
             recovering: state.leader_recovering,
-        })
+        };
+        Assignment::Lead(leadership, image.remote_log(id).cloned())
     }
 
     pub fn refresh_disk_space(&self) {

@@ -1,25 +1,45 @@
 //! The cold tier at run time: reads for fetches, and the manager that copies, trims and deletes.
 
-mod manager;
+mod back_off;
+mod copying;
+mod deleting;
+mod next_step;
+mod opening;
+mod ownership;
+mod passes;
+mod retention;
+mod sections;
 mod segment_check;
+mod state;
 pub mod status;
+mod sweeping;
+mod takeover;
 mod threads;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use strandline_metadata::ClusterImage;
 use strandline_metadata::config::BrokerConfig;
 use strandline_tiering::cache::{CacheConfig, ChunkCache, FetchError};
+use strandline_tiering::lineage::holder;
 use strandline_tiering::reader::{BatchOutline, RemoteReader, RemoteRecords};
 use strandline_tiering::store::RemoteStore;
 use strandline_tiering::throttle::Throttle;
 use strandline_tiering::upload::Uploader;
-use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs, TopicIdPartition};
+use strandline_types::{
+    EpochStart, Offset, RemoteLogSegmentMetadata, TimestampMs, TopicIdPartition,
+};
 use strandline_wire::batch::BatchHeader;
 
-pub use manager::{TierManager, look_for_orphans};
+pub use opening::open_tier;
+pub use ownership::{OwnershipError, cluster_of};
+pub use passes::TierManager;
+pub use state::state_at;
 use status::TierStatus;
+pub use sweeping::look_for_orphans;
+pub use takeover::take_over_partitions;
 pub use threads::ColdThreads;
 
 /// The cold tier of this broker.
@@ -29,6 +49,10 @@ pub struct Tier {
     pub uploader: Uploader,
     pub status: TierStatus,
     pub threads: ColdThreads,
+    /// `strandline.remote.store.url`
+    pub url: String,
+    /// The prefix is known to be this cluster's; until then nothing is copied and nothing swept.
+    owned: AtomicBool,
 }
 
 fn outline(bytes: &[u8]) -> Option<BatchOutline> {
@@ -54,6 +78,7 @@ impl Tier {
         config: &BrokerConfig,
         cache_dir: &std::path::Path,
         threads: ColdThreads,
+        url: String,
     ) -> Result<Self, strandline_tiering::cache::DiskCacheError> {
         let disk_bytes = config.number("strandline.remote.cache.bytes").max(0) as u64;
         let cache = CacheConfig {
@@ -82,14 +107,26 @@ impl Tier {
             store,
             status: TierStatus::default(),
             threads,
+            url,
+            owned: AtomicBool::new(false),
         })
     }
 
-    /// Whole batches from `offset` on; `None` if no readable segment holds it.
+    /// Whether the prefix is known to be this cluster's.
+    pub fn is_owned(&self) -> bool {
+        self.owned.load(Ordering::Acquire)
+    }
+
+    pub fn set_owned(&self, owned: bool) {
+        self.owned.store(owned, Ordering::Release);
+    }
+
+    /// Whole batches from `offset` on; `None` if no readable segment of the log's `lineage` holds it.
     pub async fn read(
         &self,
         image: &ClusterImage,
         partition: TopicIdPartition,
+        lineage: &[EpochStart],
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Option<RemoteRecords>, FetchError> {
@@ -98,15 +135,34 @@ impl Tier {
         };
         let mut at = offset;
         // A segment may end in offsets that hold no record; the next one then has the first.
-        while let Some(segment) = log.segment_for(at) {
-            let next = log.segment_for(segment.end_offset);
-            let records = self.reader.read(segment, at, max_bytes, next).await?;
-            if !records.slices.is_empty() {
-                return Ok(Some(records));
+        while let Some((segment, until)) = holder(log.readable_around(at), at, lineage) {
+            if !segment.is_gap() {
+                let next = holder(log.readable_around(until), until, lineage).map(|(s, _)| s);
+                let read = self.reader.read(segment, at..until, max_bytes, next);
+                let records = read.await?;
+                if !records.slices.is_empty() {
+                    return Ok(Some(records));
+                }
             }
-            at = segment.end_offset;
+            at = until;
         }
         Ok(None)
+    }
+
+    /// The first offset from `offset` on that the cold tier does not answer for.
+    pub fn end_of_answers(
+        image: &ClusterImage,
+        partition: TopicIdPartition,
+        lineage: &[EpochStart],
+        offset: Offset,
+    ) -> Offset {
+        let mut at = offset;
+        if let Some(log) = image.remote_log(partition) {
+            while let Some((_, until)) = holder(log.readable_around(at), at, lineage) {
+                at = until;
+            }
+        }
+        at
     }
 
     /// The first batch of a segment that may hold a record at or after a timestamp.

@@ -1,7 +1,10 @@
-//! Checks every batch of a segment while it is being copied: CRC, order of offsets, nothing cut off.
+//! Walks the batches of a segment while it is copied: checks CRC, order of offsets and that nothing is cut off, and hands
+//! each batch to [`Sections`].
 
-use strandline_tiering::upload::SegmentCheck;
+use strandline_tiering::upload::{SegmentCheck, Walked};
 use strandline_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, verify_crc};
+
+use super::sections::{Claimed, Sections};
 
 /// Walks batches across the runs that an uploader reads.
 pub struct BatchCheck {
@@ -9,14 +12,16 @@ pub struct BatchCheck {
     position: u64,
     /// The front of a batch whose end has not been read yet.
     open: Vec<u8>,
+    sections: Sections,
 }
 
 impl BatchCheck {
-    pub fn new(base_offset: i64) -> Self {
+    pub fn new(claimed: Claimed) -> Self {
         Self {
-            next_offset: base_offset,
+            next_offset: claimed.base_offset,
             position: 0,
             open: Vec::new(),
+            sections: Sections::new(claimed),
         }
     }
 
@@ -26,14 +31,15 @@ impl BatchCheck {
             return Ok(None);
         }
         let header = BatchHeader::decode(bytes).map_err(|e| (self.position, e.to_string()))?;
-        if bytes.len() < header.size() {
+        let Some(batch) = bytes.get(..header.size()) else {
             return Ok(None);
-        }
-        verify_crc(&header, &bytes[..header.size()]).map_err(|e| (self.position, e.to_string()))?;
+        };
+        verify_crc(&header, batch).map_err(|e| (self.position, e.to_string()))?;
         if header.base_offset < self.next_offset {
             let reason = format!("offset {} follows {}", header.base_offset, self.next_offset);
             return Err((self.position, reason));
         }
+        self.sections.note(&header, self.position);
         self.next_offset = header.end_offset();
         self.position += header.size() as u64;
         Ok(Some(header.size()))
@@ -52,8 +58,8 @@ impl SegmentCheck for BatchCheck {
                     Err(error) => return Err((self.position, error.to_string())),
                 };
                 let missing = wanted.saturating_sub(open.len()).min(bytes.len());
-                open.extend_from_slice(&bytes[..missing]);
-                bytes = &bytes[missing..];
+                open.extend_from_slice(bytes.get(..missing).unwrap_or_default());
+                bytes = bytes.get(missing..).unwrap_or_default();
                 if self.front(&open)?.is_some() {
                     break;
                 }
@@ -64,15 +70,15 @@ impl SegmentCheck for BatchCheck {
             }
         }
         while let Some(length) = self.front(bytes)? {
-            bytes = &bytes[length..];
+            bytes = bytes.get(length..).unwrap_or_default();
         }
         self.open = bytes.to_vec();
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), (u64, String)> {
+    fn finish(&mut self) -> Result<Walked, (u64, String)> {
         if self.open.is_empty() {
-            Ok(())
+            Ok(self.sections.finish())
         } else {
             Err((
                 self.position,
@@ -109,8 +115,12 @@ mod tests {
         all
     }
 
-    fn check(bytes: &[u8], run: usize) -> Result<(), (u64, String)> {
-        let mut check = BatchCheck::new(0);
+    fn check(bytes: &[u8], run: usize) -> Result<Walked, (u64, String)> {
+        let mut check = BatchCheck::new(Claimed {
+            end_offset: 20,
+            index_interval_bytes: 200,
+            ..Claimed::default()
+        });
         for run in bytes.chunks(run) {
             check.check(run)?;
         }
@@ -121,7 +131,8 @@ mod tests {
     fn batches_are_checked_however_the_runs_cut_them() {
         let good = segment(20);
         for run in [1, 7, 60, 61, 62, 100, 1000, 100_000] {
-            assert_eq!(check(&good, run), Ok(()), "{run}");
+            assert_eq!(check(&good, run), check(&good, good.len()), "{run}");
+            assert!(check(&good, run).is_ok());
             assert!(check(&good[..good.len() - 1], run).is_err());
             let mut bad = good.clone();
             bad[good.len() / 2] ^= 1;

@@ -1,10 +1,15 @@
 //! What `tier status` and the metrics show of each tiered partition.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use strandline_tiering::planner::LocalSegment;
 use strandline_types::{TimestampMs, TopicPartition};
+
+use super::passes::TierManager;
+use crate::clock::now_ms;
+use crate::partition::Partition;
 
 /// One partition's cold tier, as an operator sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,7 +44,7 @@ pub struct TierStatus {
 
 impl TierStatus {
     pub fn update(&self, tp: &TopicPartition, change: impl FnOnce(&mut PartitionTierStatus)) {
-        let mut partitions = self.partitions.lock().expect("no holder panics");
+        let mut partitions = self.lock();
         let status = partitions
             .entry(tp.clone())
             .or_insert_with(|| PartitionTierStatus {
@@ -53,18 +58,47 @@ impl TierStatus {
     }
 
     pub fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) {
-        self.partitions
-            .lock()
-            .expect("no holder panics")
-            .retain(|tp, _| keep(tp));
+        self.lock().retain(|tp, _| keep(tp));
     }
 
     pub fn all(&self) -> Vec<PartitionTierStatus> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicPartition, PartitionTierStatus>> {
         self.partitions
             .lock()
-            .expect("no holder panics")
-            .values()
-            .cloned()
-            .collect()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TierManager {
+    pub(super) async fn refresh_status(&self, partition: &Arc<Partition>) {
+        let Ok((sealed, _)) = Self::local_segments(partition).await else {
+            return;
+        };
+        let image = self.context.quorum.image();
+        let log = image.remote_log(partition.id());
+        let highest = log.map_or(-1, |l| l.highest_remote_offset());
+        // Only a leader copies, so only a leader can be behind.
+        let leads = partition.is_leader();
+        let lags = |s: &&LocalSegment| leads && s.end_offset - 1 > highest;
+        let waiting: Vec<_> = sealed.iter().filter(lags).collect();
+        let view = partition.view();
+        self.tier.status.update(&partition.topic_partition, |s| {
+            s.local_start_offset = view.local_log_start_offset;
+            s.local_end_offset = view.log_end_offset;
+            s.local_bytes = view.local_bytes();
+            s.remote_start_offset = log
+                .and_then(|l| l.readable().next())
+                .map_or(-1, |s| s.base_offset.max(view.log_start_offset));
+            s.remote_end_offset = if highest < 0 { -1 } else { highest + 1 };
+            s.remote_bytes = log.map_or(0, |l| l.readable_bytes());
+            s.remote_segments = log.map_or(0, |l| l.readable().count() as u64);
+            s.copy_lag_bytes = waiting.iter().map(|s| s.bytes).sum();
+            s.copy_lag_ms = waiting
+                .first()
+                .map_or(0, |s| now_ms().saturating_sub(s.newest_record_ms).max(0));
+        });
     }
 }

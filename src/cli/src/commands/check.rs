@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use strandline_broker::cluster_of;
 use strandline_broker::settings::{Properties, PropertySource, Settings};
 use strandline_metadata::config::{BrokerConfig, ConfigSource};
+use strandline_tiering::marker::read_marker;
 use strandline_tiering::store::RemoteStore;
 
 pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
@@ -29,10 +31,34 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
                 "cold tier: {} answers put, get, ranged get, list and delete",
                 store.place()
             );
+            check_owner(&store, &settings).await?;
         }
     }
     println!("ok");
     Ok(())
+}
+
+/// Whose the prefix is, and whether that is the cluster that the log directories belong to.
+async fn check_owner(store: &RemoteStore, settings: &Settings) -> Result<(), String> {
+    let marker = read_marker(store).await.map_err(|e| e.to_string())?;
+    let Some(marker) = marker else {
+        println!("cold tier: no cluster has marked the prefix as its own yet");
+        return Ok(());
+    };
+    match cluster_of(settings) {
+        Some(own) if own != marker.cluster_id => Err(format!(
+            "strandline.remote.store.url: {}: it belongs to cluster {}, not to {own}",
+            store.place(),
+            marker.cluster_id
+        )),
+        _ => {
+            println!(
+                "cold tier: the prefix belongs to cluster {} (store {})",
+                marker.cluster_id, marker.store_id
+            );
+            Ok(())
+        }
+    }
 }
 
 fn print_values(properties: &Properties) {

@@ -46,11 +46,14 @@ impl PartitionLog {
         epochs: Vec<EpochStart>,
         producers: ProducerState,
     ) -> Result<(), LogError> {
+        let mut lineage = LeaderEpochs::from_entries(epochs);
+        lineage.truncate_from_end(offset);
+        // Before the log begins at `offset`: with the old lineage, the epochs below would be read as those of another
+        // history after a crash. A lineage that is ahead of the log is cut at its end.
+        write_leader_epochs(&self.directory, &lineage).map_err(LogError::io(&self.directory))?;
         self.restart_at(offset)?;
         self.log_start_offset = log_start_offset;
         self.high_watermark = offset;
-        let mut lineage = LeaderEpochs::from_entries(epochs);
-        lineage.truncate_from_end(offset);
         self.epochs = Arc::new(lineage);
         self.producers = producers;
         let snapshot = file_name(&self.directory, offset, "snapshot");

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
+use strandline_metadata::ClusterImage;
 use strandline_tiering::cache::FetchError;
 use strandline_wire::ErrorCode;
 
+use super::local::read_one;
+use super::reader::Reader;
 use super::reading::Reading;
 use crate::api::Call;
+use crate::tier::Tier;
 
 /// Reads cold records; returns the bytes of the whole answer so far, which were `used` before.
 pub(super) async fn read_remote(
     call: &Call,
     readings: &mut [Reading],
+    reader: &Reader,
     budget: usize,
     used: usize,
 ) -> usize {
@@ -34,14 +40,15 @@ pub(super) async fn read_remote(
     let reads = readings.iter_mut().filter(|r| r.remote).map(|reading| {
         let (tier, image) = (tier.clone(), image.clone());
         async move {
-            let partition = reading
-                .partition
-                .clone()
-                .expect("a remote read has a partition");
+            let Some(partition) = reading.partition.clone() else {
+                return (reading, Ok(Ok(None)));
+            };
+            let view = partition.view();
             let max = (reading.visit.request.max_bytes.max(0) as usize).min(share);
             let read = tier.read(
                 &image,
                 partition.id(),
+                view.epochs.entries(),
                 reading.visit.request.fetch_offset,
                 max,
             );
@@ -61,7 +68,14 @@ pub(super) async fn read_remote(
                     reading.answer.records = records.slices;
                 }
             }
-            Ok(Ok(None)) => reading.answer.error = ErrorCode::OffsetOutOfRange,
+            Ok(Ok(None)) => match behind_gap(&image, reading, reader, share).await {
+                Some(bytes) => {
+                    used += bytes.len();
+                    let found = Some(bytes).filter(|b| !b.is_empty());
+                    reading.answer.records.extend(found);
+                }
+                None => reading.answer.error = ErrorCode::OffsetOutOfRange,
+            },
             Ok(Err(error)) => {
                 tracing::warn!(
                     partition = ?reading.partition,
@@ -74,6 +88,24 @@ pub(super) async fn read_remote(
         }
     }
     used
+}
+
+/// The local records behind a gap that ends the cold tier: nobody has the offset that was asked for, as after compaction.
+async fn behind_gap(
+    image: &ClusterImage,
+    reading: &Reading,
+    reader: &Reader,
+    max_bytes: usize,
+) -> Option<Bytes> {
+    let partition = reading.partition.as_ref()?;
+    let (view, offset) = (partition.view(), reading.visit.request.fetch_offset);
+    let lineage = view.epochs.entries();
+    let at = Tier::end_of_answers(image, partition.id(), lineage, offset);
+    if at <= offset || at < view.local_log_start_offset {
+        return None;
+    }
+    let read = read_one(&view, at, max_bytes, reader.limit(&view)).await;
+    read.ok()
 }
 
 /// Damaged bytes are reported as such. An error of the store makes the client try again.

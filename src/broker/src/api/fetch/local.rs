@@ -58,7 +58,7 @@ pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, budget
     used
 }
 
-async fn read_one(
+pub(super) async fn read_one(
     view: &LogView,
     offset: i64,
     max_bytes: usize,

@@ -47,7 +47,7 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
         Err(error) => return refuse(call, error),
     };
     let readings = collect(call, &request, &context, &reader).await;
-    let cold = readings.iter().any(|r| r.remote);
+    let cold = call.context.tier.is_some() && readings.iter().any(|r| r.remote);
     let answers = readings
         .into_iter()
         .map(|r| (r.visit.slot, r.visit.topic, r.answer));

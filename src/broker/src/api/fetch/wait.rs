@@ -39,7 +39,7 @@ pub(super) async fn collect(
         let held_up = hold_up_throttled(call, &mut readings, reader);
         let used = read_local(&mut readings, reader, budget).await;
         pay_throttle(call, &readings);
-        let used = read_remote(call, &mut readings, budget, used).await;
+        let used = read_remote(call, &mut readings, reader, budget, used).await;
         {
             let mut session = context.session();
             for reading in &readings {

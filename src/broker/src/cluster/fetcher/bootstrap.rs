@@ -6,7 +6,6 @@ use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use strandline_client::Connection;
-use strandline_log::{decode_leader_epochs, decode_snapshot};
 use strandline_types::{EpochStart, Offset};
 use strandline_wire::special_timestamp::EARLIEST_LOCAL;
 use strandline_wire::{ApiKey, ErrorCode};
@@ -15,6 +14,7 @@ use super::answer::Asked;
 use super::round::Fetcher;
 use crate::api::text;
 use crate::partition::Partition;
+use crate::tier::state_at;
 
 /// First version that knows the special timestamp −4.
 const LIST_OFFSETS_VERSION: i16 = 8;
@@ -105,19 +105,7 @@ impl Fetcher {
             .clone()
             .ok_or("this broker has no cold tier (remote.log.storage.system.enable)")?;
         let image = self.context.quorum.image();
-        let segment = image
-            .remote_log(partition.id())
-            .and_then(|log| log.segment_for(offset - 1).cloned())
-            .ok_or_else(|| format!("no remote segment holds offset {}", offset - 1))?;
-        let threads = tier.threads.handle().clone();
-        let reading = threads.spawn(async move { tier.reader.state_at_end(&segment).await });
-        let (lineage, snapshot) = reading
-            .await
-            .map_err(|e| e.to_string())?
-            .map_err(|e| e.to_string())?;
-        let epochs = decode_leader_epochs(&lineage).ok_or("the lineage cannot be read")?;
-        // A segment without producers has no snapshot.
-        let producers = decode_snapshot(&snapshot).unwrap_or_default();
-        Ok((epochs, producers))
+        let log = image.remote_log(partition.id()).cloned();
+        state_at(&tier, &log.unwrap_or_default(), offset).await
     }
 }

@@ -1,0 +1,75 @@
+//! The first thing that a leader does: compare its log with its cold tier. Nothing is read, written, copied or deleted
+//! until they are one log.
+//!
+//! Where they agree, which is the rule, the broker leads at once. Else the owner keeps the leadership back, and
+//! `tier::takeover` repairs: what it needs (a side object, a committed record) an owner cannot wait for.
+
+use std::sync::atomic::Ordering;
+
+use strandline_metadata::RemoteLogImage;
+use strandline_replication::Leadership;
+use strandline_tiering::lineage::{Comparison, LocalLog, compare};
+use strandline_types::LeaderEpoch;
+
+use super::handle::{Partition, Role};
+use super::owned::OwnedPartition;
+
+impl Partition {
+    /// This broker should lead and has not yet made one log of its own and the cold tier.
+    pub fn is_taking_over(&self) -> bool {
+        self.taking_over.load(Ordering::Acquire)
+    }
+}
+
+impl OwnedPartition {
+    /// Leads, unless the cold tier says otherwise. `remote` is of the image that named this broker the leader.
+    pub(super) fn take_over(&mut self, leadership: Leadership, remote: Option<&RemoteLogImage>) {
+        let agrees = remote.is_none_or(|log| self.compare_with(log) == Comparison::Agrees);
+        if agrees {
+            self.forget_takeover();
+            self.lead(leadership);
+            return;
+        }
+        self.stop_leading();
+        self.publish_role(Role {
+            leader: Some(self.node_id),
+            leader_epoch: leadership.leader_epoch,
+            is_leader: false,
+            enough_in_sync: false,
+        });
+        self.takeover = Some(leadership);
+        self.handle.taking_over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn forget_takeover(&mut self) {
+        self.takeover = None;
+        self.handle.taking_over.store(false, Ordering::Release);
+    }
+
+    /// The leader epoch in which this broker should lead and does not yet.
+    pub fn takeover_epoch(&self) -> Option<LeaderEpoch> {
+        self.takeover.as_ref().map(|l| l.leader_epoch)
+    }
+
+    /// Leads if log and tier agree by now; says what is still to be repaired otherwise.
+    pub fn try_takeover(&mut self, remote: &RemoteLogImage) -> Comparison {
+        let compared = self.compare_with(remote);
+        if compared == Comparison::Agrees
+            && let Some(leadership) = self.takeover.take()
+        {
+            self.forget_takeover();
+            self.lead(leadership);
+        }
+        compared
+    }
+
+    fn compare_with(&self, remote: &RemoteLogImage) -> Comparison {
+        let local = LocalLog {
+            lineage: self.log.epochs().entries(),
+            log_start_offset: self.log.log_start_offset(),
+            local_start_offset: self.log.local_log_start_offset(),
+            end_offset: self.log.log_end_offset(),
+        };
+        compare(remote.readable(), &local)
+    }
+}

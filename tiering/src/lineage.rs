@@ -1,0 +1,135 @@
+//! Compares a replica's log with the segments that the cold tier holds of it, by leader epoch (KIP-101, KIP-405). Pure.
+//!
+//! Offsets alone do not identify records: after an unclean election, a lost disk or the power loss of an unflushed topic,
+//! a leader's log can end below the cold tier's end, and its next records would get offsets that the tier has given out.
+//! So every look at remote segments asks first where their epochs agree with the log's:
+//!
+//! * [`compare`] says what a leader must repair before it serves anybody;
+//! * [`agreed_end_offset`] says up to where local segments count as copied;
+//! * [`holder`] says which segment may answer for an offset.
+//!
+//! An epoch has one leader, which gives out each offset once. So equal epochs at an offset mean equal records.
+
+use strandline_types::{EpochStart, Offset, RemoteLogSegmentMetadata};
+
+/// What a replica's log says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalLog<'a> {
+    /// Ascending; may reach below `local_start_offset`.
+    pub lineage: &'a [EpochStart],
+    /// The first offset that clients may read, in either tier.
+    pub log_start_offset: Offset,
+    /// The first offset on this disk.
+    pub local_start_offset: Offset,
+    /// Exclusive.
+    pub end_offset: Offset,
+}
+
+/// What a leader must do before its log and its cold tier are one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// Nothing.
+    Agrees,
+    /// The log is a prefix of what the tier holds. It must begin again, empty, at `end_offset`, so that the records behind
+    /// it stay readable and their offsets are not given out again.
+    TierIsAhead { end_offset: Offset },
+    /// From `from` on, the tier does not hold this log's records. Its segments must end there by a committed record. The
+    /// log goes on at `resumes_at`; nobody has the records in between.
+    Diverges { from: Offset, resumes_at: Offset },
+}
+
+/// Compares a leader's log with the readable segments of its partition.
+pub fn compare<'a>(
+    readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
+    local: &LocalLog<'_>,
+) -> Comparison {
+    let (mut tier_end, mut from) = (None, None);
+    for segment in readable {
+        if segment.end_offset <= local.log_start_offset {
+            continue;
+        }
+        tier_end = tier_end.max(Some(segment.end_offset));
+        if let Some(differs) = first_difference(segment, local) {
+            from = Some(from.map_or(differs, |offset: Offset| offset.min(differs)));
+        }
+    }
+    let Some(tier_end) = tier_end else {
+        return Comparison::Agrees;
+    };
+    match from {
+        Some(from) => Comparison::Diverges {
+            from,
+            resumes_at: from.max(local.local_start_offset),
+        },
+        None if tier_end > local.end_offset => Comparison::TierIsAhead {
+            end_offset: tier_end,
+        },
+        None if tier_end < local.local_start_offset => Comparison::Diverges {
+            from: tier_end,
+            resumes_at: local.local_start_offset,
+        },
+        None => Comparison::Agrees,
+    }
+}
+
+/// Where a segment and the log part, if they do below the log's end. What lies below the log start is of no interest.
+fn first_difference(segment: &RemoteLogSegmentMetadata, local: &LocalLog<'_>) -> Option<Offset> {
+    let from = segment.base_offset.max(local.log_start_offset);
+    let end = segment.end_offset.min(local.end_offset);
+    // A gap holds no record that could differ.
+    if segment.is_gap() {
+        return None;
+    }
+    EpochStart::first_difference(&segment.segment_leader_epochs, local.lineage, from, end)
+}
+
+/// Up to where (exclusive) the cold tier holds this log's records; 0 where it holds none. A local segment counts as copied
+/// if it ends there or below.
+pub fn agreed_end_offset<'a>(
+    readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
+    local: &LocalLog<'_>,
+) -> Offset {
+    let mut end = 0;
+    let mut parted = Offset::MAX;
+    for segment in readable {
+        let differs = first_difference(segment, local);
+        parted = parted.min(differs.unwrap_or(Offset::MAX));
+        end = end.max(differs.unwrap_or(segment.end_offset));
+    }
+    // Behind the first difference nothing counts, though a later segment may be older and agree by accident.
+    end.min(parted)
+}
+
+/// The segment that may answer for `offset`, and up to where (exclusive) it may: the newest copy whose epoch there is the
+/// log's. `segments` are readable and sorted by base offset.
+pub fn holder<'a>(
+    readable: impl DoubleEndedIterator<Item = &'a RemoteLogSegmentMetadata>,
+    offset: Offset,
+    lineage: &[EpochStart],
+) -> Option<(&'a RemoteLogSegmentMetadata, Offset)> {
+    let holds = |s: &&RemoteLogSegmentMetadata| (s.base_offset..s.end_offset).contains(&offset);
+    readable.rev().filter(holds).find_map(|segment| {
+        let epochs = &segment.segment_leader_epochs;
+        let end = segment.end_offset;
+        let differs = EpochStart::first_difference(epochs, lineage, offset, end);
+        let until = differs.unwrap_or(end);
+        (until > offset).then_some((segment, until))
+    })
+}
+
+/// The lineage of what the readable segments hold, sorted by base offset: for a log that begins behind them where no side
+/// object tells.
+pub fn lineage_of<'a>(
+    readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
+) -> Vec<EpochStart> {
+    let mut lineage: Vec<EpochStart> = Vec::new();
+    for entry in readable.into_iter().flat_map(|s| &s.segment_leader_epochs) {
+        if lineage.last().is_none_or(|last| last.epoch < entry.epoch) {
+            lineage.push(*entry);
+        }
+    }
+    lineage
+}
+
+#[cfg(test)]
+mod tests;
