@@ -5,6 +5,7 @@
 //! * [`tasks`]: an unbounded channel or a spawned task has a listed reason, and names who joins it.
 //! * [`callers`]: a public function has a caller in production.
 //! * [`arrows`]: crates depend on each other as `docs/ARCHITECTURE.md` draws, and pure crates cannot do I/O.
+//! * [`clocks`]: the wall clock is read where a reason is listed; durations are measured elsewhere.
 //! * [`formats`]: a name that is part of a format stands in one file.
 //! * [`sizes`]: files stay small.
 //!
@@ -15,6 +16,8 @@
 mod arrows;
 #[cfg(test)]
 mod callers;
+#[cfg(test)]
+mod clocks;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
