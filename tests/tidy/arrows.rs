@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Crates that decide and cannot act: no threads, files, sockets, stores and no randomness of their own.
 const PURE: &[&str] = &["types", "wire", "replication", "coordinator", "metadata"];
 
-/// What gives I/O, a clock or randomness.
+/// Crates that give I/O, a clock or randomness.
 const IMPURE: &[&str] = &[
     "tokio",
     "tokio-util",

@@ -26,9 +26,9 @@ pub struct Found {
 pub struct Listing {
     /// Below `tests/tidy`.
     pub file: &'static str,
-    /// What the list is about, for its first lines; each begins with `#`.
+    /// The first lines of the list, which explain it; each begins with `#`.
     pub head: &'static str,
-    /// What to do about a site that is not listed.
+    /// Advice about a site that is not listed.
     pub advice: &'static str,
     /// How many lines may still have the reason `TODO`.
     pub debt: usize,

@@ -10,7 +10,7 @@ use syn::{Token, TraitItemFn};
 
 use crate::source::is_test;
 
-/// What a rule sees: an expression or a macro, and the function around it.
+/// The view of a rule: an expression or a macro, and the function around it.
 pub trait Rule {
     fn expression(&mut self, _expression: &Expr, _function: &str) {}
     fn macro_call(&mut self, _call: &Macro, _function: &str) {}

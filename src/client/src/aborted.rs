@@ -14,7 +14,7 @@ pub(crate) struct AbortedTransactions {
 }
 
 impl AbortedTransactions {
-    /// Those that a fetch's answer names, of what comes next.
+    /// The aborted transactions that a fetch response names, for the batches that follow.
     pub fn learn(&mut self, listed: &[AbortedTransaction]) {
         let mut listed: Vec<(i64, i64)> = listed
             .iter()

@@ -297,7 +297,7 @@ async fn read_all(mut stream: OwnedReadHalf, waiting: Waiting, closed: Cancellat
         let Ok(frame) = frame else { break };
         let next = waiting.lock().expect("no holder panics").pop_front();
         match next {
-            // Whoever asked may have given up.
+            // The caller may have stopped waiting.
             Some(answer) => {
                 let _ = answer.send(frame);
             }

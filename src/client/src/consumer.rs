@@ -113,7 +113,7 @@ pub struct Consumer {
     /// Leaders with a fetch under way.
     busy: HashSet<i32>,
     ready: VecDeque<Consumed>,
-    /// What has been handed out, exclusive, and is not committed.
+    /// The end offsets of the records that the caller has received and that are not committed, exclusive.
     consumed: BTreeMap<Key, i64>,
     committed_at: Instant,
     aborted: HashMap<Key, AbortedTransactions>,
@@ -263,7 +263,7 @@ impl Consumer {
             return Ok(());
         }
         if self.options.auto_commit.is_some() && membership.is_joined() {
-            // Whoever gets these partitions next begins where this one has come to.
+            // The next owner of these partitions begins at the offsets that are committed here.
             self.commit().await?;
         }
         self.positions.clear();
@@ -453,7 +453,7 @@ impl Consumer {
             let name: Arc<str> = topic.topic.as_str().into();
             for data in topic.partitions {
                 let key = (name.clone(), data.partition_index);
-                // It may have been given to somebody else in between.
+                // The partition may have been assigned to another member in between.
                 if !self.positions.contains_key(&key) {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and a cluster.
+//! Errors between a client and a cluster.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl ClientError {
         }
     }
 
-    /// What a person is told: the broker's own words, or what its code means.
+    /// The message for a person: the broker's own words, or the meaning of its code.
     pub fn reason(&self) -> String {
         match self {
             Self::Broker {

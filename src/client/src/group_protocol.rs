@@ -1,4 +1,4 @@
-//! What members of a consumer group tell each other: who wants which topics, who has which partitions.
+//! The messages between the members of a consumer group: subscriptions and assignments.
 
 use std::collections::BTreeMap;
 

@@ -64,7 +64,7 @@ impl Membership {
         }
     }
 
-    /// It has not joined yet, or the coordinator wants everybody to join again.
+    /// The member has not joined yet, or the coordinator has started a rebalance.
     pub fn must_join(&self) -> bool {
         self.rejoin.load(Ordering::Acquire)
     }
@@ -223,7 +223,7 @@ impl Membership {
                 tokio::time::sleep(interval).await;
                 let code = |answer: &m::HeartbeatResponse| answer.error_code;
                 let answer = cluster.call_coordinator(&group, &request, code).await;
-                // Who cannot be reached is asked again; who refuses wants a new member.
+                // An unreachable coordinator is tried again; a refusal means that the member must join again.
                 if answer.is_ok_and(|a| a.error_code != 0) {
                     rejoin.store(true, Ordering::Release);
                     return;

@@ -132,7 +132,7 @@ impl Reader {
     fn new(cluster: &Arc<Cluster>, (topic, partition): &Key, from: i64, end: i64) -> Self {
         let options = ConsumerOptions {
             reset: OffsetReset::None,
-            // What is asked for is there; a fetch that waits at the end holds up the next request.
+            // The records exist; a fetch that waits at the end of the log would hold up the next request.
             max_wait: Duration::from_millis(10),
             ..ConsumerOptions::default()
         };

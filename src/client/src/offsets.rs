@@ -32,7 +32,8 @@ pub struct CommittedOffset {
 /// A partition by its topic's name.
 pub type Key = (Arc<str>, i32);
 
-/// What a group has committed for these topics' partitions, or for all. What it has not committed is missing.
+/// The committed offsets of a group for these topics' partitions, or for all. A partition without a committed offset is
+/// missing.
 pub async fn committed(
     cluster: &Cluster,
     group: &str,

@@ -76,12 +76,12 @@ impl Default for ProducerOptions {
     }
 }
 
-/// What became of the records of one batch.
+/// The outcome of the records of one batch.
 #[derive(Debug)]
 pub struct Delivery {
     pub topic: Arc<str>,
     pub partition: i32,
-    /// What the records were sent with, in order.
+    /// The tokens that the records were sent with, in order.
     pub tokens: Vec<u64>,
     /// Offset of the first; −1 where the broker was not asked for it.
     pub result: Result<i64, ClientError>,
@@ -92,10 +92,10 @@ type OnDelivery = Box<dyn Fn(Delivery) + Send + Sync>;
 struct Batch {
     builder: BatchBuilder,
     tokens: Vec<u64>,
-    /// What it takes of the buffer.
+    /// The batch's share of the buffer.
     bytes: usize,
     since: Instant,
-    /// It was sent at least once.
+    /// The batch was sent at least once.
     sent: bool,
     not_before: Instant,
 }
@@ -367,7 +367,7 @@ impl Shared {
         Ok(wake)
     }
 
-    /// What can be sent now, by broker, and when to look again.
+    /// The batches that can be sent now, by broker, and when to look again.
     fn drain(&self) -> (Vec<Outgoing>, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -549,7 +549,7 @@ impl Shared {
         let code = result.as_ref().err().and_then(ClientError::code);
         let numbered = batch.builder.base_sequence >= 0;
         let result = match code {
-            // It was written when it was sent before.
+            // An earlier attempt has written the batch.
             Some(ErrorCode::DuplicateSequenceNumber) => Ok(-1),
             _ => result,
         };

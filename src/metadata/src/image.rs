@@ -40,7 +40,7 @@ impl BrokerImage {
     }
 }
 
-/// Who has a partition, and who of them may lead it (KIP-966 names the two sets behind the ISR).
+/// The replicas of a partition, and which of them may lead it (KIP-966 names the two sets behind the ISR).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionImage {
     /// In order of preference.
@@ -155,7 +155,7 @@ pub struct ClusterImage {
     remote: Arc<BTreeMap<TopicIdPartition, Arc<RemoteLogImage>>>,
     /// Deleted topics whose remote data is still to be purged.
     purging: Arc<BTreeMap<TopicId, Arc<str>>>,
-    /// Who votes in the quorum and who does not, where `controller.quorum.voters` is no longer the last word.
+    /// The voters of the quorum and the other members, once `controller.quorum.voters` is no longer the last word.
     pub voters: BTreeMap<BrokerId, bool>,
     quotas: Arc<Quotas>,
     pub next_producer_id: i64,

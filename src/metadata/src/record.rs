@@ -1,4 +1,5 @@
-//! What the quorum replicates. Variants are only ever added at the end: the encoding numbers them by position.
+//! The records that the quorum replicates. New variants are added at the end, because the encoding numbers variants by
+//! position.
 
 use serde::{Deserialize, Serialize};
 use strandline_types::{
@@ -62,7 +63,7 @@ pub enum MetadataRecord {
     },
 }
 
-/// What a configuration belongs to.
+/// The resource that a configuration belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ConfigResource {
     Topic(String),

@@ -243,11 +243,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let start = range.start_bound().cloned();
-        let end: Bound<u64> = range.end_bound().cloned();
         Ok(self
             .lock()
             .entries
-            .range((start, end))
+            .range((start, Bound::Unbounded))
+            .take_while(|(index, _)| range.contains(*index))
             .map(|(_, (e, _))| e.clone())
             .collect())
     }

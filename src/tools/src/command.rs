@@ -1,4 +1,4 @@
-//! What the tools share: how options are read, how a cluster is reached, how failures are told.
+//! The common parts of the tools: options, the connection to a cluster, messages of failures.
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -93,7 +93,7 @@ struct Options {
     ip_defaults: bool,
 }
 
-/// What a command is about: a type and, where one is meant, a name; an empty name is the default of all.
+/// The entity of a command: a type and, where one is meant, a name; an empty name is the default of all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entity {
     pub kind: String,
@@ -325,7 +325,7 @@ pub async fn alter_resource(
         .with_resource_name(text(name))
         .with_configs(configs.collect());
     let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    // What belongs to one broker is that broker's to judge.
+    // Settings of one broker are checked by that broker.
     let answer = match name.parse() {
         Ok(id) if matches!(kind, BROKER | BROKER_LOGGER) => cluster.call_broker(id, &request).await,
         _ => cluster.call_any("incrementalAlterConfigs", &request).await,

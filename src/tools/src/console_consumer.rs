@@ -382,7 +382,7 @@ async fn consume(mut consumer: Consumer, given: &Options, formatter: &Formatter)
         out.clear();
         for one in &records {
             if given.max_messages.is_some_and(|max| count >= max) {
-                // What is not printed is not consumed.
+                // A record that is not printed is not consumed.
                 consumer.consumed_until(&one.topic, one.partition, one.record.offset);
                 continue;
             }
@@ -395,7 +395,7 @@ async fn consume(mut consumer: Consumer, given: &Options, formatter: &Formatter)
             .and_then(|()| stdout.flush())
             .is_err()
         {
-            // Whoever read this has gone.
+            // The reader of standard output has gone.
             break 'reading;
         }
     }

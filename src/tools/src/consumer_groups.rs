@@ -271,7 +271,7 @@ fn not_found(group: &str) -> ClientError {
     }
 }
 
-/// Who reads a partition.
+/// The member that reads a partition.
 struct Assigned<'a> {
     consumer_id: &'a str,
     host: &'a str,

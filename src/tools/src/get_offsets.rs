@@ -49,7 +49,7 @@ fn timestamp(given: &str) -> Result<i64, Failure> {
     })
 }
 
-/// What one of `--topic-partitions` means: topics, and partitions from one number up to another.
+/// One entry of `--topic-partitions`: topics, and partitions from one number up to another.
 struct Filter {
     topics: Regex,
     from: i32,

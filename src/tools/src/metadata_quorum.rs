@@ -236,7 +236,7 @@ async fn replication_of(cluster: &Cluster, human_readable: bool) -> Outcome {
     Ok(())
 }
 
-/// What a controller's properties file says of it: id, directory id, controller listeners.
+/// Id, directory id and controller listeners from a controller's properties file.
 fn controller(properties: &Properties) -> Result<(i32, Uuid, Vec<Listener>), Failure> {
     let id = properties
         .get("node.id")

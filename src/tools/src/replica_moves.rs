@@ -15,7 +15,7 @@ pub struct ReplicaMove {
     pub removing: Vec<i32>,
 }
 
-/// Those of the named partitions, or all.
+/// The moves of the named partitions, or all.
 pub async fn list(
     cluster: &Cluster,
     partitions: Option<&BTreeMap<String, Vec<i32>>>,

@@ -1,4 +1,4 @@
-//! What a process is in the metadata quorum: its roles, the voters, the controllers' listener.
+//! The part of a process in the metadata quorum: roles, voters, the controllers' listener.
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use strandline_broker::Server;
 use strandline_broker::settings::Properties;
 
-/// What the properties say about threads; without them there is one for each processor.
+/// The numbers of threads in the properties; without them there is one for each processor.
 pub struct Threads {
     /// `num.network.threads`: they read requests and answer them.
     pub network: Option<usize>,

@@ -14,7 +14,7 @@ use crate::config::{
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, MetadataRecord};
 
-/// What happens to one configuration key (`IncrementalAlterConfigs`).
+/// The change of one configuration key (`IncrementalAlterConfigs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigOperation {
     Set,
@@ -163,7 +163,7 @@ fn commit_configs(
         ConfigResource::Topic(name) => {
             let known = image.topic(name);
             known.ok_or_else(|| Refusal::NoSuchTopic(name.clone()))?;
-            // Who deletes the key asks for the default, which is the one of new topics; MirrorMaker 2 does that.
+            // Deleting the key restores the default for new topics (MirrorMaker 2 relies on this).
             if before.contains_key(TIER_KEY) && !after.contains_key(TIER_KEY) {
                 after = with_default_tier(&after, context);
             }

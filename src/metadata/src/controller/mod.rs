@@ -39,7 +39,7 @@ use crate::record::{ConfigResource, MetadataRecord};
 /// Producer ids are handed out in blocks of this many.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
-/// What the controller is asked to decide.
+/// A request for a decision of the controller.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     RegisterBroker(Registration),
@@ -111,7 +111,7 @@ pub enum Command {
     NoteRemoteStore(RemoteStoreStep),
 }
 
-/// What is to be committed, and what the command's sender hears once it is.
+/// The records to commit, and the answer to the command's sender after the commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub records: Vec<MetadataRecord>,
@@ -179,7 +179,7 @@ pub enum Refusal {
     NoReassignmentInProgress,
 }
 
-/// What a decision may look at beside the image.
+/// The input of a decision beside the image.
 #[derive(Clone, Debug, Default)]
 pub struct ControllerContext {
     /// The controller's own broker configuration; gives topics their defaults.

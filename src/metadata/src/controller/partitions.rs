@@ -14,7 +14,7 @@ use crate::config::TopicConfig;
 use crate::image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
 use crate::record::MetadataRecord;
 
-/// What a topic's configuration says about its leaders.
+/// The part of a topic's configuration that decides about leaders.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TopicRules {
     pub min_insync_replicas: usize,
@@ -44,10 +44,10 @@ pub(super) struct PartitionChange<'a> {
     prefers_first: bool,
 }
 
-/// What a replica does not have any more.
+/// The loss of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// What it had not flushed when its process or machine died.
+    /// The records that the replica had not flushed when its process or machine died.
     Unflushed,
     /// Everything: its disk is another one.
     Everything,
@@ -204,7 +204,7 @@ impl<'a> PartitionChange<'a> {
         }
     }
 
-    /// Who led last, where nobody else is remembered.
+    /// The last leader, where no eligible replica is remembered.
     fn last_known(&self) -> Option<BrokerId> {
         let nobody = self.state.isr.is_empty() && self.state.eligible_leader_replicas.is_empty();
         self.state
@@ -219,7 +219,7 @@ impl<'a> PartitionChange<'a> {
     }
 }
 
-/// What a leader wants its in-sync set to be (`AlterPartition`).
+/// The in-sync set that a leader asks for (`AlterPartition`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IsrChange {
     pub partition: TopicIdPartition,

@@ -8,7 +8,7 @@ use strandline_types::{BrokerId, PartitionId};
 use super::Refusal;
 use crate::image::{BrokerImage, ClusterImage};
 
-/// What a broker carries already.
+/// The replicas and leaders that a broker has already.
 #[derive(Clone, Copy, Default)]
 struct Load {
     /// Partitions that prefer it as their leader.

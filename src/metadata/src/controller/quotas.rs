@@ -7,7 +7,7 @@ use crate::image::ClusterImage;
 use crate::quota::{CLIENT_KEYS, IP_KEYS, QuotaEntity, QuotaRate};
 use crate::record::MetadataRecord;
 
-/// What becomes of one owner's quota; `None` takes it away.
+/// A change of one owner's quota; `None` removes the quota.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QuotaChange {
     pub entity: QuotaEntity,

@@ -46,7 +46,7 @@ fn reassign(
     let is_active = |id| image.is_active(id);
     let mut change =
         PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
-    // What the partition had before any move that is under way.
+    // The replicas of the partition before any move that is under way.
     let original: Vec<BrokerId> = partition
         .replicas
         .iter()

@@ -444,7 +444,7 @@ async fn move_between_directories(
                     pending.remove(&key);
                     started.insert(key, dir);
                 }
-                // It is still on its way to the broker.
+                // The request is still on its way to the broker.
                 Err(e) if e.code() == Some(ErrorCode::ReplicaNotAvailable) => {}
                 Err(e) => return Err(of_client(&e)),
             }

@@ -152,7 +152,7 @@ pub(super) fn place(
     chosen
 }
 
-/// What one broker is to move between its directories.
+/// The replicas that one broker must move between its directories.
 pub(super) type LogDirMoves = BTreeMap<(String, i32, i32), String>;
 
 pub(super) fn log_dir_moves(plan: &[PlannedPartition]) -> LogDirMoves {

@@ -1,4 +1,4 @@
-//! What `--throttle` sets, and what is taken back when moves are over.
+//! The settings of `--throttle`, which are removed when the moves are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
