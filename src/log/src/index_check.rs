@@ -2,7 +2,7 @@
 //!
 //! Looked at when a log is opened, for every segment. The check reads the last entries and the batches behind them, not
 //! the log, so that a start does not get slower with the bytes on disk. Entries in the middle are checked by each look-up
-//! (`segment.rs`). Indexes that do not fit are rebuilt from the batch headers, as Kafka does.
+//! (`look_up.rs`). Indexes that do not fit are rebuilt from the batch headers, as Kafka does.
 //!
 //! Crash consistency: a crash in a rebuild leaves short indexes, which the next start finds too short.
 

@@ -15,6 +15,7 @@ mod flush;
 mod index;
 mod index_check;
 mod log_dir;
+mod look_up;
 mod partition_log;
 mod producer_state;
 mod read;

@@ -2,7 +2,7 @@
 //!
 //! Timestamps need not ascend: a later batch may be older. The answer is the first record in offset order at or above
 //! the timestamp, and within `[from, limit_offset)`: a batch that reaches over either border counts in part. Indexes only
-//! say where a search may begin; a wrong entry is noticed (`segment.rs`) and costs a longer scan.
+//! say where a search may begin; a wrong entry is noticed (`look_up.rs`) and costs a longer scan.
 
 use std::ops::ControlFlow;
 
