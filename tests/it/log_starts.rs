@@ -11,7 +11,7 @@ use strandline_wire::special_timestamp::EARLIEST;
 use strandline_wire::{ApiKey, StrBytes};
 
 use crate::cluster::reassign;
-use crate::produce;
+use crate::{TIERED, offloaded, produce};
 
 /// Deletes the records of a partition below `offset`.
 pub async fn delete_records(connection: &mut Connection, topic: &str, number: i32, offset: i64) {
@@ -128,4 +128,46 @@ async fn follower_returns(meanwhile: impl FnOnce(&mut TestCluster, i32)) {
     meanwhile(&mut cluster, follower);
     cluster.resume(follower).await;
     all_hold(&cluster, START, &values).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_disk_of_a_tiered_topic_begins_behind_a_log_start_inside_a_cold_batch() {
+    let remote = tempfile::TempDir::new().unwrap();
+    let url = format!("file://{}", remote.path().display());
+    let tiered = [
+        ("strandline.remote.store.url", url.as_str()),
+        ("remote.log.storage.system.enable", "true"),
+        ("remote.log.manager.task.interval.ms", "50"),
+        ("remote.log.manager.task.retry.backoff.ms", "20"),
+        ("min.insync.replicas", "1"),
+    ];
+    let mut cluster = TestCluster::start(3, &tiered).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &TIERED).await.unwrap();
+    let led = cluster
+        .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
+        .await;
+    let mut at = cluster.client(led.leader).await;
+    let values = produce(&mut at, "t", 1000, 200).await;
+    offloaded(&mut at, "t").await;
+    let mut connection = cluster.connection(led.leader).await;
+    delete_records(&mut connection, "t", 0, START).await;
+    let follower = *led.isr.iter().find(|id| **id != led.leader).unwrap();
+    cluster.stop(follower).await;
+    cluster.replace_disk(follower);
+    cluster.resume(follower).await;
+    let led = cluster
+        .wait_for("t", "the new disk is in sync", |p| p.isr.len() == 3)
+        .await;
+    // Only the tail is local; the rest is read through the leader, from the middle of a batch on.
+    let tail: Vec<_> = (990..1000)
+        .map(|number| (number as i64, values[number].to_vec()))
+        .collect();
+    for id in cluster.ids() {
+        assert_eq!(on_disk(&cluster, id, 990), tail, "broker {id}");
+    }
+    let mut at = cluster.client(led.leader).await;
+    assert_eq!(at.list_offset("t", 0, EARLIEST).await.unwrap(), START);
+    let read = crate::read_all(&mut at, "t", START).await;
+    assert_eq!(read, values[START as usize..]);
 }
