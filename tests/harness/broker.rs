@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::kill::Moment;
+
 /// A running broker; its data outlives a restart.
 pub struct TestBroker {
     broker: Option<Server>,
@@ -108,6 +110,13 @@ impl TestBroker {
         if let Some(broker) = self.broker.take() {
             broker.shutdown().await;
         }
+    }
+
+    /// Ends as if the process had been killed now: see [`TestBroker::resume`].
+    pub async fn kill(&mut self) {
+        let now = Moment::take(self.directory.path());
+        self.stop().await;
+        now.restore();
     }
 
     fn running(&self) -> &Server {

@@ -3,6 +3,7 @@
 mod broker;
 mod cluster;
 pub mod golden;
+mod kill;
 mod logs;
 mod s3;
 mod wait;

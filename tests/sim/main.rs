@@ -4,6 +4,7 @@
 mod a_coordinator_acts_on_what_is_committed;
 mod acknowledged_records_are_never_lost;
 mod an_outage_of_the_bucket_deletes_nothing;
+mod directories_belong_to_their_topics;
 mod mutants_are_caught;
 mod no_bytes_make_a_decoder_panic;
 mod no_offset_is_given_to_two_records;

@@ -41,11 +41,9 @@ impl Replica {
     fn open(directory: PathBuf, clean: bool, log_start: i64) -> Self {
         std::fs::create_dir_all(&directory).unwrap();
         let options = OpenOptions {
-            config: config(),
-            recovery_point: 0,
             log_start_offset: log_start,
-            high_watermark: 0,
             clean,
+            ..OpenOptions::new(config())
         };
         let log = PartitionLog::open(TopicPartition::new("t", 0), &directory, options).unwrap();
         Self { directory, log }

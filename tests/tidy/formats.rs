@@ -42,6 +42,7 @@ const FORMATS: &[Format] = &[
     of_log("replaces-another-directory"),
     // A partition's directory.
     of_log("leader-epoch-checkpoint"),
+    of_log("log-start-offset"),
     of_log("timeindex"),
     of_log("txnindex"),
     // The quorum's directory, and the topic of that name.

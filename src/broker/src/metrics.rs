@@ -185,6 +185,7 @@ pub async fn render(context: &BrokerContext) -> String {
     render_disconnects(&mut page, &context.disconnects);
     let partitions = context.partitions.all();
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
+    let offline = offline + context.partitions.failed_count();
     let led: Vec<_> = partitions.iter().filter(|p| p.is_leader()).collect();
     let image = context.quorum.image();
     let is_short = |p: &&&Arc<Partition>| {
@@ -199,7 +200,7 @@ pub async fn render(context: &BrokerContext) -> String {
         ),
         (
             "kafka_server_replicamanager_offlinereplicacount",
-            "Replicas on failed log directories.",
+            "Replicas on failed log directories, or whose log does not open.",
             offline,
         ),
         (

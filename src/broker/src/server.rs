@@ -456,7 +456,6 @@ impl Broker {
             settings,
         });
         follow_image(&context, context.quorum.image()).await;
-        context.partitions.quarantine_strays();
         let stop_tasks = CancellationToken::new();
         let isr = forward_isr_requests(quorum, node_id, isr_wishes, stop_tasks.clone());
         let mut tasks = vec![

@@ -219,7 +219,7 @@ pub async fn apply_local_retention(partition: &Arc<Partition>) -> Result<(), Str
                 owned.log.high_watermark(),
                 now_ms(),
             );
-            start.map_or(Ok(()), |to| owned.log.advance_log_start(to))
+            start.map_or(Ok(()), |to| owned.log.retain_from(to))
         })
         .await;
     applied

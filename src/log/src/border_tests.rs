@@ -103,6 +103,7 @@ fn reopened(directory: &Path, recovery_point: i64, clean: bool) -> PartitionLog 
         log_start_offset: START,
         high_watermark: START,
         clean,
+        ..OpenOptions::new(config())
     };
     PartitionLog::open(TopicPartition::new("t", 0), directory, options).unwrap()
 }

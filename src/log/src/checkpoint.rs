@@ -1,7 +1,8 @@
 //! Kafka's small text files: offset checkpoints of a log directory and a partition's leader epochs.
 //!
 //! Crash consistency: a checkpoint is written to `<name>.tmp`, flushed, renamed over the old one, and the directory is
-//! flushed. A crash leaves the old file or the new one. A file that does not parse counts as absent.
+//! flushed. A crash leaves the old file or the new one. A file that does not parse is damaged, which is not the same as
+//! absent: the reader decides what follows from not knowing its contents.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -39,12 +40,14 @@ pub fn write_offset_checkpoint(path: &Path, offsets: &OffsetCheckpoint) -> io::R
     write_atomically(path, text.as_bytes())
 }
 
-/// Reads an offset checkpoint; absent or damaged files are empty.
-pub fn read_offset_checkpoint(path: &Path) -> OffsetCheckpoint {
-    fs::read_to_string(path)
-        .ok()
-        .and_then(|text| parse_offsets(&text))
-        .unwrap_or_default()
+/// Reads an offset checkpoint. An absent file is empty; a damaged one is an error, because offsets that are not known are
+/// not zero.
+pub fn read_offset_checkpoint(path: &Path) -> io::Result<OffsetCheckpoint> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        read => read?,
+    };
+    parse_offsets(&text).ok_or_else(|| io::Error::other("the checkpoint is damaged"))
 }
 
 fn parse_offsets(text: &str) -> Option<OffsetCheckpoint> {
@@ -71,8 +74,21 @@ pub(crate) fn format_epochs(epochs: &[EpochStart]) -> String {
     text
 }
 
-pub(crate) fn read_epochs(path: &Path) -> Option<Vec<EpochStart>> {
-    decode_leader_epochs(&fs::read(path).ok()?)
+/// A small file as it was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<T> {
+    Whole(T),
+    Missing,
+    /// Its bytes are no file of this kind.
+    Damaged,
+}
+
+pub(crate) fn read_epochs(path: &Path) -> io::Result<Found<Vec<EpochStart>>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
+        read => read?,
+    };
+    Ok(decode_leader_epochs(&bytes).map_or(Found::Damaged, Found::Whole))
 }
 
 /// The lineage in a `leader-epoch-checkpoint` file's bytes.
@@ -104,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_comes_back_and_a_damaged_one_counts_as_absent() {
+    fn a_checkpoint_comes_back_and_a_damaged_one_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("recovery-point-offset-checkpoint");
         let offsets: OffsetCheckpoint = [
@@ -117,8 +133,12 @@ mod tests {
             fs::read_to_string(&path).unwrap(),
             "0\n2\na.b-c 3 17\nz 0 0\n"
         );
-        assert_eq!(read_offset_checkpoint(&path), offsets);
-        fs::write(&path, "0\n2\na.b-c 3 17\n").unwrap();
-        assert!(read_offset_checkpoint(&path).is_empty());
+        assert_eq!(read_offset_checkpoint(&path).unwrap(), offsets);
+        for damaged in ["0\n2\na.b-c 3 17\n", "", "1\n0\n", "0\n1\nz 0 x\n"] {
+            fs::write(&path, damaged).unwrap();
+            assert!(read_offset_checkpoint(&path).is_err(), "{damaged:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(read_offset_checkpoint(&path).unwrap().is_empty());
     }
 }

@@ -82,7 +82,9 @@ fn template(path: &Path) {
     log.prepare_to_close().unwrap();
     write_leader_epochs(&place, log.epochs()).unwrap();
     let offsets = [(partition(), 300)].into();
-    dir.write_checkpoints(&offsets, &offsets, &offsets).unwrap();
+    dir.write_recovery_points(&offsets).unwrap();
+    dir.write_high_watermarks(&offsets).unwrap();
+    dir.write_log_starts(&offsets).unwrap();
     dir.mark_clean().unwrap();
     dir.release().unwrap();
 }
@@ -94,11 +96,11 @@ fn open(
     clean: bool,
 ) -> Result<PartitionLog, crate::LogError> {
     let options = OpenOptions {
-        config: config(),
         recovery_point,
         log_start_offset,
         high_watermark: recovery_point,
         clean,
+        ..OpenOptions::new(config())
     };
     PartitionLog::open(partition(), path, options)
 }
@@ -133,9 +135,10 @@ fn live(path: &Path) -> bool {
     let Ok(dir) = LogDir::open(path, NODE, Some("cluster"), 0) else {
         return false;
     };
-    let checkpoint = |offsets: crate::OffsetCheckpoint| offsets.values().next().copied();
-    let recovery_point = checkpoint(dir.read_recovery_points()).unwrap_or(0);
-    let log_start = checkpoint(dir.read_log_starts()).unwrap_or(0);
+    let first = |offsets: crate::OffsetCheckpoint| offsets.values().next().copied().unwrap_or(0);
+    let unknown = OpenOptions::NOTHING_MAY_BE_CUT;
+    let recovery_point = dir.read_recovery_points().map_or(unknown, first);
+    let log_start = dir.read_log_starts().map_or(0, first);
     let _ = (dir.read_high_watermarks(), dir.partitions());
     let place = dir.partition_path(&partition());
     let Ok(mut log) = open(&place, recovery_point, log_start, dir.clean) else {

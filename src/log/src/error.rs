@@ -21,6 +21,9 @@ pub enum LogError {
         offset: Offset,
         reason: String,
     },
+    /// A file beside the records is damaged, and the records do not tell what it said.
+    #[error("{}: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
 }
 
 impl LogError {

@@ -33,6 +33,7 @@ fn reopen(directory: &Path) -> PartitionLog {
         log_start_offset: 0,
         high_watermark: BATCHES * 10,
         clean: true,
+        ..OpenOptions::new(config())
     };
     PartitionLog::open(TopicPartition::new("t", 0), directory, options).unwrap()
 }
@@ -155,6 +156,7 @@ fn a_recovered_segment_has_its_newest_timestamp_in_its_index() {
         log_start_offset: 0,
         high_watermark: 0,
         clean,
+        ..OpenOptions::new(config())
     };
     let open = |clean| {
         PartitionLog::open(

@@ -16,6 +16,8 @@ mod index;
 mod index_check;
 mod log_dir;
 mod look_up;
+mod log_start;
+mod partition_directory;
 mod partition_log;
 mod producer_state;
 mod read;
@@ -23,6 +25,7 @@ mod recovery;
 mod relocation;
 pub mod retention;
 mod segment;
+mod tail;
 mod time_search;
 mod view;
 
@@ -34,7 +37,8 @@ pub use epochs::LeaderEpochs;
 pub use error::{AppendError, FetchedError, LogError, ReadError};
 pub use flush::flush_segments;
 pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-pub use log_dir::{DiskSpace, LogDir, LogDirError, PartitionDirectory, identify};
+pub use log_dir::{DiskSpace, LogDir, LogDirError, identify};
+pub use partition_directory::{PartitionDirectories, PartitionDirectory};
 pub use partition_log::{AppendInfo, OpenOptions, PartitionLog, write_leader_epochs};
 pub use producer_state::{ProducerState, SequenceError, decode_snapshot, read_snapshot};
 pub use read::LogSlice;
@@ -45,6 +49,8 @@ pub use view::LogView;
 
 #[cfg(test)]
 mod border_tests;
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strandline_types::{TimestampMs, TopicId, TopicPartition, base64_id, parse_base64_id};
+use strandline_types::{base64_id, parse_base64_id};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -17,22 +17,13 @@ use crate::checkpoint::{
     OffsetCheckpoint, read_offset_checkpoint, sync_directory, write_atomically,
     write_offset_checkpoint,
 };
-use crate::relocation::REPLACES_ANOTHER;
 
 const META_PROPERTIES: &str = "meta.properties";
-pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const LOCK: &str = ".lock";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
-/// A directory of a deleted topic, waiting to be removed.
-pub(crate) const DELETED_SUFFIX: &str = "-delete";
-/// A directory that no metadata knows; its name says since when (ms since 1970), until it is removed.
-const STRAY_SUFFIX: &str = "-stray";
-/// A replica on its way from another log directory.
-const FUTURE_SUFFIX: &str = "-future";
-
 #[derive(Debug, Error)]
 pub enum LogDirError {
     #[error("log.dirs: {}: {source}", path.display())]
@@ -46,18 +37,6 @@ pub enum LogDirError {
         found: String,
         wanted: String,
     },
-}
-
-/// A partition's directory as found at start.
-#[derive(Clone, Debug)]
-pub struct PartitionDirectory {
-    pub topic_partition: TopicPartition,
-    pub topic_id: TopicId,
-    pub path: PathBuf,
-    /// Another directory of the same partition, in another log directory, is the older one.
-    pub replaces_another: bool,
-    /// It is not complete: a move was asked for and has not ended.
-    pub is_future: bool,
 }
 
 /// A log directory, locked for this process until it is released or the value is dropped.
@@ -165,130 +144,38 @@ impl LogDir {
         self.space.refresh(&self.path)
     }
 
-    pub fn partition_path(&self, tp: &TopicPartition) -> PathBuf {
-        self.path.join(format!("{}-{}", tp.topic, tp.partition))
-    }
-
-    /// Creates a partition's directory with its `partition.metadata`. Durable after [`LogDir::sync`], so that many can
-    /// be created for the price of one flush.
-    pub fn create_partition(&self, tp: &TopicPartition, id: TopicId) -> io::Result<PathBuf> {
-        let path = self.partition_path(tp);
-        fs::create_dir_all(&path)?;
-        let text = format!("version: 0\ntopic_id: {}\n", base64_id(id.0));
-        fs::write(path.join(PARTITION_METADATA), text)?;
-        Ok(path)
-    }
-
     /// Makes everything that was created in this directory durable.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(File::open(&self.path)?)?)
     }
 
-    /// All partition directories. Those of deleted topics are removed on the way.
-    pub fn partitions(&self) -> io::Result<Vec<PartitionDirectory>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            let name = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default()
-                .to_owned();
-            if !path.is_dir() || name.ends_with(STRAY_SUFFIX) {
-                continue;
-            }
-            if name.ends_with(DELETED_SUFFIX) {
-                fs::remove_dir_all(&path)?;
-                continue;
-            }
-            let is_future = name.ends_with(FUTURE_SUFFIX);
-            let name = if is_future {
-                name.split_once('.').map_or("", |(name, _)| name)
-            } else {
-                &name
-            };
-            let Some((topic, partition)) = name.rsplit_once('-') else {
-                continue;
-            };
-            let Ok(partition) = partition.parse() else {
-                continue;
-            };
-            let replaces_another = path.join(REPLACES_ANOTHER).exists();
-            let metadata = read_properties(&path.join(PARTITION_METADATA));
-            let topic_id = metadata.get("topic_id").and_then(|id| parse_base64_id(id));
-            found.push(PartitionDirectory {
-                topic_partition: TopicPartition::new(topic, partition),
-                topic_id: TopicId(topic_id.unwrap_or_default()),
-                path,
-                replaces_another,
-                is_future,
-            });
-        }
-        Ok(found)
+    /// Makes the names of partition directories that were created, renamed or removed durable.
+    pub fn sync_names(&self) -> io::Result<()> {
+        sync_directory(&self.path)
     }
 
-    /// Removes a partition's directory. A crash half-way leaves a `-delete` directory, removed at the next start.
-    pub fn delete_partition(path: &Path) -> io::Result<()> {
-        let renamed = with_suffix(path, DELETED_SUFFIX);
-        fs::rename(path, &renamed)?;
-        fs::remove_dir_all(&renamed)
-    }
-
-    /// Where a replica that comes from another log directory is built.
-    pub fn future_path(&self, tp: &TopicPartition) -> PathBuf {
-        self.path
-            .join(format!("{}-{}.0{FUTURE_SUFFIX}", tp.topic, tp.partition))
-    }
-
-    /// The other directory of a partition that has moved is gone.
-    pub fn replaced(path: &Path) -> io::Result<()> {
-        fs::remove_file(path.join(REPLACES_ANOTHER))
-    }
-
-    /// Sets a directory aside that no metadata knows.
-    pub fn quarantine(path: &Path, now_ms: TimestampMs) -> io::Result<PathBuf> {
-        let renamed = with_suffix(path, &format!(".{now_ms}{STRAY_SUFFIX}"));
-        fs::rename(path, &renamed)?;
-        Ok(renamed)
-    }
-
-    /// Removes what was set aside at or before `until_ms`; returns the paths.
-    pub fn remove_strays(&self, until_ms: TimestampMs) -> io::Result<Vec<PathBuf>> {
-        let mut removed = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|n| n.to_str());
-            let aside = name.and_then(|n| n.strip_suffix(STRAY_SUFFIX));
-            let since = aside.and_then(|n| n.rsplit_once('.')?.1.parse::<TimestampMs>().ok());
-            if since.is_some_and(|since| since <= until_ms) {
-                fs::remove_dir_all(&path)?;
-                removed.push(path);
-            }
-        }
-        Ok(removed)
-    }
-
-    pub fn read_recovery_points(&self) -> OffsetCheckpoint {
+    pub fn read_recovery_points(&self) -> io::Result<OffsetCheckpoint> {
         read_offset_checkpoint(&self.path.join(RECOVERY_POINTS))
     }
 
-    pub fn read_high_watermarks(&self) -> OffsetCheckpoint {
+    pub fn read_high_watermarks(&self) -> io::Result<OffsetCheckpoint> {
         read_offset_checkpoint(&self.path.join(HIGH_WATERMARKS))
     }
 
-    pub fn read_log_starts(&self) -> OffsetCheckpoint {
+    pub fn read_log_starts(&self) -> io::Result<OffsetCheckpoint> {
         read_offset_checkpoint(&self.path.join(LOG_STARTS))
     }
 
-    pub fn write_checkpoints(
-        &self,
-        recovery_points: &OffsetCheckpoint,
-        high_watermarks: &OffsetCheckpoint,
-        log_starts: &OffsetCheckpoint,
-    ) -> io::Result<()> {
-        write_offset_checkpoint(&self.path.join(RECOVERY_POINTS), recovery_points)?;
-        write_offset_checkpoint(&self.path.join(HIGH_WATERMARKS), high_watermarks)?;
-        write_offset_checkpoint(&self.path.join(LOG_STARTS), log_starts)
+    pub fn write_recovery_points(&self, points: &OffsetCheckpoint) -> io::Result<()> {
+        write_offset_checkpoint(&self.path.join(RECOVERY_POINTS), points)
+    }
+
+    pub fn write_high_watermarks(&self, watermarks: &OffsetCheckpoint) -> io::Result<()> {
+        write_offset_checkpoint(&self.path.join(HIGH_WATERMARKS), watermarks)
+    }
+
+    pub fn write_log_starts(&self, starts: &OffsetCheckpoint) -> io::Result<()> {
+        write_offset_checkpoint(&self.path.join(LOG_STARTS), starts)
     }
 
     /// The last step of a clean stop.
@@ -303,12 +190,6 @@ impl LogDir {
             rustix::fs::FlockOperation::Unlock,
         )?)
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}{suffix}", Uuid::new_v4().simple()));
-    PathBuf::from(name)
 }
 
 /// Checks or writes a directory's `meta.properties`; returns its `directory.id`.

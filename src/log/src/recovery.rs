@@ -1,29 +1,34 @@
 //! Opening a partition's directory after a clean or an unclean stop.
 //!
 //! Crash consistency. A crash can leave: a torn or garbage tail in the active segment; a segment file without indexes
-//! or with stale ones; a snapshot or checkpoint `.tmp`; a new segment without its directory entry. Repair: the last
-//! segments are walked batch by batch from the recovery point on, with CRC; the log is cut at the first bad byte and
-//! later segments are removed; their indexes and the producer state are rebuilt. A bad byte *below* the recovery
-//! point was once flushed and acknowledged: nothing is cut, the partition stays offline ([`LogError::Corrupt`]).
+//! or with stale ones; a snapshot or checkpoint `.tmp`; a new segment without its directory entry. Repair: the batches of
+//! the last segments are checked from the recovery point on and a torn tail is cut ([`crate::tail`]); then the same segments
+//! are walked, and their indexes, the lineage and the producer state are built again. Damage that was flushed once changes
+//! no byte: the partition stays offline.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use strandline_types::Offset;
-use strandline_wire::batch::{BatchHeader, verify_crc};
+use strandline_types::{LeaderEpoch, Offset};
 use tracing::warn;
 
 use crate::config::LogConfig;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::index_check;
+use crate::log_start::log_start_at_open;
 use crate::producer_state::{ProducerState, read_snapshot};
 use crate::segment::{Segment, file_name};
+use crate::tail::TailCheck;
+
+/// As a recovery point: everything may have been flushed, so nothing is cut.
+pub(crate) const NOTHING_MAY_BE_CUT: Offset = Offset::MAX;
 
 /// What opening found.
 pub(crate) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
+    pub log_start_offset: Offset,
     pub log_end_offset: Offset,
     pub producers: ProducerState,
     pub epochs: LeaderEpochs,
@@ -36,11 +41,21 @@ pub(crate) struct RecoveryInput<'a> {
     pub config: &'a LogConfig,
     /// Everything below was flushed.
     pub recovery_point: Offset,
-    /// The last stop was clean: nothing above the recovery point either can be torn.
+    /// The last stop was clean: everything was flushed.
     pub clean: bool,
-    pub epochs: LeaderEpochs,
-    /// Where a log without any segment begins.
+    pub lineage: Lineage,
+    /// As it was recorded. A log without any segment begins here.
     pub log_start_offset: Offset,
+    /// Where the readable remote segments begin, if there are any.
+    pub first_remote_offset: Option<Offset>,
+}
+
+/// What is known of a log's leader epochs before its batches are looked at.
+pub(crate) enum Lineage {
+    /// As it was written last; batches above the recovery point add to it.
+    Written(LeaderEpochs),
+    /// The file is missing or damaged: all batches tell their epochs, and `remote` those of records in the cold tier.
+    Lost { remote: LeaderEpochs },
 }
 
 pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
@@ -49,13 +64,30 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
     if bases.is_empty() {
         bases.push(input.log_start_offset.max(0));
     }
+    let log_start_offset =
+        log_start_at_open(input.log_start_offset, bases[0], input.first_remote_offset);
+    let cut_from = cut_from(&input, log_start_offset);
+    let lost = matches!(input.lineage, Lineage::Lost { .. });
+    let mut epochs = first_epochs(input.lineage, bases[0], log_start_offset, directory)?;
     let mut segments = Vec::with_capacity(bases.len());
     for base in &bases {
         segments.push(Arc::new(Segment::open(directory, *base)?));
     }
-    let mut epochs = input.epochs;
-    let first_unchecked = first_unchecked_segment(&segments, input.recovery_point, input.clean);
-    let first_to_walk = first_segment_to_walk(&segments, first_unchecked, directory);
+    let is_known = input.recovery_point != NOTHING_MAY_BE_CUT;
+    let verify_above = if is_known { input.recovery_point } else { 0 };
+    let first_unchecked = first_unchecked_segment(&segments, verify_above, input.clean);
+    let first_to_walk = if lost {
+        0
+    } else {
+        first_segment_to_walk(&segments, first_unchecked, directory)
+    };
+    let check = TailCheck {
+        first: first_to_walk,
+        first_unflushed: first_unchecked,
+        verify_above,
+        cut_from,
+    };
+    check.run(&mut segments)?;
     let behind = segments.iter().skip(1);
     for (segment, next) in segments.iter().zip(behind).take(first_to_walk) {
         mend_indexes(segment, next.base_offset, input.config)?;
@@ -64,9 +96,7 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
         read_snapshot(&file_name(directory, bases[first_to_walk], "snapshot")).unwrap_or_default();
     let mut log_end_offset = bases[first_to_walk];
     let mut bytes_since_index_entry = 0;
-    let mut keep = segments.len();
     for (at, segment) in segments.iter().enumerate().skip(first_to_walk) {
-        let is_last = at + 1 == segments.len();
         if at > first_to_walk {
             // The walk passed a roll: its snapshot is written again in case the crash came before it.
             let snapshot = file_name(directory, segment.base_offset, "snapshot");
@@ -76,15 +106,13 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
                     .map_err(LogError::io(&snapshot))?;
             }
         }
-        let unchecked = at >= first_unchecked;
+        let is_last = at + 1 == segments.len();
         let next_base = segments.get(at + 1).map_or(Offset::MAX, |s| s.base_offset);
         let walk = Walk {
             segment,
             config: input.config,
-            check_from: input.recovery_point,
-            log_start_offset: input.log_start_offset,
-            unchecked,
-            rebuild: unchecked || indexes_are_damaged(segment, next_base, input.config)?,
+            rebuild: at >= first_unchecked
+                || indexes_are_damaged(segment, next_base, input.config)?,
         };
         let end = walk.run(&mut producers, &mut epochs)?;
         if walk.rebuild && !is_last {
@@ -92,24 +120,51 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
         }
         log_end_offset = end.end_offset;
         bytes_since_index_entry = end.bytes_since_index_entry;
-        if end.cut && !is_last {
-            keep = at + 1;
-            break;
-        }
     }
-    for segment in &segments[keep..] {
-        warn!(path = %segment.log_path.display(), "removing a segment behind a torn one");
-        segment.remove_files()?;
-    }
-    segments.truncate(keep);
     epochs.truncate_from_end(log_end_offset.max(1));
     Ok(Recovered {
         segments,
+        log_start_offset,
         log_end_offset,
         producers,
         epochs,
         bytes_since_index_entry,
     })
+}
+
+/// Below which offset damage was flushed once. A recovery point at or below the log start vouches for no record: a log may
+/// begin with a batch that holds it.
+fn cut_from(input: &RecoveryInput<'_>, log_start_offset: Offset) -> Offset {
+    if input.clean {
+        NOTHING_MAY_BE_CUT
+    } else if input.recovery_point > log_start_offset {
+        input.recovery_point
+    } else {
+        0
+    }
+}
+
+/// The lineage that the walk adds to. A lost one must be known from the cold tier as far as local batches do not tell it.
+fn first_epochs(
+    lineage: Lineage,
+    first_local: Offset,
+    log_start_offset: Offset,
+    directory: &Path,
+) -> Result<LeaderEpochs, LogError> {
+    let mut remote = match lineage {
+        Lineage::Written(epochs) => return Ok(epochs),
+        Lineage::Lost { remote } => remote,
+    };
+    remote.truncate_from_end(first_local);
+    if log_start_offset < first_local && remote.epoch_of(log_start_offset).is_none() {
+        return Err(LogError::Damaged {
+            path: directory.to_path_buf(),
+            reason: format!(
+                "the leader epochs of offsets {log_start_offset} to {first_local} are lost"
+            ),
+        });
+    }
+    Ok(remote)
 }
 
 /// Base offsets of the segments in a directory, ascending. Removes leftovers of interrupted writes.
@@ -195,17 +250,12 @@ fn mend_indexes(segment: &Segment, end_offset: Offset, config: &LogConfig) -> Re
 struct Walk<'a> {
     segment: &'a Segment,
     config: &'a LogConfig,
-    check_from: Offset,
-    log_start_offset: Offset,
-    /// Bytes above `check_from` may be torn.
-    unchecked: bool,
     /// The indexes may not fit the log, and are made again.
     rebuild: bool,
 }
 
 struct WalkEnd {
     end_offset: Offset,
-    cut: bool,
     bytes_since_index_entry: u64,
 }
 
@@ -232,16 +282,8 @@ impl Walk<'_> {
         let mut end_offset = segment.base_offset;
         let mut since_entry = 0u64;
         while position < limit {
-            let header = match self.batch_at(position, limit, end_offset) {
-                Ok(header) => header,
-                Err(reason) => {
-                    self.cut(position, end_offset, &reason)?;
-                    return Ok(WalkEnd {
-                        end_offset,
-                        cut: true,
-                        bytes_since_index_entry: since_entry,
-                    });
-                }
+            let Some(header) = segment.header_at(position, limit)? else {
+                break;
             };
             segment.note_timestamp(header.max_timestamp, header.last_offset());
             if since_entry > u64::from(self.config.index_interval_bytes) {
@@ -255,7 +297,7 @@ impl Walk<'_> {
             since_entry += header.size() as u64;
             producers.update(&header);
             epochs.assign(
-                strandline_types::LeaderEpoch(header.partition_leader_epoch),
+                LeaderEpoch(header.partition_leader_epoch),
                 header.base_offset,
             );
             end_offset = header.end_offset();
@@ -263,63 +305,7 @@ impl Walk<'_> {
         }
         Ok(WalkEnd {
             end_offset,
-            cut: false,
             bytes_since_index_entry: since_entry,
         })
-    }
-
-    /// Reads and checks one batch. Below the recovery point the header is enough: its bytes were flushed.
-    fn batch_at(
-        &self,
-        position: u64,
-        limit: u64,
-        min_offset: Offset,
-    ) -> Result<BatchHeader, String> {
-        let header = match self.segment.header_at(position, limit) {
-            Ok(Some(header)) => header,
-            Ok(None) => return Err("the batch header is cut off".into()),
-            Err(error) => return Err(error.to_string()),
-        };
-        if position + header.size() as u64 > limit {
-            return Err("the batch is cut off".into());
-        }
-        if header.base_offset < min_offset || header.last_offset_delta < 0 {
-            return Err(format!(
-                "offset {} follows {min_offset}",
-                header.base_offset
-            ));
-        }
-        if self.unchecked && header.end_offset() > self.check_from {
-            let mut batch = vec![0; header.size()];
-            self.segment
-                .read_at(&mut batch, position)
-                .map_err(|e| e.to_string())?;
-            verify_crc(&header, &batch).map_err(|e| e.to_string())?;
-        }
-        Ok(header)
-    }
-
-    fn cut(&self, position: u64, offset: Offset, reason: &str) -> Result<(), LogError> {
-        let segment = self.segment;
-        // A recovery point at or below the log start vouches for no record: a log may begin with a batch that holds it.
-        if offset < self.check_from && self.check_from > self.log_start_offset {
-            return Err(LogError::Corrupt {
-                path: segment.log_path.clone(),
-                position,
-                offset,
-                reason: reason.to_owned(),
-            });
-        }
-        warn!(path = %segment.log_path.display(), position, offset, reason, "cutting a torn tail");
-        segment
-            .file()
-            .set_len(position)
-            .map_err(LogError::io(&segment.log_path))?;
-        segment
-            .file()
-            .sync_all()
-            .map_err(LogError::io(&segment.log_path))?;
-        segment.publish_bytes(position);
-        Ok(())
     }
 }

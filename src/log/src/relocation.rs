@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use strandline_types::Offset;
 
 use crate::error::LogError;
-use crate::log_dir::PARTITION_METADATA;
+use crate::partition_directory::PARTITION_METADATA;
 use crate::segment::{Segment, TIME_INDEX, TRANSACTION_INDEX, file_name};
 use crate::view::LogView;
 

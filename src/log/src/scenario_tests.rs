@@ -60,11 +60,9 @@ pub(crate) fn open(
     clean: bool,
 ) -> Result<PartitionLog, LogError> {
     let options = OpenOptions {
-        config: config(),
         recovery_point,
-        log_start_offset: 0,
-        high_watermark: 0,
         clean,
+        ..OpenOptions::new(config())
     };
     PartitionLog::open(TopicPartition::new("t", 0), path, options)
 }

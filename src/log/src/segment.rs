@@ -105,6 +105,12 @@ impl Segment {
         })
     }
 
+    /// The same segment, read and written through another file handle.
+    #[cfg(test)]
+    pub(crate) fn with_file(self, log: File) -> Self {
+        Self { log, ..self }
+    }
+
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }

@@ -1,62 +1,185 @@
 //! Checkpoints of the log directories: recovery points, high watermarks, log starts, and the lineage of each partition.
 //!
-//! Crash consistency: checkpoints lag. Recovery walks what they do not cover.
+//! Crash consistency: checkpoints lag; recovery walks what they do not cover. They know partitions by name, so a name is
+//! forgotten, durably, before a directory is created under it. A replica that is offline keeps its entries: without a
+//! recovery point, the next start would cut what this one did not dare to.
 
-use std::collections::BTreeMap;
+use std::io;
+use std::sync::MutexGuard;
 
-use strandline_log::{LogDir, LogView, OffsetCheckpoint, write_leader_epochs};
+use strandline_log::{LogDir, LogView, OffsetCheckpoint, OpenOptions, write_leader_epochs};
+use strandline_types::{Offset, TopicPartition};
 
 use super::handle::Partition;
 use super::table::PartitionManager;
 
-/// The checkpoints of one directory as they were at start.
+/// The checkpoints of one directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DirectoryCheckpoints {
     pub recovery_points: OffsetCheckpoint,
     pub high_watermarks: OffsetCheckpoint,
     pub log_starts: OffsetCheckpoint,
+    /// The recovery points could not be read: those that are not here are not known.
+    pub recovery_points_are_lost: bool,
+}
+
+impl DirectoryCheckpoints {
+    /// Reads what the last process wrote. A high watermark that is lost is found again among the replicas, and a log start
+    /// in the partition's own directory; a recovery point is not.
+    pub fn read(dir: &LogDir) -> Self {
+        let lost = |what: &str, error: &io::Error| {
+            tracing::error!(directory = %dir.path.display(), %error, "the checkpoint of {what} cannot be read");
+        };
+        let points = dir.read_recovery_points();
+        if let Err(error) = &points {
+            lost("recovery points", error);
+        }
+        let read = |what, found: io::Result<OffsetCheckpoint>| {
+            found.unwrap_or_else(|error| {
+                lost(what, &error);
+                OffsetCheckpoint::default()
+            })
+        };
+        Self {
+            recovery_points_are_lost: points.is_err(),
+            recovery_points: points.unwrap_or_default(),
+            high_watermarks: read("high watermarks", dir.read_high_watermarks()),
+            log_starts: read("log starts", dir.read_log_starts()),
+        }
+    }
+
+    /// Up to where a log of this directory was flushed.
+    pub fn recovery_point(&self, tp: &TopicPartition) -> Offset {
+        let unknown = if self.recovery_points_are_lost {
+            OpenOptions::NOTHING_MAY_BE_CUT
+        } else {
+            0
+        };
+        self.recovery_points.get(tp).copied().unwrap_or(unknown)
+    }
+
+    fn knows(&self, tp: &TopicPartition) -> bool {
+        let all = [
+            &self.recovery_points,
+            &self.high_watermarks,
+            &self.log_starts,
+        ];
+        all.iter().any(|map| map.contains_key(tp))
+    }
+
+    fn forget(&mut self, tp: &TopicPartition) {
+        self.recovery_points.remove(tp);
+        self.high_watermarks.remove(tp);
+        self.log_starts.remove(tp);
+    }
+
+    /// Takes over what `before` has for a partition of which nothing new is known.
+    fn keep(&mut self, tp: &TopicPartition, before: &Self) {
+        self.recovery_points
+            .insert(tp.clone(), before.recovery_point(tp));
+        if let Some(offset) = before.high_watermarks.get(tp) {
+            self.high_watermarks.insert(tp.clone(), *offset);
+        }
+        if let Some(offset) = before.log_starts.get(tp) {
+            self.log_starts.insert(tp.clone(), *offset);
+        }
+    }
+
+    fn note(&mut self, tp: &TopicPartition, view: &LogView) {
+        self.recovery_points.insert(tp.clone(), view.flushed_offset);
+        self.high_watermarks.insert(tp.clone(), view.high_watermark);
+        self.log_starts.insert(tp.clone(), view.log_start_offset);
+    }
+
+    /// Lost recovery points are not overwritten by fewer: the next start must find that they are lost.
+    fn write(&self, dir: &LogDir) -> io::Result<()> {
+        if !self.recovery_points_are_lost {
+            dir.write_recovery_points(&self.recovery_points)?;
+        }
+        dir.write_high_watermarks(&self.high_watermarks)?;
+        dir.write_log_starts(&self.log_starts)
+    }
 }
 
 impl PartitionManager {
+    fn written(&self) -> MutexGuard<'_, Vec<DirectoryCheckpoints>> {
+        self.written.lock().expect("no holder panics")
+    }
+
     /// Writes the checkpoints of every directory in which they have changed. Blocks.
     pub fn write_checkpoints(&self) {
+        let mut written = self.written();
+        // Loaded behind the lock: a name that was forgotten is in no table that is loaded later.
         let table = self.table.load();
-        let mut written = self.written.lock().expect("no holder panics");
         for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
-            let (mut points, mut watermarks, mut starts) =
-                (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            let mut now = DirectoryCheckpoints::default();
+            let Some(before) = written.get_mut(index) else {
+                continue;
+            };
             for partition in table.values().filter(|p| p.log_dir() == index) {
-                let (tp, view) = (partition.topic_partition.clone(), partition.view());
+                let (tp, view) = (&partition.topic_partition, partition.view());
                 // What lies below a recovery point is not walked again, so its epochs must be on disk first.
-                if let Err(error) = store_epochs(dir, partition, &view) {
+                if let Err(error) = partition.store_epochs(dir, &view) {
                     tracing::error!(partition = %tp, %error, "the leader epochs were not written");
-                    continue;
+                    now.keep(tp, before);
+                } else {
+                    now.note(tp, &view);
                 }
-                points.insert(tp.clone(), view.flushed_offset);
-                watermarks.insert(tp.clone(), view.high_watermark);
-                starts.insert(tp, view.log_start_offset);
             }
-            let now = [points, watermarks, starts];
-            if written[index] == now {
+            for tp in self.failed_in(index) {
+                now.keep(&tp, before);
+            }
+            if *before == now {
                 continue;
             }
-            match dir.write_checkpoints(&now[0], &now[1], &now[2]) {
-                Ok(()) => written[index] = now,
+            match now.write(dir) {
+                Ok(()) => *before = now,
                 Err(error) => {
                     tracing::error!(directory = %dir.path.display(), %error, "checkpoints were not written");
                 }
             }
         }
     }
+
+    fn failed_in(&self, log_dir: usize) -> Vec<TopicPartition> {
+        let failed = self.failed.lock().expect("no holder panics");
+        let here = failed
+            .values()
+            .filter(|f| f.directories.iter().any(|(index, _)| *index == log_dir));
+        here.map(|f| f.topic_partition.clone()).collect()
+    }
+
+    /// Forgets what checkpoints of any directory say of these names, durably: it was said of directories that are gone.
+    /// Blocks.
+    pub(super) fn forget_checkpoints(&self, names: &[TopicPartition]) -> io::Result<()> {
+        let mut written = self.written();
+        for (dir, before) in self.log_dirs.dirs.iter().zip(written.iter_mut()) {
+            if !names.iter().any(|tp| before.knows(tp)) {
+                continue;
+            }
+            let mut now = before.clone();
+            names.iter().for_each(|tp| now.forget(tp));
+            now.write(dir)?;
+            *before = now;
+        }
+        Ok(())
+    }
 }
 
-fn store_epochs(dir: &LogDir, partition: &Partition, view: &LogView) -> std::io::Result<()> {
-    let mut stored = partition.stored_epochs.lock().expect("no holder panics");
-    if *stored != view.epochs {
-        write_leader_epochs(
-            &dir.partition_path(&partition.topic_partition),
-            &view.epochs,
-        )?;
-        *stored = view.epochs.clone();
+impl Partition {
+    /// Writes the lineage where it has changed, and the partition has not been closed.
+    fn store_epochs(&self, dir: &LogDir, view: &LogView) -> io::Result<()> {
+        let mut stored = self.stored_epochs.lock().expect("no holder panics");
+        if stored.closed || stored.epochs == view.epochs {
+            return Ok(());
+        }
+        write_leader_epochs(&dir.partition_path(&self.topic_partition), &view.epochs)?;
+        stored.epochs = view.epochs.clone();
+        Ok(())
     }
-    Ok(())
+
+    /// Nothing is written into the partition's directory from now on: its name may soon be another topic's.
+    pub(super) fn close_lineage(&self) {
+        self.stored_epochs.lock().expect("no holder panics").closed = true;
+    }
 }

@@ -1,48 +1,169 @@
-//! Partition directories: found at start, claimed by the metadata, chosen for new replicas, set aside.
+//! Partition directories: found at start, claimed by the first image, chosen for new replicas, set aside.
+//!
+//! Crash consistency: [`claim`] decides for all directories of a name before any of them is opened. Renames come first and
+//! are durable before anything is created or opened; a crash between two of them leaves a state from which the next start
+//! decides the same again. A directory whose rename failed keeps its name, and no other is created under it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use strandline_log::LogDir;
-use strandline_types::{TopicIdPartition, TopicPartition};
+use strandline_log::{LogDir, PartitionDirectory};
+use strandline_metadata::ClusterImage;
+use strandline_replication::directories::{Action, FoundDirectory, Outcome, Stage, claim};
+use strandline_types::{BrokerId, TopicId, TopicIdPartition, TopicPartition};
 
+use super::failed::FailedReplica;
 use super::table::PartitionManager;
 use crate::clock::now_ms;
 
-pub(super) struct FoundDirectory {
+/// A directory in the log directory at this index.
+pub(super) struct Located {
     pub log_dir: usize,
-    pub path: PathBuf,
-    /// The other one of the same partition is what a move has left behind.
-    pub replaces_another: bool,
+    pub directory: PartitionDirectory,
 }
 
-/// Notes a directory that was found; of two for one partition only the newer one stays.
-pub(super) fn keep_newer(
-    found: &mut HashMap<TopicIdPartition, FoundDirectory>,
-    id: TopicIdPartition,
-    here: FoundDirectory,
-) -> std::io::Result<()> {
-    let Some(other) = found.remove(&id) else {
-        found.insert(id, here);
-        return Ok(());
-    };
-    let (newer, older) = if here.replaces_another {
-        (here, other)
-    } else {
-        (other, here)
-    };
-    if newer.replaces_another {
-        LogDir::delete_partition(&older.path)?;
-    } else {
-        tracing::error!(kept = %newer.path.display(), aside = %older.path.display(), "a partition has two directories; one is set aside");
-        LogDir::quarantine(&older.path, now_ms())?;
+/// What lies in the log directories at start, by the names of partitions.
+pub(super) type Unclaimed = BTreeMap<TopicPartition, Vec<Located>>;
+
+/// What the first image has claimed.
+#[derive(Default)]
+pub(super) struct Claimed {
+    /// Directories that are opened, with the index of their log directory.
+    pub to_open: HashMap<TopicIdPartition, (usize, PathBuf)>,
+    /// Log directories to which the last stop interrupted a move.
+    pub moves: HashMap<TopicIdPartition, usize>,
+}
+
+impl Located {
+    fn facts(&self) -> FoundDirectory {
+        let directory = &self.directory;
+        FoundDirectory {
+            topic_id: directory.topic_id.clone().ok(),
+            stage: if directory.is_future {
+                Stage::Future
+            } else if directory.replaces_another {
+                Stage::Moved
+            } else {
+                Stage::Current
+            },
+            has_records: directory.has_records,
+        }
     }
-    found.insert(id, newer);
+}
+
+/// The topic id that the metadata has for a name, if this broker has a replica of it.
+fn wanted_id(image: &ClusterImage, tp: &TopicPartition, own: BrokerId) -> Option<TopicId> {
+    let topic = image.topic(&tp.topic)?;
+    let partition = topic.partitions.get(&tp.partition)?;
+    partition.replicas.contains(&own).then_some(topic.id)
+}
+
+fn set_aside(found: &Located) -> std::io::Result<()> {
+    let path = LogDir::quarantine(&found.directory.path, now_ms())?;
+    let belongs_to = match &found.directory.topic_id {
+        Ok(id) => id.to_string(),
+        Err(reason) => reason.clone(),
+    };
+    tracing::warn!(path = %path.display(), topic_id = belongs_to, "no replica here has this directory; it is set aside");
     Ok(())
 }
 
 impl PartitionManager {
+    /// Decides over every directory that was found at start, and renames those that are not to be opened. Only the first
+    /// image finds any. Blocks.
+    pub(super) fn claim_found(&self, image: &ClusterImage) {
+        let unclaimed = std::mem::take(&mut *self.unclaimed.lock().expect("no holder panics"));
+        if unclaimed.is_empty() {
+            return;
+        }
+        let mut moved = Vec::new();
+        for (tp, located) in unclaimed {
+            moved.extend(self.claim_name(&tp, &located, wanted_id(image, &tp, self.node_id)));
+        }
+        for dir in &self.log_dirs.dirs {
+            if let Err(error) = dir.sync_names() {
+                tracing::error!(directory = %dir.path.display(), %error, "renames of partition directories may not be durable");
+                return;
+            }
+        }
+        // The directories that these replaced are gone by now.
+        for path in moved {
+            if let Err(error) = LogDir::replaced(&path) {
+                tracing::warn!(path = %path.display(), %error, "the mark of a finished move stays");
+            }
+        }
+    }
+
+    /// Claims the directories of one name; returns those of finished moves.
+    fn claim_name(
+        &self,
+        tp: &TopicPartition,
+        located: &[Located],
+        wanted: Option<TopicId>,
+    ) -> Vec<PathBuf> {
+        let facts: Vec<_> = located.iter().map(Located::facts).collect();
+        let (outcome, actions) = claim(&facts, wanted);
+        let id = wanted.map(|topic_id| TopicIdPartition {
+            topic_id,
+            partition: tp.partition,
+        });
+        let mut claimed = self.claimed.lock().expect("no holder panics");
+        let (mut moved, mut left) = (Vec::new(), Vec::new());
+        for (found, action) in located.iter().zip(actions) {
+            let (path, log_dir) = (&found.directory.path, found.log_dir);
+            let renamed = match action {
+                Action::SetAside => set_aside(found),
+                Action::Remove => LogDir::retire(path).map(|retired| self.removals.push(retired)),
+                Action::Open => {
+                    if let Some(id) = id {
+                        claimed.to_open.insert(id, (log_dir, path.clone()));
+                    }
+                    if found.directory.replaces_another {
+                        moved.push(path.clone());
+                    }
+                    Ok(())
+                }
+                Action::Move => {
+                    if let Some(id) = id {
+                        claimed.moves.insert(id, log_dir);
+                    }
+                    Ok(())
+                }
+                Action::Leave => {
+                    left.push((log_dir, path.clone()));
+                    Ok(())
+                }
+            };
+            if let Err(error) = renamed {
+                tracing::error!(path = %path.display(), %error, "a directory that is not in use keeps its name");
+                left.push((log_dir, path.clone()));
+            }
+        }
+        let Some(id) = id else { return Vec::new() };
+        let reason = match outcome {
+            Outcome::Offline(doubt) => format!("{doubt}"),
+            Outcome::Create if !left.is_empty() => {
+                "a directory of another topic has its name".to_owned()
+            }
+            _ if !left.is_empty() => return Vec::new(),
+            _ => return moved,
+        };
+        let unreadable = located
+            .iter()
+            .find_map(|l| l.directory.topic_id.as_ref().err());
+        let directories: Vec<_> = left.iter().map(|(_, path)| path.display()).collect();
+        tracing::error!(partition = %tp, %reason, unreadable, ?directories, "the replica is offline; nothing in its directories is changed");
+        self.fail(
+            id,
+            FailedReplica {
+                topic_partition: tp.clone(),
+                directories: left,
+            },
+        );
+        Vec::new()
+    }
+
     /// Directories take turns; a failed one gets nothing new.
     pub(super) fn next_directory(&self) -> usize {
         let usable: Vec<usize> = (0..self.log_dirs.dirs.len())
@@ -60,25 +181,6 @@ impl PartitionManager {
     pub fn prefer_log_dir(&self, tp: TopicPartition, index: usize) {
         let mut preferred = self.preferred.lock().expect("no holder panics");
         preferred.insert(tp, index);
-    }
-
-    /// Sets directories aside that the image does not know. Called once, after the first image.
-    pub fn quarantine_strays(&self) {
-        for (id, future) in self.futures.lock().expect("no holder panics").drain() {
-            if let Err(error) = std::fs::remove_dir_all(&future.path) {
-                tracing::error!(partition = %id, path = %future.path.display(), %error, "what a move left behind stays");
-            }
-        }
-        for (id, found) in self.found.lock().expect("no holder panics").drain() {
-            match LogDir::quarantine(&found.path, now_ms()) {
-                Ok(path) => {
-                    tracing::warn!(partition = %id, path = %path.display(), "no topic has this directory; it is set aside");
-                }
-                Err(error) => {
-                    tracing::error!(path = %found.path.display(), %error, "a stray directory stays");
-                }
-            }
-        }
     }
 
     /// Removes directories that were set aside longer ago than `age_ms`. Blocks.

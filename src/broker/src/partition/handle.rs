@@ -127,8 +127,15 @@ pub struct Partition {
     pub refusals: Refusals,
     /// What followers fetched from last, and when that was noted.
     noted: Mutex<Vec<(ReplicaFetch, MonotonicMs)>>,
-    /// The lineage that is on disk.
-    pub(super) stored_epochs: Mutex<Arc<LeaderEpochs>>,
+    pub(super) stored_epochs: Mutex<StoredLineage>,
+}
+
+/// What is on disk of a partition's lineage.
+#[derive(Default)]
+pub(super) struct StoredLineage {
+    pub epochs: Arc<LeaderEpochs>,
+    /// The partition was removed: its directory has no name any more, or another partition has that name.
+    pub closed: bool,
 }
 
 impl std::fmt::Debug for Partition {

@@ -4,6 +4,7 @@ mod acks;
 mod checkpoints;
 mod deletions;
 mod directories;
+mod failed;
 mod flusher;
 mod gathered;
 mod handle;
@@ -18,6 +19,9 @@ mod shard;
 mod table;
 mod takeover;
 mod watch;
+
+#[cfg(test)]
+mod table_tests;
 
 pub use handle::{
     Acks, AppendReply, FetchedRecords, Partition, PartitionError, ReplicaFetch, Role,

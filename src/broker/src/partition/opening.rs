@@ -1,5 +1,6 @@
 //! Opening logs: where a partition's log lies, from which offsets it opens, and the threads that open many.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,12 +12,11 @@ use strandline_metadata::{ClusterImage, PartitionImage, TopicImage};
 use strandline_types::{TopicId, TopicIdPartition, TopicPartition};
 
 use super::checkpoints::DirectoryCheckpoints;
+use super::failed::FailedReplica;
 use super::handle::Partition;
 use super::owned::OwnedPartition;
 use super::shard::ShardMessage;
 use super::table::PartitionManager;
-
-use std::path::PathBuf;
 
 /// A partition to be opened, and how.
 pub(super) struct ToOpen {
@@ -35,6 +35,7 @@ struct Opened {
 }
 
 impl PartitionManager {
+    /// `None` for a replica that failed to open before.
     pub(super) fn plan_open(
         &self,
         topic_partition: TopicPartition,
@@ -43,14 +44,20 @@ impl PartitionManager {
         config: TopicConfig,
         image: &ClusterImage,
         broker: &BrokerConfig,
-    ) -> ToOpen {
+    ) -> Option<ToOpen> {
         let id = TopicIdPartition {
             topic_id: topic.id,
             partition: topic_partition.partition,
         };
-        let found = self.found.lock().expect("no holder panics").remove(&id);
-        let (log_dir, path) = if let Some(found) = found {
-            (found.log_dir, Some(found.path))
+        if self.has_failed(&id) {
+            return None;
+        }
+        let found = {
+            let mut claimed = self.claimed.lock().expect("no holder panics");
+            claimed.to_open.remove(&id)
+        };
+        let (log_dir, path) = if let Some((log_dir, path)) = found {
+            (log_dir, Some(path))
         } else {
             let mut preferred = self.preferred.lock().expect("no holder panics");
             let wanted = preferred.remove(&topic_partition);
@@ -68,18 +75,26 @@ impl PartitionManager {
         // A lost checkpoint must not hide cold data: the log then begins where the first remote segment does. A follower
         // without a log hears from its leader where to begin.
         let is_leader = state.leader == Some(self.node_id);
-        let first_remote = image.remote_log(id).filter(|_| known || is_leader);
-        let first_remote =
-            first_remote.and_then(|log| log.readable().next().map(|s| s.base_offset));
+        let remote = image.remote_log(id).filter(|_| known || is_leader);
+        let first_remote = remote.and_then(|log| log.readable().next().map(|s| s.base_offset));
+        let remote_epochs = remote.into_iter().flat_map(|log| log.readable());
+        let remote_epochs = remote_epochs.flat_map(|s| s.segment_leader_epochs.iter().copied());
+        let recovery_point = if known {
+            checkpoints.recovery_point(&topic_partition)
+        } else {
+            0
+        };
         let log_start = point_anywhere(|c| &c.log_starts).or(first_remote);
         let options = OpenOptions {
             config: log_config(&config, broker),
-            recovery_point: point(&checkpoints.recovery_points).unwrap_or(0),
+            recovery_point,
             log_start_offset: log_start.unwrap_or(0),
+            first_remote_offset: first_remote,
+            remote_epochs: remote_epochs.collect(),
             high_watermark: point_anywhere(|c| &c.high_watermarks).unwrap_or(0),
             clean: known && self.log_dirs.dirs[log_dir].clean,
         };
-        ToOpen {
+        Some(ToOpen {
             topic_partition,
             topic_id: topic.id,
             state: state.clone(),
@@ -87,7 +102,7 @@ impl PartitionManager {
             log_dir,
             path,
             options,
-        }
+        })
     }
 
     /// Opens logs on `num.recovery.threads.per.data.dir` blocking threads for each directory, flushes once per directory, and
@@ -125,26 +140,38 @@ impl PartitionManager {
             let owned =
                 OwnedPartition::new(log, partition.clone(), self.node_id, requests, flusher);
             if owner.send(ShardMessage::Add(Box::new(owned))).await.is_ok() {
-                let interrupted = {
-                    let mut futures = self.futures.lock().expect("no holder panics");
-                    futures.remove(&partition.id())
-                };
-                if let Some(future) = interrupted
-                    && let Err(error) = self.move_replica(&partition, future.log_dir)
-                {
-                    tracing::warn!(partition = %partition.topic_partition, %error, "an interrupted move does not go on");
-                }
                 partitions.push((partition, wanted.state));
             }
         }
         partitions
     }
 
+    /// Moves that the last stop interrupted begin again.
+    pub(super) fn resume_moves(self: &Arc<Self>, opened: &[Arc<Partition>]) {
+        for partition in opened {
+            let target = {
+                let mut claimed = self.claimed.lock().expect("no holder panics");
+                claimed.moves.remove(&partition.id())
+            };
+            if let Some(target) = target
+                && let Err(error) = self.move_replica(partition, target)
+            {
+                tracing::warn!(partition = %partition.topic_partition, %error, "an interrupted move does not go on");
+            }
+        }
+    }
+
     fn open_blocking(&self, to_open: Vec<ToOpen>, threads_per_directory: usize) -> Vec<Opened> {
+        let new = to_open.iter().filter(|wanted| wanted.path.is_none());
+        let new: Vec<_> = new.map(|wanted| wanted.topic_partition.clone()).collect();
         let mut by_directory: Vec<Vec<ToOpen>> = Vec::new();
         by_directory.resize_with(self.log_dirs.dirs.len(), Vec::new);
+        let forgotten = self.forget_checkpoints(&new);
         for wanted in to_open {
-            by_directory[wanted.log_dir].push(wanted);
+            match &forgotten {
+                Err(error) if wanted.path.is_none() => self.fail_to_open(&wanted, error),
+                _ => by_directory[wanted.log_dir].push(wanted),
+            }
         }
         let mut opened: Vec<Opened> = std::thread::scope(|scope| {
             let mut running = Vec::new();
@@ -167,7 +194,7 @@ impl PartitionManager {
         for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
             let here = || opened.iter().filter(|o| o.wanted.log_dir == index);
             let segments: Vec<Arc<Segment>> = here().flat_map(|o| o.log.to_flush().0).collect();
-            let created = here().any(|o| o.wanted.path.is_none());
+            let created = here().any(|o| new.contains(&o.wanted.topic_partition));
             let flushed = flush_segments(&dir.path, &segments)
                 .map_err(|e| e.to_string())
                 .and_then(|()| {
@@ -178,8 +205,13 @@ impl PartitionManager {
                     }
                 });
             if let Err(error) = flushed {
-                tracing::error!(directory = %dir.path.display(), %error, "flush failed; its partitions stay offline");
-                opened.retain(|o| o.wanted.log_dir != index);
+                let (failed, others) = opened
+                    .into_iter()
+                    .partition(|o: &Opened| o.wanted.log_dir == index);
+                opened = others;
+                for one in &failed {
+                    self.fail_to_open(&one.wanted, &error);
+                }
             }
         }
         for opened in &mut opened {
@@ -190,14 +222,30 @@ impl PartitionManager {
     }
 
     fn open_one(&self, mut wanted: ToOpen) -> Option<Opened> {
-        let result = self.try_open(&mut wanted);
-        match result {
+        match self.try_open(&mut wanted) {
             Ok(log) => Some(Opened { wanted, log }),
             Err(error) => {
-                tracing::error!(partition = %wanted.topic_partition, %error, "the log cannot be opened; the partition is offline");
+                self.fail_to_open(&wanted, &error);
                 None
             }
         }
+    }
+
+    fn fail_to_open(&self, wanted: &ToOpen, error: &dyn std::fmt::Display) {
+        let partition = &wanted.topic_partition;
+        tracing::error!(%partition, %error, "the log cannot be opened; the replica is offline until the next start");
+        let id = TopicIdPartition {
+            topic_id: wanted.topic_id,
+            partition: partition.partition,
+        };
+        let path = wanted.path.clone();
+        self.fail(
+            id,
+            FailedReplica {
+                topic_partition: partition.clone(),
+                directories: path.into_iter().map(|p| (wanted.log_dir, p)).collect(),
+            },
+        );
     }
 
     fn try_open(&self, wanted: &mut ToOpen) -> Result<PartitionLog, LogError> {
@@ -207,10 +255,11 @@ impl PartitionManager {
             None => dir
                 .create_partition(&wanted.topic_partition, wanted.topic_id)
                 .map_err(|source| LogError::Io {
-                    path: dir.path.clone(),
+                    path: dir.partition_path(&wanted.topic_partition),
                     source,
                 })?,
         };
+        wanted.path = Some(path.clone());
         PartitionLog::open(
             wanted.topic_partition.clone(),
             &path,

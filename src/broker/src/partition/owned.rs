@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use strandline_log::{
-    AppendError, AppendInfo, FetchedError, LogError, PartitionLog, Relocation, SequenceError,
+    AppendError, AppendInfo, FetchedError, LogDir, LogError, PartitionLog, Relocation,
+    SequenceError,
 };
 use strandline_replication::Leadership;
 use strandline_types::{BrokerId, MonotonicMs, Mutant, Offset, is_mutant};
@@ -99,13 +100,21 @@ impl OwnedPartition {
         self.log
             .advance_high_watermark(fetched.high_watermark.min(self.vouched()));
         let result = appended
-            .and_then(|()| Ok(self.log.advance_log_start(fetched.log_start_offset)?))
+            .and_then(|()| Ok(self.follow_log_start(fetched.log_start_offset)?))
             .map_err(fetched_error);
         if result.is_ok() {
             // Answered when the view shows it: whoever asked names the position that it reads there.
             self.waiting.fetched(self.log.log_end_offset(), reply);
         } else {
             let _ = reply.send(result);
+        }
+    }
+
+    fn follow_log_start(&mut self, log_start_offset: Offset) -> Result<(), LogError> {
+        if self.handle.config().remote_storage_enable {
+            self.log.advance_log_start(log_start_offset)
+        } else {
+            self.log.retain_from(log_start_offset)
         }
     }
 
@@ -246,22 +255,24 @@ impl OwnedPartition {
         }
     }
 
-    /// Ends a move to another directory; gives the relocation back if it must begin again, else the old directory.
+    /// Ends a move to another directory. Gives the relocation back if it must begin again, else the old directory, which
+    /// has left its name: another partition may take that as soon as this one is removed.
     pub(super) fn relocate(
         &mut self,
         relocation: Relocation,
         to: &Path,
         log_dir: usize,
         flusher: mpsc::UnboundedSender<FlushRequest>,
-    ) -> Result<Result<PathBuf, Relocation>, LogError> {
-        let moved = self.log.relocate(relocation, to)?;
-        if moved.is_ok() {
-            self.flusher = flusher;
-            self.generation += 1;
-            self.flushing = false;
-            self.handle.set_log_dir(log_dir);
-        }
-        Ok(moved)
+    ) -> Result<Result<std::io::Result<PathBuf>, Relocation>, LogError> {
+        let old = match self.log.relocate(relocation, to)? {
+            Ok(old) => old,
+            Err(again) => return Ok(Err(again)),
+        };
+        self.flusher = flusher;
+        self.generation += 1;
+        self.flushing = false;
+        self.handle.set_log_dir(log_dir);
+        Ok(Ok(LogDir::retire(&old)))
     }
 
     /// A replica vouches for what it has flushed where the topic flushes before it acknowledges.

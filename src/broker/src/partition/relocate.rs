@@ -1,7 +1,8 @@
 //! Moving replicas between this broker's log directories (`AlterReplicaLogDirs`, KIP-113). One at a time; a move that a
 //! stop interrupts begins again at the next start.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -84,6 +85,20 @@ impl PartitionManager {
     }
 }
 
+impl PartitionManager {
+    /// The checkpoints name the new directory, and the old one is gone for good, before the mark goes that says which of
+    /// the two is older. Blocks.
+    fn finish_move(&self, retired: io::Result<PathBuf>, new: &Path) -> io::Result<()> {
+        self.write_checkpoints();
+        let retired = retired?;
+        for dir in &self.log_dirs.dirs {
+            dir.sync_names()?;
+        }
+        self.removals.push(retired);
+        LogDir::replaced(new)
+    }
+}
+
 async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, moving: Arc<Move>) {
     let Ok(_turn) = manager.moves.acquire().await else {
         return;
@@ -92,12 +107,9 @@ async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, mo
     let dir = &manager.log_dirs.dirs[moving.target];
     let result = relocate(&manager, &partition, &moving).await;
     match result {
-        Ok(old) => {
+        Ok(retired) => {
             let (manager, new) = (manager.clone(), dir.partition_path(tp));
-            let finish = tokio::task::spawn_blocking(move || {
-                manager.write_checkpoints();
-                LogDir::delete_partition(&old).and_then(|()| LogDir::replaced(&new))
-            });
+            let finish = tokio::task::spawn_blocking(move || manager.finish_move(retired, &new));
             match finish.await {
                 Ok(Ok(())) => {}
                 other => {
@@ -123,12 +135,12 @@ async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, mo
     }
 }
 
-/// Copies until little is left and has the owner go on in the new directory; returns the old one.
+/// Copies until little is left and has the owner go on in the new directory; returns the old one, which has left its name.
 async fn relocate(
     manager: &Arc<PartitionManager>,
     partition: &Arc<Partition>,
     moving: &Move,
-) -> Result<PathBuf, Failure> {
+) -> Result<io::Result<PathBuf>, Failure> {
     let tp = &partition.topic_partition;
     let target = moving.target;
     let dir = &manager.log_dirs.dirs[target];
@@ -175,8 +187,8 @@ async fn relocate(
         };
         let to = to.clone();
         let moved = partition.run(move |owned| owned.relocate(relocation, &to, target, flusher));
-        if let Ok(old) = moved.await.map_err(gone)?? {
-            return Ok(old);
+        if let Ok(retired) = moved.await.map_err(gone)?? {
+            return Ok(retired);
         }
         // The log was cut meanwhile: what was copied may not be in it any more.
     }

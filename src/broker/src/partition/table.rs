@@ -1,7 +1,7 @@
 //! Which partitions live here: follows the cluster image, opens and removes logs, gives each replica its role.
 //!
-//! Crash consistency: a partition directory without a topic in the image is set aside at start, never deleted; a topic in
-//! the image without a directory gets an empty log. Checkpoints lag; recovery walks what they do not cover.
+//! An image is applied in this order: partitions that are gone are closed and their names become free, the directories that
+//! were found at start are claimed, logs are opened or created, roles are given, and the new table is published.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use futures::future::join_all;
-use strandline_log::{LogDir, LogError, OffsetCheckpoint, flush_segments};
+use strandline_log::{LogError, flush_segments};
 use strandline_metadata::config::{BrokerConfig, TopicConfig};
 use strandline_metadata::{ClusterImage, PartitionImage};
 use strandline_replication::{Leadership, Replica};
@@ -20,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::throttle::Throttle;
 
 use super::checkpoints::DirectoryCheckpoints;
-use super::directories::{FoundDirectory, keep_newer};
+use super::directories::{Claimed, Located, Unclaimed};
+use super::failed::FailedReplica;
 use super::flusher::Flusher;
 use super::handle::Partition;
 use super::leadership::{Assignment, IsrRequest};
 use super::log_dirs::LogDirs;
 use super::opening::log_config;
+use super::removal::Removals;
 use super::shard::ShardPool;
 
 /// Partitions by name.
@@ -37,10 +39,12 @@ pub struct PartitionManager {
     pub(super) shards: ShardPool,
     pub(super) isr_requests: mpsc::UnboundedSender<IsrRequest>,
     pub(super) table: ArcSwap<Table>,
-    /// What was found on disk at start and has not been claimed by the image yet.
-    pub(super) found: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
-    /// Directories of moves that the last stop interrupted.
-    pub(super) futures: Mutex<HashMap<TopicIdPartition, FoundDirectory>>,
+    /// What was found on disk at start, until the first image comes.
+    pub(super) unclaimed: Mutex<Unclaimed>,
+    pub(super) claimed: Mutex<Claimed>,
+    /// Replicas that failed to open.
+    pub(super) failed: Mutex<HashMap<TopicIdPartition, FailedReplica>>,
+    pub(super) removals: Removals,
     /// Where replicas that are not here yet were asked to be.
     pub(super) preferred: Mutex<HashMap<TopicPartition, usize>>,
     /// Replicas move between directories one at a time.
@@ -53,9 +57,10 @@ pub struct PartitionManager {
     /// Index of the image that the table reflects.
     pub(super) applied: watch::Sender<u64>,
     pub(super) last: Mutex<Option<(Arc<ClusterImage>, BrokerConfig)>>,
+    /// The checkpoints of each directory as they were at start.
     pub(super) checkpoints: Vec<DirectoryCheckpoints>,
-    /// Recovery points, high watermarks and log starts as they were written last, by directory.
-    pub(super) written: Mutex<Vec<[OffsetCheckpoint; 3]>>,
+    /// The checkpoints of each directory as they were written last.
+    pub(super) written: Mutex<Vec<DirectoryCheckpoints>>,
 }
 
 impl PartitionManager {
@@ -66,36 +71,21 @@ impl PartitionManager {
         shards: usize,
         isr_requests: mpsc::UnboundedSender<IsrRequest>,
     ) -> std::io::Result<Self> {
-        let mut found: HashMap<TopicIdPartition, FoundDirectory> = HashMap::new();
-        let mut futures = HashMap::new();
+        let removals = Removals::start()?;
+        let mut unclaimed = Unclaimed::new();
         let mut checkpoints = Vec::new();
-        for (index, dir) in log_dirs.dirs.iter().enumerate() {
-            for partition in dir.partitions()? {
-                let id = TopicIdPartition {
-                    topic_id: partition.topic_id,
-                    partition: partition.topic_partition.partition,
-                };
-                let here = FoundDirectory {
-                    log_dir: index,
-                    path: partition.path,
-                    replaces_another: partition.replaces_another,
-                };
-                if partition.is_future {
-                    futures.insert(id, here);
-                } else {
-                    keep_newer(&mut found, id, here)?;
-                }
+        for (log_dir, dir) in log_dirs.dirs.iter().enumerate() {
+            let found = dir.partitions()?;
+            for directory in found.partitions {
+                let name = directory.topic_partition.clone();
+                let located = Located { log_dir, directory };
+                unclaimed.entry(name).or_default().push(located);
             }
-            checkpoints.push(DirectoryCheckpoints {
-                recovery_points: dir.read_recovery_points(),
-                high_watermarks: dir.read_high_watermarks(),
-                log_starts: dir.read_log_starts(),
-            });
-        }
-        // A move that was interrupted after its end: the other directory is gone by now.
-        for moved in found.values_mut().filter(|f| f.replaces_another) {
-            LogDir::replaced(&moved.path)?;
-            moved.replaces_another = false;
+            found
+                .deleted
+                .into_iter()
+                .for_each(|path| removals.push(path));
+            checkpoints.push(DirectoryCheckpoints::read(dir));
         }
         Ok(Self {
             node_id,
@@ -103,8 +93,10 @@ impl PartitionManager {
             shards: ShardPool::start(shards)?,
             isr_requests,
             table: ArcSwap::default(),
-            found: Mutex::new(found),
-            futures: Mutex::new(futures),
+            unclaimed: Mutex::new(unclaimed),
+            claimed: Mutex::default(),
+            failed: Mutex::default(),
+            removals,
             preferred: Mutex::default(),
             moves: Semaphore::new(1),
             stop_moves: CancellationToken::new(),
@@ -113,7 +105,7 @@ impl PartitionManager {
             next_directory: AtomicUsize::new(0),
             applied: watch::Sender::new(0),
             last: Mutex::new(None),
-            written: Mutex::new(vec![<[OffsetCheckpoint; 3]>::default(); checkpoints.len()]),
+            written: Mutex::new(checkpoints.clone()),
             checkpoints,
         })
     }
@@ -167,9 +159,15 @@ impl PartitionManager {
         let old_table = self.table.load_full();
         let mut table = Table::clone(&old_table);
         let gone = self.gone(&old_table, &image);
-        for partition in &gone {
-            table.remove(&partition.topic_partition);
+        if !gone.is_empty() {
+            for partition in &gone {
+                table.remove(&partition.topic_partition);
+            }
+            self.table.store(Arc::new(table.clone()));
+            // A topic of the same name may be opened below: nothing of the old one may have its name by then.
+            self.close_all(gone).await;
         }
+        self.free_names(&image).await;
         let mut to_open = Vec::new();
         let mut to_assign = Vec::new();
         for topic in image.topics() {
@@ -195,7 +193,7 @@ impl PartitionManager {
                 };
                 let tp = TopicPartition::new(topic.name.clone(), *number);
                 let Some(known) = table.get(&tp) else {
-                    to_open.push(self.plan_open(tp, topic, state, config(), &image, &broker));
+                    to_open.extend(self.plan_open(tp, topic, state, config(), &image, &broker));
                     continue;
                 };
                 if reconfigured {
@@ -207,7 +205,9 @@ impl PartitionManager {
                 }
             }
         }
-        for (partition, state) in self.open_all(to_open, &broker).await {
+        let opened = self.open_all(to_open, &broker).await;
+        let new: Vec<_> = opened.iter().map(|(p, _)| p.clone()).collect();
+        for (partition, state) in opened {
             to_assign.push((
                 partition.clone(),
                 self.assignment(&image, partition.id(), &state),
@@ -224,10 +224,20 @@ impl PartitionManager {
         )
         .await;
         self.table.store(Arc::new(table));
-        for partition in gone {
-            self.remove(&partition).await;
-        }
+        self.resume_moves(&new);
         self.applied.send_replace(image.applied_index);
+    }
+
+    /// Renames directories that the image does not want: those found at start, and those of failed replicas.
+    async fn free_names(self: &Arc<Self>, image: &Arc<ClusterImage>) {
+        let (manager, image) = (self.clone(), image.clone());
+        let renaming = tokio::task::spawn_blocking(move || {
+            manager.claim_found(&image);
+            manager.release_failed(&image);
+        });
+        if let Err(error) = renaming.await {
+            tracing::error!(%error, "directories of other topics keep their names");
+        }
     }
 
     /// Partitions that this broker has no replica of any more, because the metadata says so.
@@ -281,6 +291,10 @@ impl PartitionManager {
         // Whoever moves now has ended when the only turn is here.
         let _turn = self.moves.acquire().await;
         let mut closed: HashSet<usize> = (0..self.log_dirs.dirs.len()).collect();
+        // A replica that failed to open has not been closed: its log is checked again at the next start.
+        for (index, _) in self.failed_directories() {
+            closed.remove(&index);
+        }
         for partition in self.all() {
             let result = partition
                 .run(|owned| {
@@ -298,6 +312,7 @@ impl PartitionManager {
         }
         let manager = self.clone();
         let finish = tokio::task::spawn_blocking(move || {
+            manager.removals.stop();
             manager.write_checkpoints();
             manager.shards.stop();
             manager.log_dirs.flushers.iter().for_each(Flusher::stop);

@@ -229,13 +229,13 @@ impl PartitionLog {
             for at in &run.result_at {
                 results[*at] = Err(AppendError::Log(failed()));
             }
-            // A duplicate of what was not written is none.
+            // If the original batch failed to be written, its retry must not be answered as a duplicate.
             for result in results.iter_mut() {
                 if matches!(result, Ok(info) if info.end_offset > self.log_end_offset) {
                     *result = Err(AppendError::Log(failed()));
                 }
             }
-            self.rebuild_producers();
+            self.rebuild_producers()?;
             return Err(failed());
         }
         if start == 0 {

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use strandline_types::{Offset, TopicPartition};
+use strandline_types::{EpochStart, Offset, TopicPartition};
 
 use super::PartitionLog;
-use crate::checkpoint::{read_epochs, write_epochs};
+use crate::checkpoint::{Found, read_epochs, write_epochs};
 use crate::config::LogConfig;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
-use crate::recovery::{Recovered, RecoveryInput, recover};
+use crate::log_start::read_log_start;
+use crate::recovery::{Lineage, NOTHING_MAY_BE_CUT, Recovered, RecoveryInput, recover};
 
 const EPOCH_FILE: &str = "leader-epoch-checkpoint";
 
@@ -19,11 +20,35 @@ const EPOCH_FILE: &str = "leader-epoch-checkpoint";
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     pub config: LogConfig,
+    /// Everything below was flushed; [`OpenOptions::NOTHING_MAY_BE_CUT`] where it is not known.
     pub recovery_point: Offset,
+    /// As the log directory's checkpoint has it; what the partition's own directory records comes first.
     pub log_start_offset: Offset,
+    /// Where the readable remote segments begin, if there are any.
+    pub first_remote_offset: Option<Offset>,
+    /// The lineage of the remote segments, in case the local one is lost.
+    pub remote_epochs: Vec<EpochStart>,
     /// As it was written last; it may lag.
     pub high_watermark: Offset,
     pub clean: bool,
+}
+
+impl OpenOptions {
+    /// As a recovery point: everything may have been flushed, so damage is an error wherever it lies.
+    pub const NOTHING_MAY_BE_CUT: Offset = NOTHING_MAY_BE_CUT;
+
+    /// For a log of which nothing is known but its directory.
+    pub fn new(config: LogConfig) -> Self {
+        Self {
+            config,
+            recovery_point: 0,
+            log_start_offset: 0,
+            first_remote_offset: None,
+            remote_epochs: Vec::new(),
+            high_watermark: 0,
+            clean: false,
+        }
+    }
 }
 
 /// Writes the lineage of a partition's directory. It must be durable before a recovery point is that covers its epochs:
@@ -39,11 +64,17 @@ impl PartitionLog {
         directory: &Path,
         options: OpenOptions,
     ) -> Result<Self, LogError> {
-        let epochs = LeaderEpochs::from_entries(
-            read_epochs(&directory.join(EPOCH_FILE)).unwrap_or_default(),
-        );
+        let lineage_path = directory.join(EPOCH_FILE);
+        let lineage = match read_epochs(&lineage_path).map_err(LogError::io(&lineage_path))? {
+            Found::Whole(entries) => Lineage::Written(LeaderEpochs::from_entries(entries)),
+            Found::Missing | Found::Damaged => Lineage::Lost {
+                remote: LeaderEpochs::from_entries(options.remote_epochs),
+            },
+        };
+        let recorded = read_log_start(directory)?.unwrap_or(options.log_start_offset);
         let Recovered {
             segments,
+            log_start_offset,
             log_end_offset,
             producers,
             epochs,
@@ -53,25 +84,25 @@ impl PartitionLog {
             config: &options.config,
             recovery_point: options.recovery_point,
             clean: options.clean,
-            epochs,
-            log_start_offset: options.log_start_offset,
+            lineage,
+            log_start_offset: recorded,
+            first_remote_offset: options.first_remote_offset,
         })?;
         let active = segments
             .last()
             .expect("a log has at least one segment")
             .clone();
-        let active_first = active.header_at(0, active.bytes()).ok().flatten();
+        let active_first = active.header_at(0, active.bytes())?;
         let mut log = Self {
             topic_partition,
             directory: directory.to_path_buf(),
             config: options.config,
             shared_segments: Arc::new(segments.clone()),
-            log_start_offset: options.log_start_offset,
+            log_start_offset,
             log_end_offset,
-            high_watermark: options.high_watermark.clamp(
-                options.log_start_offset,
-                log_end_offset.max(options.log_start_offset),
-            ),
+            high_watermark: options
+                .high_watermark
+                .clamp(log_start_offset, log_end_offset.max(log_start_offset)),
             // What recovery kept was either flushed before or is flushed by the caller before it is acknowledged.
             flushed_offset: options.recovery_point.min(log_end_offset),
             unflushed: segments
@@ -89,6 +120,7 @@ impl PartitionLog {
         };
         if log.log_end_offset < log.log_start_offset {
             log.restart_at(log.log_start_offset)?;
+            return Ok(log);
         }
         if !log.unflushed.iter().any(|s| Arc::ptr_eq(s, &active)) {
             log.unflushed.push_back(active);

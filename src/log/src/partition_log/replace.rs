@@ -12,6 +12,7 @@ use super::{OpenOptions, PartitionLog, write_leader_epochs};
 use crate::checkpoint::sync_directory;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
+use crate::log_start::write_log_start;
 use crate::producer_state::ProducerState;
 use crate::relocation::{REPLACES_ANOTHER, Relocation};
 use crate::segment::{EXTENSIONS, Segment, file_name};
@@ -20,7 +21,8 @@ impl PartitionLog {
     /// Drops all segments and begins empty at `offset`: the disk lost what the rest of the cluster has elsewhere.
     pub(super) fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.cuts += 1;
-        for segment in &self.segments {
+        // The newest first: a crash leaves a log that is merely shorter.
+        for segment in self.segments.iter().rev() {
             segment.remove_files()?;
         }
         // After an error the log still has its segments, though their files may be gone.
@@ -51,8 +53,9 @@ impl PartitionLog {
         // Before the log begins at `offset`: with the old lineage, the epochs below would be read as those of another
         // history after a crash. A lineage that is ahead of the log is cut at its end.
         write_leader_epochs(&self.directory, &lineage).map_err(LogError::io(&self.directory))?;
-        self.restart_at(offset)?;
+        write_log_start(&self.directory, log_start_offset)?;
         self.log_start_offset = log_start_offset;
+        self.restart_at(offset)?;
         self.high_watermark = offset;
         self.epochs = Arc::new(lineage);
         self.producers = producers;
@@ -115,6 +118,7 @@ impl PartitionLog {
             }
         }
         write_leader_epochs(target, self.epochs()).map_err(LogError::io(target))?;
+        write_log_start(target, self.log_start_offset())?;
         let marker = target.join(REPLACES_ANOTHER);
         fs::write(&marker, "").map_err(LogError::io(&marker))?;
         sync_directory(target).map_err(LogError::io(target))?;
@@ -138,6 +142,9 @@ impl PartitionLog {
 
     fn open_there(&self, to: &Path) -> Result<Self, LogError> {
         let options = OpenOptions {
+            // What lies below the local log is in the cold tier, or the log start would be higher.
+            first_remote_offset: Some(self.log_start_offset()),
+            remote_epochs: Vec::new(),
             config: self.config,
             recovery_point: self.log_end_offset(),
             log_start_offset: self.log_start_offset(),

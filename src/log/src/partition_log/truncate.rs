@@ -1,12 +1,15 @@
 //! Dropping records: a follower truncates at the end, retention and `DeleteRecords` delete at the start.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use strandline_types::Offset;
 
 use super::PartitionLog;
 use crate::error::LogError;
-use crate::segment::file_name;
+use crate::log_start::write_log_start;
+use crate::producer_state::read_snapshot;
+use crate::segment::{Segment, file_name};
 
 impl PartitionLog {
     /// Drops everything from `offset` on, whole batches only, because another leader's log goes on from there. Returns
@@ -19,13 +22,17 @@ impl PartitionLog {
             return Ok(false);
         }
         if offset <= self.segments[0].base_offset {
+            if offset < self.log_start_offset {
+                write_log_start(&self.directory, offset)?;
+                self.log_start_offset = offset;
+            }
             self.restart_at(offset)?;
-            self.log_start_offset = self.log_start_offset.min(offset);
             return Ok(true);
         }
         self.cuts += 1;
         let keep = self.segments.partition_point(|s| s.base_offset < offset);
-        for gone in self.segments.split_off(keep) {
+        // The newest first: a crash must not leave a hole in front of one that stays.
+        for gone in self.segments.split_off(keep).into_iter().rev() {
             gone.remove_files()?;
         }
         let segments = &self.segments;
@@ -44,12 +51,15 @@ impl PartitionLog {
         self.flushed_offset = self.flushed_offset.min(end_offset);
         self.high_watermark = self.high_watermark.min(end_offset);
         self.change_epochs(|epochs| epochs.truncate_from_end(end_offset));
-        self.rebuild_producers();
+        self.rebuild_producers()?;
         if end_offset < self.log_start_offset {
             // The cut fell into the batch that holds the log start. No offset below the log start is given out again.
             let start = self.log_start_offset.min(offset);
+            if start < self.log_start_offset {
+                write_log_start(&self.directory, start)?;
+                self.log_start_offset = start;
+            }
             self.restart_at(start)?;
-            self.log_start_offset = start;
             self.high_watermark = start;
         }
         Ok(true)
@@ -57,30 +67,50 @@ impl PartitionLog {
 
     /// Replays the last two segments after a failed write or a truncation: a snapshot knows one batch of each producer,
     /// and five must be recognised.
-    pub(super) fn rebuild_producers(&mut self) {
+    pub(super) fn rebuild_producers(&mut self) -> Result<(), LogError> {
         let from = self.segments.len().saturating_sub(2);
-        let first = self.segments[from].base_offset;
-        let snapshot = file_name(&self.directory, first, "snapshot");
-        let mut producers = crate::producer_state::read_snapshot(&snapshot).unwrap_or_default();
-        for segment in &self.segments[from..] {
+        let last = self.segments.get(from..).unwrap_or_default();
+        let snapshot = last
+            .first()
+            .map(|s| file_name(&self.directory, s.base_offset, "snapshot"));
+        let mut producers = snapshot.and_then(|s| read_snapshot(&s)).unwrap_or_default();
+        for segment in last {
             let mut position = 0;
-            while let Ok(Some(header)) = segment.header_at(position, segment.bytes()) {
+            while let Some(header) = segment.header_at(position, segment.bytes())? {
                 producers.update(&header);
                 position += header.size() as u64;
             }
         }
         self.producers = producers;
+        Ok(())
     }
 
-    /// Raises the log start and drops segments that lie wholly below it, but never the active one.
+    /// Raises the log start, durably, and drops segments that lie wholly below it, but never the active one.
     pub fn advance_log_start(&mut self, to: Offset) -> Result<(), LogError> {
+        let to = to.min(self.high_watermark);
         if to <= self.log_start_offset {
             return Ok(());
         }
-        self.log_start_offset = to.min(self.high_watermark);
-        let start = self.log_start_offset;
-        self.change_epochs(|epochs| epochs.truncate_from_start(start));
-        self.delete_local_below(start)
+        write_log_start(&self.directory, to)?;
+        self.raise_log_start(to)
+    }
+
+    /// The same for a log of which nothing below `to` is in a cold tier. At a border of segments, the name of the first
+    /// segment that stays says where the log starts, and nothing else is written.
+    pub fn retain_from(&mut self, to: Offset) -> Result<(), LogError> {
+        let to = to.min(self.high_watermark);
+        let names_it =
+            |s: &Arc<Segment>| s.base_offset == to && !s.new_in_directory.load(Ordering::Acquire);
+        if to > self.log_start_offset && self.segments.iter().any(names_it) {
+            return self.raise_log_start(to);
+        }
+        self.advance_log_start(to)
+    }
+
+    fn raise_log_start(&mut self, to: Offset) -> Result<(), LogError> {
+        self.log_start_offset = to;
+        self.change_epochs(|epochs| epochs.truncate_from_start(to));
+        self.delete_local_below(to)
     }
 
     /// Drops local segments that lie wholly below `offset`. Where the topic has a cold tier, the caller has made sure

@@ -50,7 +50,8 @@ pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, budget
                 tracing::error!(partition = %partition.topic_partition, %error, "a fetch failed");
                 reading.answer.error = match error {
                     strandline_log::LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
-                    strandline_log::LogError::Io { .. } => ErrorCode::KafkaStorageError,
+                    strandline_log::LogError::Io { .. }
+                    | strandline_log::LogError::Damaged { .. } => ErrorCode::KafkaStorageError,
                 };
             }
         }
