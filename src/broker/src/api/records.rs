@@ -36,18 +36,11 @@ pub async fn delete_records(
         }
         begun.push((topic.name, partitions));
     }
-    // Deleted records must stay deleted after a crash.
-    let manager = call.context.partitions.clone();
-    let recorded = tokio::task::spawn_blocking(move || manager.write_checkpoints()).await;
     let mut topics = Vec::with_capacity(begun.len());
     for (name, partitions) in begun {
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, deletion) in partitions {
             let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
-            let deletion = recorded
-                .as_ref()
-                .map_err(|_| ErrorCode::KafkaStorageError)
-                .and(deletion);
             answers.push(match deleted_by(deadline, deletion).await {
                 Ok(low_watermark) => answer.with_low_watermark(low_watermark),
                 Err(code) => answer.with_low_watermark(-1).with_error_code(code.code()),
