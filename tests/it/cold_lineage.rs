@@ -108,8 +108,12 @@ async fn a_log_that_lost_its_newest_segments_goes_on_behind_its_cold_tier() {
     broker.stop().await;
     lose_segments(&broker.path().join("log"), 200);
     broker.resume().await;
-    let mut client = broker.client().await;
-    let end = client.list_offset("t", 0, LATEST).await.unwrap();
+    let client = tokio::sync::Mutex::new(broker.client().await);
+    let end = eventually("the broker leads", || async {
+        client.lock().await.list_offset("t", 0, LATEST).await.ok()
+    })
+    .await;
+    let mut client = client.into_inner();
     assert_eq!(
         end, tier_end,
         "no offset that the tier has given out is free"

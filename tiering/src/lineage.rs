@@ -72,6 +72,21 @@ pub fn compare<'a>(
     }
 }
 
+/// Where a log that agrees with its tier begins: the first offset that either of them holds, if that is above the log
+/// start. Nobody has the records below, so the log start may rise to it.
+pub fn first_held_offset<'a>(
+    readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
+    local: &LocalLog<'_>,
+) -> Offset {
+    let segments = readable.into_iter();
+    let above = segments.filter(|s| s.end_offset > local.log_start_offset);
+    let first = above.map(|s| s.base_offset).min();
+    let first = first.map_or(local.local_start_offset, |base| {
+        base.min(local.local_start_offset)
+    });
+    first.max(local.log_start_offset)
+}
+
 /// Where a segment and the log part, if they do below the log's end. What lies below the log start is of no interest.
 fn first_difference(segment: &RemoteLogSegmentMetadata, local: &LocalLog<'_>) -> Option<Offset> {
     let from = segment.base_offset.max(local.log_start_offset);

@@ -271,6 +271,11 @@ impl Cluster {
             let own = |epoch| mine.epochs.end_offset_for(epoch, end);
             let to = truncation_offset(diverging, end, own);
             self.nodes[at].disk.truncate(to);
+        } else if end < theirs.log_start {
+            // What lies before is deleted everywhere.
+            let start = theirs.log_start;
+            let disk = &mut self.nodes[at].disk;
+            disk.begin_behind_tier(start, start, LeaderEpochs::default());
         } else if end < theirs.start {
             self.begin_behind(at, leader);
         } else {

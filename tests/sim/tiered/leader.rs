@@ -4,7 +4,9 @@ use rand::Rng;
 use strandline_log::LeaderEpochs;
 use strandline_metadata::RemoteLogImage;
 use strandline_metadata::controller::{Command, RemoteLogCut};
-use strandline_tiering::lineage::{Comparison, agreed_end_offset, compare, holder, lineage_of};
+use strandline_tiering::lineage::{
+    Comparison, agreed_end_offset, compare, first_held_offset, holder, lineage_of,
+};
 use strandline_tiering::planner::{TierRules, abandoned_copies, plan_copy, plan_local_retention};
 use strandline_types::{
     LeaderEpoch, RemoteLogSegmentId, RemoteLogSegmentMetadata, RemoteLogSegmentState,
@@ -55,6 +57,9 @@ impl Cluster {
         match compared {
             Comparison::Agrees => {
                 let disk = &mut self.nodes[at].disk;
+                if self.rule == Rule::Epochs {
+                    disk.log_start = first_held_offset(log.readable(), &disk.local_log());
+                }
                 let end = disk.end();
                 disk.epochs.assign(epoch, end);
                 self.nodes[at].leads = Some(epoch);

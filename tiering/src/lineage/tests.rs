@@ -116,6 +116,20 @@ fn a_leaders_log_is_compared_by_epoch() {
 }
 
 #[test]
+fn a_log_begins_with_the_first_offset_that_somebody_holds() {
+    let tier = [segment(20, 40, &[(1, 0)])];
+    let first = |tier: &[RemoteLogSegmentMetadata], start, first| {
+        first_held_offset(tier, &local(&[], start, first, 90))
+    };
+    assert_eq!(first(&tier, 0, 40), 20);
+    assert_eq!(first(&tier, 30, 40), 30, "inside of a segment");
+    assert_eq!(first(&tier, 0, 10), 10);
+    assert_eq!(first(&[], 0, 50), 50, "the tier holds nothing any more");
+    assert_eq!(first(&tier, 45, 50), 50);
+    assert_eq!(first(&[], 50, 50), 50);
+}
+
+#[test]
 fn what_was_copied_counts_up_to_where_the_epochs_part() {
     let tier = [
         segment(0, 20, &[(1, 0)]),

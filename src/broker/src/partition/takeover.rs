@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use strandline_metadata::RemoteLogImage;
 use strandline_replication::Leadership;
-use strandline_tiering::lineage::{Comparison, LocalLog, compare};
+use strandline_tiering::lineage::{Comparison, LocalLog, compare, first_held_offset};
 use strandline_types::LeaderEpoch;
 
 use super::handle::{Partition, Role};
@@ -27,6 +27,7 @@ impl OwnedPartition {
         let agrees = remote.is_none_or(|log| self.compare_with(log) == Comparison::Agrees);
         if agrees {
             self.forget_takeover();
+            self.begin_where_held(remote);
             self.lead(leadership);
             return;
         }
@@ -58,18 +59,40 @@ impl OwnedPartition {
             && let Some(leadership) = self.takeover.take()
         {
             self.forget_takeover();
+            self.begin_where_held(Some(remote));
             self.lead(leadership);
         }
         compared
     }
 
+    /// Raises the log start of a tiered topic to the first offset that the log or the tier holds: the tier may have lost
+    /// everything below to another history.
+    fn begin_where_held(&mut self, remote: Option<&RemoteLogImage>) {
+        if remote.is_none() && !self.handle.config().remote_storage_enable {
+            return;
+        }
+        let readable = remote.into_iter().flat_map(RemoteLogImage::readable);
+        let first = first_held_offset(readable, &self.local_log());
+        if first <= self.log.log_start_offset() {
+            return;
+        }
+        let partition = &self.handle.topic_partition;
+        tracing::warn!(%partition, log_start_offset = first, "neither the log nor its cold tier holds what lies below");
+        if let Err(error) = self.log.advance_log_start(first) {
+            tracing::error!(%partition, %error, "the log start was not raised");
+        }
+    }
+
     fn compare_with(&self, remote: &RemoteLogImage) -> Comparison {
-        let local = LocalLog {
+        compare(remote.readable(), &self.local_log())
+    }
+
+    fn local_log(&self) -> LocalLog<'_> {
+        LocalLog {
             lineage: self.log.epochs().entries(),
             log_start_offset: self.log.log_start_offset(),
             local_start_offset: self.log.local_log_start_offset(),
             end_offset: self.log.log_end_offset(),
-        };
-        compare(remote.readable(), &local)
+        }
     }
 }
