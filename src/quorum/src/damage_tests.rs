@@ -77,3 +77,29 @@ async fn no_bytes_in_the_quorums_directory_panic() {
         "{taken} taken, {refused} refused"
     );
 }
+
+#[tokio::test]
+async fn a_damaged_entry_with_others_behind_it_is_not_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let quorum = open(directory.path()).await.unwrap();
+    for i in 0..20 {
+        write(&quorum, &format!("k{i}")).await;
+    }
+    quorum.shutdown().await;
+    drop(quorum);
+    let path = directory.path().join("log");
+    let whole = fs::read(&path).unwrap();
+    for at in (0..whole.len() / 2).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        fs::write(&path, &bytes).unwrap();
+        let refused = LogStore::open(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("is damaged"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at}");
+    }
+    for tail in [vec![0; 700], vec![0x55; 700]] {
+        fs::write(&path, [whole.clone(), tail].concat()).unwrap();
+        LogStore::open(directory.path()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+}

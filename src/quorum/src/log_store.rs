@@ -6,7 +6,8 @@
 //! share a flush.
 //!
 //! Crash consistency: an append is acknowledged after `fdatasync`; a torn tail is an entry that nobody was told about
-//! and is cut at the next start. A vote is durable before it is answered. Truncation is durable before anything is
+//! and is cut at the next start. An entry that is damaged may have been acknowledged: nothing is cut, and the node does not
+//! start. A vote is durable before it is answered. Truncation is durable before anything is
 //! appended behind it. A purge replaces the whole file.
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 
 use strandline_types::{Mutant, is_mutant};
 
-use crate::storage_file::{frame, frames, read, replace};
+use crate::storage_file::{frame, frames, is_torn, read, replace};
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// A handle; clones share the log.
@@ -93,11 +94,15 @@ impl LogStore {
         }
         let bytes = read(&log_path)?;
         let mut found = frames(&bytes);
-        let damaged = || {
-            let text = format!("{}: the first frame is damaged", log_path.display());
+        let damaged = |at: usize| {
+            let text = format!(
+                "{}: the frame at byte {at} is damaged, and nothing may be cut there: this node may have acknowledged it. \
+                 If other controllers have a quorum, set the directory aside and start again; the node joins anew",
+                log_path.display()
+            );
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
-        let (header, header_end) = found.next().ok_or_else(damaged)?;
+        let (header, header_end) = found.next().ok_or_else(|| damaged(0))?;
         let purged: Option<LogId> = decode(header)?;
         let mut entries = BTreeMap::new();
         let mut end = header_end as u64;
@@ -108,6 +113,10 @@ impl LogStore {
         }
         let file = OpenOptions::new().read(true).write(true).open(&log_path)?;
         if end < bytes.len() as u64 {
+            let is_entry = |payload: &[u8]| decode::<Entry>(payload).is_ok();
+            if !is_torn(&bytes, end as usize, is_entry) {
+                return Err(damaged(end as usize));
+            }
             tracing::warn!(path = %log_path.display(), at = end, "cutting a torn tail of the quorum's log");
             file.set_len(end)?;
             file.sync_all()?;
