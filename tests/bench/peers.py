@@ -154,7 +154,8 @@ class Broker(Process):
             lines.append(f"strandline.http.listener={self.http}")
             if tiered:
                 lines += [
-                    "strandline.remote.store.url=s3://bench/prefix", f"strandline.remote.store.endpoint={minio.endpoint}",
+                    # A prefix belongs to one cluster, which its controllers' ports name here.
+                    "strandline.remote.store.url=s3://bench/" + "-".join(str(ports[1]) for ports in members.values()), f"strandline.remote.store.endpoint={minio.endpoint}",
                     f"strandline.remote.store.access.key.id={minio.USER}", f"strandline.remote.store.secret.access.key={minio.PASSWORD}",
                     "strandline.remote.store.create.bucket=true",
                 ]

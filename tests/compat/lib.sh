@@ -105,8 +105,10 @@ start_docker() {
     wait_for docker info
 }
 
-# Starts a broker on $WORK/data with MinIO as its cold tier; further arguments are properties.
+# Starts a broker on $WORK/data with MinIO as its cold tier; further arguments are properties. A prefix of the bucket belongs
+# to one cluster, so new data have a new one.
 start_broker() {
+    [ -d "$WORK/data" ] || mktemp -u compat-XXXXXXXX >"$WORK/prefix"
     PORT=${PORT:-$(free_port)}
     HTTP_PORT=${HTTP_PORT:-$(free_port)}
     BOOTSTRAP="127.0.0.1:$PORT"
@@ -124,7 +126,7 @@ group.initial.rebalance.delay.ms=0
 remote.log.storage.system.enable=true
 remote.log.manager.task.interval.ms=500
 log.retention.check.interval.ms=1000
-strandline.remote.store.url=s3://strandline/compat
+strandline.remote.store.url=s3://strandline/$(<"$WORK/prefix")
 strandline.remote.store.endpoint=http://127.0.0.1:$MINIO_PORT
 strandline.remote.store.access.key.id=strandline
 strandline.remote.store.secret.access.key=strandline-secret
