@@ -156,7 +156,7 @@ async fn cluster(remote: &Path) -> TestCluster {
 }
 
 /// Elects a replica that is not in sync.
-async fn elect_uncleanly(cluster: &TestCluster) -> i32 {
+pub async fn elect_uncleanly(cluster: &TestCluster) -> i32 {
     let election = m::ElectLeadersRequest::default()
         .with_election_type(1)
         .with_topic_partitions(Some(vec![

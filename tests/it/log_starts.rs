@@ -5,12 +5,13 @@ use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use strandline_client::Connection;
-use strandline_tests::TestCluster;
+use strandline_tests::{TestCluster, eventually};
 use strandline_wire::batch::{Records, split_batches};
 use strandline_wire::special_timestamp::EARLIEST;
 use strandline_wire::{ApiKey, StrBytes};
 
 use crate::cluster::reassign;
+use crate::cold_lineage::elect_uncleanly;
 use crate::{TIERED, offloaded, produce};
 
 /// Deletes the records of a partition below `offset`.
@@ -170,4 +171,35 @@ async fn a_new_disk_of_a_tiered_topic_begins_behind_a_log_start_inside_a_cold_ba
     assert_eq!(at.list_offset("t", 0, EARLIEST).await.unwrap(), START);
     let read = crate::read_all(&mut at, "t", START).await;
     assert_eq!(read, values[START as usize..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_without_records_is_cut_to_a_leader_that_lost_its_disk() {
+    let mut cluster = TestCluster::start_apart(3, &[("min.insync.replicas", "1")]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &SMALL_SEGMENTS).await.unwrap();
+    let led = cluster
+        .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
+        .await;
+    produce(&mut cluster.client(led.leader).await, "t", 100, 200).await;
+    // No record is left, so no epoch tells where the logs part.
+    let mut connection = cluster.connection(led.leader).await;
+    delete_records(&mut connection, "t", 0, 100).await;
+    for id in cluster.ids() {
+        eventually("the records have gone", || async {
+            on_disk(&cluster, id, 0).is_empty().then_some(())
+        })
+        .await;
+    }
+    let ids = cluster.ids();
+    for id in &ids {
+        cluster.stop(*id).await;
+    }
+    cluster.replace_disk(ids[0]);
+    cluster.resume(ids[0]).await;
+    assert_eq!(elect_uncleanly(&cluster).await, ids[0]);
+    let values = produce(&mut cluster.client(ids[0]).await, "t", 50, 200).await;
+    cluster.resume_together(&ids[1..]).await;
+    all_hold(&cluster, 0, &values).await;
+    cluster.stop_all().await;
 }

@@ -270,12 +270,11 @@ impl Cluster {
         if let Some(diverging) = diverging {
             let own = |epoch| mine.epochs.end_offset_for(epoch, end);
             let to = truncation_offset(diverging, end, own);
-            self.nodes[at].disk.truncate(to);
-        } else if end < theirs.log_start {
-            // What lies before is deleted everywhere.
-            let start = theirs.log_start;
-            let disk = &mut self.nodes[at].disk;
-            disk.begin_behind_tier(start, start, LeaderEpochs::default());
+            self.cut(at, leader, to);
+        } else if end > theirs.end() {
+            // No epoch tells where the two part: the leader has less than everybody else.
+            let to = theirs.end();
+            self.cut(at, leader, to);
         } else if end < theirs.start {
             self.begin_behind(at, leader);
         } else {
@@ -295,13 +294,29 @@ impl Cluster {
         }
     }
 
+    fn cut(&mut self, at: usize, leader: usize, to: i64) {
+        let theirs = self.nodes[leader].disk.log_start;
+        let disk = &mut self.nodes[at].disk;
+        if to < disk.end() && to <= disk.start && disk.log_start.min(to) > theirs {
+            // No record would stay, and the leader has records before.
+            self.begin_behind(at, leader);
+        } else {
+            disk.truncate(to);
+        }
+    }
+
     fn begin_behind(&mut self, at: usize, leader: usize) {
         let (start, log_start) = {
             let disk = &self.nodes[leader].disk;
             (disk.start, disk.log_start)
         };
         let log = self.nodes[at].image.remote_log(PARTITION).cloned();
-        if let Some(lineage) = log.and_then(|log| self.state_at(&log, start)) {
+        let lineage = if start > log_start {
+            log.and_then(|log| self.state_at(&log, start))
+        } else {
+            Some(LeaderEpochs::default())
+        };
+        if let Some(lineage) = lineage {
             let disk = &mut self.nodes[at].disk;
             disk.begin_behind_tier(start, log_start, lineage);
         }

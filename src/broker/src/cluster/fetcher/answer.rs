@@ -14,9 +14,11 @@ use strandline_wire::ErrorCode;
 use super::append::append;
 use super::positions::is_throttled;
 use super::round::{BACKOFF, Fetcher};
+use super::truncation::{Cut, Truncation};
 use crate::partition::{Partition, PartitionError};
 
 /// What a round does with one partition.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub partition: Arc<Partition>,
     pub leader_epoch: LeaderEpoch,
@@ -53,8 +55,12 @@ impl Fetcher {
             match code {
                 ErrorCode::None => {
                     if let Some(diverging) = diverging {
-                        truncations
-                            .push((one, (LeaderEpoch(diverging.epoch), diverging.end_offset)));
+                        let epoch = LeaderEpoch(diverging.epoch);
+                        truncations.push(Truncation {
+                            one,
+                            cut: Cut::Diverging(epoch, diverging.end_offset),
+                            leaders_log_start: answer.log_start_offset,
+                        });
                     } else {
                         let bytes = answer.records.as_ref().map_or(0, Bytes::len);
                         let counter = &self.context.metrics.replication_bytes_in;
@@ -89,7 +95,7 @@ impl Fetcher {
                 self.does_not_follow(&one, &error.to_string());
             }
         }
-        self.truncate(truncations).await;
+        self.truncate(truncations, open).await;
     }
 
     /// A replica that cannot take what its leader sends is never in sync: that must be in the log.

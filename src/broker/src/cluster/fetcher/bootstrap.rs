@@ -5,6 +5,9 @@ use std::sync::Arc;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use strandline_client::Connection;
 use strandline_types::{EpochStart, Offset};
 use strandline_wire::special_timestamp::EARLIEST_LOCAL;
@@ -12,16 +15,19 @@ use strandline_wire::{ApiKey, ErrorCode};
 
 use super::answer::Asked;
 use super::round::Fetcher;
+use super::truncation::{Cut, Truncation};
 use crate::api::text;
 use crate::partition::Partition;
 use crate::tier::state_at;
 
 /// First version that knows the special timestamp −4.
 const LIST_OFFSETS_VERSION: i16 = 8;
+/// First flexible version of `OffsetForLeaderEpoch`.
+const OFFSET_FOR_LEADER_EPOCH_VERSION: i16 = 4;
 
 impl Fetcher {
-    /// Begins again, empty, where the leader's log begins, because this log ends before it. The records in between are
-    /// deleted, or in the cold tier; lineage and producer state then come from there.
+    /// Follows a leader whose log does not reach to where this one ends: that part of the leader's log is deleted or in the
+    /// cold tier, or its log ends before this one does.
     pub(super) async fn begin_again(
         &self,
         one: &Asked,
@@ -29,22 +35,37 @@ impl Fetcher {
         answer: &PartitionData,
         open: &mut Connection,
     ) -> Result<(), String> {
+        let log_start = answer.log_start_offset;
+        let ends_before = one.partition.view().log_end_offset < log_start;
+        if ends_before || code == ErrorCode::OffsetMovedToTieredStorage {
+            return self.begin_where_leader_begins(one, log_start, open).await;
+        }
+        // No epoch tells where the two logs part: a leader that was elected uncleanly, on an empty disk, has less than
+        // everybody else. Kafka truncates to the leader's end, too.
+        let end = self.leaders_end(one, open).await?;
+        let cut = Truncation {
+            one: one.clone(),
+            cut: Cut::Offset(end),
+            leaders_log_start: log_start,
+        };
+        self.truncate(vec![cut], open).await;
+        Ok(())
+    }
+
+    /// Begins again, empty, where the leader's local log begins. The records before are deleted, or in the cold tier;
+    /// lineage and producer state then come from there.
+    pub(super) async fn begin_where_leader_begins(
+        &self,
+        one: &Asked,
+        log_start: Offset,
+        open: &mut Connection,
+    ) -> Result<(), String> {
         let partition = &one.partition;
-        let (start, log_start, epochs, producers) = if code == ErrorCode::OffsetMovedToTieredStorage
-        {
-            let start = self.leaders_local_start(one, open).await?;
-            let (epochs, producers) = self.cold_state(partition, start).await?;
-            (start, answer.log_start_offset, epochs, producers)
-        } else if partition.view().log_end_offset < answer.log_start_offset {
-            let start = answer.log_start_offset;
-            (
-                start,
-                start,
-                Vec::new(),
-                strandline_log::ProducerState::default(),
-            )
+        let start = self.leaders_local_start(one, open).await?;
+        let (epochs, producers) = if start > log_start {
+            self.cold_state(partition, start).await?
         } else {
-            return Err("the position is beyond the leader's log".into());
+            (Vec::new(), strandline_log::ProducerState::default())
         };
         let epoch = one.leader_epoch;
         let begun = partition
@@ -54,7 +75,7 @@ impl Fetcher {
                 }
                 owned
                     .log
-                    .start_behind_cold_tier(start, log_start, epochs, producers)
+                    .start_behind_cold_tier(start, log_start.min(start), epochs, producers)
             })
             .await;
         begun
@@ -63,6 +84,38 @@ impl Fetcher {
         self.write_checkpoints().await;
         tracing::info!(partition = %partition.topic_partition, start, log_start, "the log begins again where the leader's log begins");
         Ok(())
+    }
+
+    /// The end of the leader's log: its current epoch ends there.
+    async fn leaders_end(&self, one: &Asked, open: &mut Connection) -> Result<Offset, String> {
+        let tp = &one.partition.topic_partition;
+        let wanted = OffsetForLeaderPartition::default()
+            .with_partition(tp.partition)
+            .with_current_leader_epoch(one.leader_epoch.0)
+            .with_leader_epoch(one.leader_epoch.0);
+        let topic = OffsetForLeaderTopic::default()
+            .with_topic(m::TopicName(text(tp.topic.to_string())))
+            .with_partitions(vec![wanted]);
+        let request = m::OffsetForLeaderEpochRequest::default()
+            .with_replica_id(m::BrokerId(self.context.node_id()))
+            .with_topics(vec![topic]);
+        let response: m::OffsetForLeaderEpochResponse = open
+            .call(
+                ApiKey::OffsetForLeaderEpoch,
+                OFFSET_FOR_LEADER_EPOCH_VERSION,
+                &request,
+            )
+            .await
+            .map_err(|e| e.to_string())?;
+        let answer = response.topics.iter().flat_map(|t| &t.partitions).next();
+        match answer {
+            Some(found) if found.error_code == 0 && found.end_offset >= 0 => Ok(found.end_offset),
+            Some(found) => Err(format!(
+                "end of the leader's log: error {}, offset {}",
+                found.error_code, found.end_offset
+            )),
+            None => Err("end of the leader's log: no answer".into()),
+        }
     }
 
     async fn leaders_local_start(
