@@ -91,10 +91,6 @@ pub fn first_held_offset<'a>(
 fn first_difference(segment: &RemoteLogSegmentMetadata, local: &LocalLog<'_>) -> Option<Offset> {
     let from = segment.base_offset.max(local.log_start_offset);
     let end = segment.end_offset.min(local.end_offset);
-    // A gap holds no record that could differ.
-    if segment.is_gap() {
-        return None;
-    }
     EpochStart::first_difference(&segment.segment_leader_epochs, local.lineage, from, end)
 }
 

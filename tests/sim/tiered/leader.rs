@@ -81,6 +81,7 @@ impl Cluster {
                     from,
                     resumes_at,
                     gap: self.new_id(),
+                    gap_leader_epochs: self.nodes[at].disk.epochs.range(from, resumes_at),
                     event_timestamp_ms: 0,
                 };
                 if self.submit(Command::CutRemoteLog(cut)) {

@@ -113,6 +113,7 @@ async fn cut_remote_log(
         from,
         resumes_at,
         gap: RemoteLogSegmentId(Uuid::new_v4()),
+        gap_leader_epochs: partition.view().epochs.range(from, resumes_at),
         event_timestamp_ms: now_ms(),
     };
     let committed = context.quorum.submit(Command::CutRemoteLog(cut)).await;

@@ -73,6 +73,8 @@ pub struct RemoteLogCut {
     pub resumes_at: Offset,
     /// Names the gap, if there is one.
     pub gap: RemoteLogSegmentId,
+    /// The leader's lineage of the gap: followers that begin behind it must have the same.
+    pub gap_leader_epochs: Vec<EpochStart>,
     pub event_timestamp_ms: TimestampMs,
 }
 
@@ -108,7 +110,7 @@ pub(super) fn cut_remote_log(
             broker_id: cut.broker_id,
             leader_epoch: cut.leader_epoch,
             event_timestamp_ms: cut.event_timestamp_ms,
-            segment_leader_epochs: Vec::new(),
+            segment_leader_epochs: cut.gap_leader_epochs.clone(),
             log_bytes: 0,
             log_crc32c: 0,
             side_bytes: 0,

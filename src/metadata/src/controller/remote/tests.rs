@@ -101,6 +101,7 @@ fn cut(from: i64, resumes_at: i64, leader_epoch: i32) -> RemoteLogCut {
         from,
         resumes_at,
         gap: RemoteLogSegmentId(Uuid::from_u128(99)),
+        gap_leader_epochs: lineage(&[(4, from)]),
         event_timestamp_ms: 5,
     }
 }
@@ -119,14 +120,14 @@ fn a_cut_ends_segments_where_the_histories_part() {
         (30, 30, vec![first(), (20, 30, lineage(&[(1, 0)]), false)]),
         (20, 20, vec![first()]),
         (0, 0, vec![]),
-        (20, 50, vec![first(), (20, 50, vec![], true)]),
+        (20, 50, vec![first(), (20, 50, lineage(&[(4, 20)]), true)]),
         (
             40,
             50,
             vec![
                 first(),
                 (20, 40, lineage(&[(1, 0), (3, 30)]), false),
-                (40, 50, vec![], true),
+                (40, 50, lineage(&[(4, 40)]), true),
             ],
         ),
     ];
