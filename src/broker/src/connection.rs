@@ -35,7 +35,7 @@ const MIN_FRAME_BYTES_PER_SECOND: u64 = 16 << 10;
 const WRITE_BYTES: usize = 256 << 10;
 const FRAME_GRACE: Duration = Duration::from_secs(10);
 
-/// What a request leads to.
+/// The outcome of a request, for the writer of the connection.
 #[derive(Debug)]
 pub enum Answer {
     Frame(ResponseFrame),
@@ -72,7 +72,7 @@ fn close(cause: Cause, api: Option<RequestedApi>, reason: impl ToString) -> End 
 /// The answer to come.
 pub type PendingResponse = BoxFuture<'static, Answer>;
 
-/// What handlers know of the peer.
+/// The facts about a peer that handlers use.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Kafka's form: a slash and the address.
@@ -188,7 +188,7 @@ fn is_supported(api: RequestedApi) -> bool {
     found.is_some_and(|found| (found.min..=found.max).contains(&api.version))
 }
 
-/// What the first four bytes of a frame ask for.
+/// Reads the API and the version from the first four bytes of a frame.
 fn requested_api(frame: &Bytes) -> Option<RequestedApi> {
     let (key, rest) = frame.split_first_chunk()?;
     let (version, _) = rest.split_first_chunk()?;

@@ -1,5 +1,5 @@
-//! Connections that the broker closes: each one is counted, and a few of each cause a minute are in the log with the peer,
-//! the API, its version and the reason. What a peer closes itself is not here.
+//! Connections that the broker closes: each one is counted, and the log has a few of each cause a minute, with the
+//! peer, the API, its version and the reason. Connections that the peer closes are not counted here.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
 //! Fetch sessions (KIP-227): the broker remembers what a client fetches, and answers only what changed.
 //!
-//! A session looks only at partitions that may have something to say: those that the request names, those that had more
-//! when they were looked at last, and those that have told of news since. So a fetch costs what has changed, whatever the
-//! number of its partitions. At intervals everything is looked at, for what nobody tells of: a replica nearer to the
-//! client, a topic that is back, and that a follower which has nothing to fetch is still there.
+//! A session looks only at partitions that may have something to say: partitions that the request names, partitions
+//! that had more when they were looked at last, and partitions that have announced news since. So the cost of a fetch
+//! depends on how much has changed, not on the number of its partitions. At intervals a session looks at all its
+//! partitions, for changes that no partition announces: a replica nearer to the client, a topic that is back, or a
+//! follower that has nothing to fetch and is still alive.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +31,7 @@ type Key = (TopicKey, i32);
 struct Slot {
     topic: TopicKey,
     request: FetchPartition,
-    /// What the client was told last.
+    /// The high watermark of the last answer to the client.
     high_watermark: i64,
     log_start_offset: i64,
     order: u64,
@@ -38,7 +39,7 @@ struct Slot {
     watched: Option<u64>,
 }
 
-/// What a client fetches. A request without a session has one for itself.
+/// The partitions that a client fetches. A request outside of a session has a `Session` for itself.
 pub struct Session {
     next_epoch: i32,
     uses_topic_ids: bool,
@@ -49,7 +50,7 @@ pub struct Session {
     last_used: u64,
     interest: Interest,
     watch: Arc<Watch>,
-    /// Those that may have something to say.
+    /// The slots of partitions that may have something to say.
     busy: BTreeSet<u32>,
     looked_at_all: Option<Instant>,
 }
@@ -283,7 +284,7 @@ impl FetchContext {
         lock(&self.session)
     }
 
-    /// Whoever waits for news waits here.
+    /// The watch on which a fetch waits for news.
     pub fn watch(&self) -> Arc<Watch> {
         self.session().watch.clone()
     }
@@ -319,7 +320,8 @@ impl FetchContext {
                 slot.high_watermark = answer.high_watermark;
                 slot.log_start_offset = answer.log_start_offset;
                 if has_records {
-                    // Who was served goes to the end, so that a small byte budget reaches everybody in turn.
+                    // A partition that was served goes to the end, so that a small byte budget reaches all partitions
+                    // in turn.
                     slot.order = next_order;
                     session.next_order += 1;
                 }

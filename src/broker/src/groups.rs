@@ -354,7 +354,7 @@ impl Task {
     }
 }
 
-/// What a client of the coordinator is told when the coordinator's own append fails.
+/// The error that a client of the coordinator receives when the coordinator's own append fails.
 fn coordinator_error(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::NotEnoughReplicas

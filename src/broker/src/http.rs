@@ -94,7 +94,7 @@ async fn tier_status(State(context): State<Arc<BrokerContext>>) -> Json<Vec<Part
     )
 }
 
-/// What the next sweep would remove. Lists the bucket; removes nothing.
+/// The objects that the next sweep would remove. Lists the bucket; removes nothing.
 async fn tier_orphans(State(context): State<Arc<BrokerContext>>) -> axum::response::Response {
     let Some(tier) = &context.tier else {
         let reason = "this broker has no cold tier (remote.log.storage.system.enable)";

@@ -83,7 +83,7 @@ pub struct Metrics {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicCounters>>>,
     names: Mutex<HashMap<uuid::Uuid, Arc<str>>>,
     requests: RwLock<HashMap<i16, Arc<Latencies>>>,
-    /// What replicas here have taken from leaders, and what leaders here have given to replicas elsewhere.
+    /// Bytes that replicas here have fetched from leaders, and that leaders here have sent to replicas elsewhere.
     pub replication_bytes_in: AtomicU64,
     pub replication_bytes_out: AtomicU64,
 }
@@ -413,7 +413,7 @@ fn render_groups(page: &mut Page, lags: &[GroupLag]) {
     }
 }
 
-/// What Prometheus' own client libraries tell of every process.
+/// The metrics of a process that Prometheus' own client libraries report.
 fn render_process(page: &mut Page) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name in parentheses may hold spaces; the fields behind it are counted from the state, the third.

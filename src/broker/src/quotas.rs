@@ -1,8 +1,9 @@
-//! Quotas of clients (KIP-13, KIP-124, KIP-599, KIP-612): bytes, the time of threads, changes of the metadata and new
-//! connections; what has been used, and how long its user has to wait.
+//! Quotas of clients (KIP-13, KIP-124, KIP-599, KIP-612): bytes, time of threads, changes of the metadata, new
+//! connections. Counts what clients use and computes how long they must wait.
 //!
-//! An account holds what `quota.window.num` windows but one allow and fills up at the quota's rate. Whoever overdraws it is
-//! answered at once, with the time until it is even again as `throttle_time_ms`, and is not read from for as long (KIP-219).
+//! An account holds the allowance of `quota.window.num` - 1 windows and fills up at the quota's rate. A client that
+//! overdraws its account is answered at once, with the time until the account is even again as `throttle_time_ms`; the
+//! broker reads nothing from the client for as long (KIP-219).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use strandline_metadata::quota::{QuotaEntity, QuotaName, Quotas, effective};
 
-/// Who every client is without authentication.
+/// The principal of every client without authentication.
 const ANONYMOUS: &str = "ANONYMOUS";
 /// Accounts that have been full for so long are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -40,7 +41,7 @@ impl QuotaKind {
         }
     }
 
-    /// What is counted, in a unit of the quota: of a hundredth of a thread's time, nanoseconds in each second.
+    /// The counted amount for one unit of the quota. One percent of a thread's time is 10 ms (in nanoseconds) a second.
     fn per_unit(self) -> f64 {
         match self {
             Self::Request => 10_000_000.0,
@@ -52,7 +53,7 @@ impl QuotaKind {
 #[derive(Clone, Copy, Debug)]
 struct Account {
     rate: f64,
-    /// What may still be used, in the kind's own measure; negative: owed.
+    /// The amount that may still be used, in the kind's own measure; negative where the client has overdrawn.
     balance: f64,
     as_of: Instant,
 }

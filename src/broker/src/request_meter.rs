@@ -1,11 +1,11 @@
-//! How long a request keeps threads busy, for the quota of that (`request_percentage`, KIP-124).
+//! Measures how long a request keeps threads busy, for the quota `request_percentage` (KIP-124).
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The time that one request has been worked on. What it waits for is not counted.
+/// The time that threads have worked on one request. Time in which the request waits is not counted.
 #[derive(Debug, Default)]
 pub struct RequestMeter(Mutex<Busy>);
 
@@ -30,7 +30,7 @@ impl RequestMeter {
         .await
     }
 
-    /// Up to now; may be asked from within the future.
+    /// The time so far. The future itself may call this, too.
     pub fn spent(&self) -> Duration {
         self.lock().total()
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// The longest that anybody is told to wait before asking again.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes per second, up to a second's worth at once. What is on its way is let through and paid for afterwards, so the
-/// rate holds on average, whatever the size of a piece.
+/// A limit of bytes per second, with bursts of up to one second's worth. Bytes that are on their way may pass and are
+/// paid for afterwards, so the rate holds on average, whatever the size of a piece.
 #[derive(Debug)]
 pub struct Throttle {
     state: Mutex<State>,
@@ -16,9 +16,9 @@ pub struct Throttle {
 
 #[derive(Debug)]
 struct State {
-    /// As it was set; `None` is no limit.
+    /// The configured rate; `None` is no limit.
     bytes_per_second: Option<i64>,
-    /// Negative: owed.
+    /// Bytes that may pass now; negative after more than the limit has passed.
     available: f64,
     at: Instant,
 }

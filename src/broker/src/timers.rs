@@ -1,4 +1,4 @@
-//! What a broker does by the clock: looks at its disks and partitions, writes checkpoints, applies retention.
+//! The periodic work of a broker: looks at its disks and partitions, writes checkpoints, applies retention.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) 
         let broker = context.config();
         let max_lag_ms = broker.number("replica.lag.time.max.ms");
         let session_ms = broker.number("broker.session.timeout.ms");
-        // Nobody has been told by a controller for so long: whoever else may lead by now is not known here.
+        // No controller has answered this broker for so long that another broker may lead by now without its knowledge.
         let cut_off = context.quorum.controller_silence().as_millis() as i64 > session_ms;
         for partition in context.partitions.all() {
             let view = partition.view();

@@ -183,8 +183,8 @@ impl Consumer {
         self.joining
     }
 
-    /// Records, as soon as there are some; none when `max_wait` has passed. What the call before handed out counts as
-    /// consumed.
+    /// Returns records as soon as there are some, or none when `max_wait` has passed. Records that the previous call
+    /// returned count as consumed.
     pub async fn poll(&mut self, max_wait: Duration) -> Result<Vec<Consumed>, ClientError> {
         let deadline = Instant::now() + max_wait;
         loop {

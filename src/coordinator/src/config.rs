@@ -1,4 +1,4 @@
-//! What a broker's configuration says about groups.
+//! The settings of a broker that concern groups.
 
 /// Kafka's `group.*` and `offset*` properties.
 #[derive(Clone, Copy, Debug)]

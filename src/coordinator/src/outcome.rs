@@ -1,4 +1,4 @@
-//! What a command leads to: answers that may be given now, and records that must be committed first.
+//! The outcome of a command: replies that may be sent now, and records that must be committed first.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct PendingAppend {
     pub(crate) effect: Effect,
 }
 
-/// What becomes true, and is answered, once the records of an append are committed.
+/// A change of state, and its reply, that takes effect once the records of an append are committed.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// The leader's assignment for a generation.
@@ -38,7 +38,7 @@ pub(crate) enum Effect {
     Offsets { reply: Option<(Token, Reply)> },
 }
 
-/// What a command leads to now.
+/// The immediate outcome of a command: replies to send, and records to append.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub replies: Vec<(Token, Reply)>,

@@ -10,7 +10,7 @@ use thiserror::Error;
 const OFFSET_COMMIT_KEY: i16 = 1;
 const GROUP_METADATA_KEY: i16 = 2;
 const VALUE_VERSION: i16 = 3;
-/// The only version of a position's value with an expiry of its own. It lacks the leader epoch.
+/// The only version of an offset commit value with an expiry field of its own. Version 1 lacks the leader epoch.
 const EXPIRING_VERSION: i16 = 1;
 
 /// A committed position.

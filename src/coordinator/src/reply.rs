@@ -1,4 +1,4 @@
-//! What is asked of a coordinator and what it answers, free of any wire version.
+//! Requests to a coordinator and its replies, independent of any wire version.
 
 use bytes::Bytes;
 use strandline_wire::ErrorCode;
@@ -6,7 +6,7 @@ use strandline_wire::ErrorCode;
 use crate::classic::GroupState;
 use crate::record::OffsetAndMetadata;
 
-/// Who sends a request.
+/// The member that sends a request.
 #[derive(Clone, Debug, Default)]
 pub struct MemberIdentity {
     pub member_id: String,

@@ -90,9 +90,9 @@ pub struct RemoteLogSegmentMetadata {
     pub end_offset: Offset,
     /// Largest record timestamp in the segment.
     pub max_timestamp_ms: TimestampMs,
-    /// The leader that copied it.
+    /// The leader that copied the segment.
     pub broker_id: BrokerId,
-    /// That leader's epoch; a stale one is refused by the quorum.
+    /// The epoch of the leader that copied the segment. The quorum refuses a stale epoch.
     pub leader_epoch: LeaderEpoch,
     /// Wall clock of the last state change.
     pub event_timestamp_ms: TimestampMs,
@@ -113,12 +113,13 @@ impl RemoteLogSegmentMetadata {
         self.end_offset - 1
     }
 
-    /// Holds no record: it only says that nobody has the records of these offsets any more. It has no objects.
+    /// Whether the segment marks a gap: it holds no records and has no objects, and says only that no replica has the
+    /// records of these offsets any more.
     pub fn is_gap(&self) -> bool {
         self.log_bytes == 0
     }
 
-    /// Whether readers may use it.
+    /// Whether readers may read the segment.
     pub fn is_readable(&self) -> bool {
         self.state == RemoteLogSegmentState::CopySegmentFinished
     }

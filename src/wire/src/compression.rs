@@ -17,8 +17,8 @@ pub enum Compression {
     Zstd,
 }
 
-/// Output cap of every decompression. It bounds the time that a crafted batch can cost; memory is bounded by the
-/// codec's window, because output is consumed as it comes.
+/// Output limit of every decompression. The limit bounds the time that a crafted batch can cost; the codec's window
+/// bounds the memory, because the caller consumes the output as it comes.
 pub const MAX_DECOMPRESSED_BYTES: u64 = 256 << 20;
 
 /// Largest zstd window that is accepted (2^23 bytes: what levels up to 19 use). A frame can ask for gigabytes.

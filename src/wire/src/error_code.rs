@@ -186,7 +186,7 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// What it means, for answers that say nothing themselves: Kafka's words where its tools show them.
+    /// The text for answers that have no message of their own: Kafka's words where Kafka's tools show them.
     pub fn message(self) -> &'static str {
         match self {
             Self::OffsetOutOfRange => {

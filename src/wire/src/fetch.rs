@@ -141,7 +141,7 @@ impl FetchPartition {
     }
 }
 
-/// What one partition answers.
+/// The part of a Fetch response that answers for one partition.
 #[derive(Clone, Debug)]
 pub struct FetchPartitionResponse {
     pub partition: i32,

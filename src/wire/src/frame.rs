@@ -16,10 +16,10 @@ pub struct RequestFrame {
     pub body: Bytes,
 }
 
-/// What the four bytes in front of a frame may say.
+/// Decodes the size prefix of a frame.
 ///
-/// `Err` means that the connection cannot go on: the size is negative, smaller than the shortest request header or
-/// above `max_bytes` (`socket.request.max.bytes`).
+/// `Err` means that the connection must be closed: the size is negative, smaller than the shortest request header or
+/// larger than `max_bytes` (`socket.request.max.bytes`).
 pub fn frame_length(prefix: [u8; 4], max_bytes: usize) -> Result<usize, DecodeError> {
     const SHORTEST_HEADER: usize = 8;
     let length = usize::try_from(i32::from_be_bytes(prefix)).map_err(|_| DecodeError::Truncated)?;

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// What can be wrong with bytes that claim to be a Kafka message.
+/// A defect in bytes that claim to be a Kafka message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     #[error("the message ends before its fields do")]
@@ -62,7 +62,7 @@ impl Reader {
         self.position
     }
 
-    /// What has not been read yet.
+    /// The bytes that have not been read yet.
     pub fn rest(&self) -> Bytes {
         self.buffer.slice(self.position..)
     }

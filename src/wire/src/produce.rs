@@ -108,7 +108,7 @@ impl ProduceRequest {
     }
 }
 
-/// What one partition answers.
+/// The part of a Produce response that answers for one partition.
 #[derive(Clone, Debug)]
 pub struct ProducePartitionResponse {
     pub index: i32,

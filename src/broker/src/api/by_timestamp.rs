@@ -152,7 +152,8 @@ impl<'a> ColdSegment<'a> {
                 return Ok(known);
             }
         }
-        // That record is below the log start: each batch that rises above those before it.
+        // The record with the largest timestamp is below the log start. Look at each batch whose timestamps exceed the
+        // best so far.
         let (mut from, mut best) = (self.start, None::<Found>);
         loop {
             let above = best.map_or(0, |b| b.1.saturating_add(1));

@@ -1,8 +1,8 @@
-//! What clients may not do to internal topics: one decision for all APIs.
+//! Restrictions on what clients may do to internal topics: one decision for all APIs.
 //!
-//! Kafka without an authorizer refuses Produce (but for the client id `__admin_client`) and DeleteRecords, and allows the
-//! rest. Here everything is refused that changes which records such a topic holds, or which group they belong to. Brokers
-//! write to these topics past the APIs.
+//! Kafka without an authorizer refuses Produce (except from the client id `__admin_client`) and DeleteRecords, and
+//! allows the rest. This broker refuses every request that changes which records an internal topic holds, or which
+//! group they belong to. Brokers write to these topics directly, not through the APIs.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use strandline_metadata::controller::{ConfigChange, ConfigOperation};
 use strandline_types::is_internal_topic;
 use strandline_wire::ErrorCode;
 
-/// What a client asks for that may concern an internal topic.
+/// A client's request that may concern an internal topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Produce,

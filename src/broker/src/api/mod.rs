@@ -90,8 +90,8 @@ impl Call {
     }
 }
 
-/// Begins a request: checks it and returns the future of its answer. What must happen in the order of arrival (appends)
-/// has happened when this returns. `Err` closes the connection.
+/// Begins a request: checks it and returns the future of its answer. Appends, which must happen in order of arrival,
+/// are done when this function returns. `Err` closes the connection.
 pub(crate) async fn begin(
     context: &Arc<BrokerContext>,
     peer: &Peer,
@@ -259,7 +259,7 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
     })
 }
 
-/// What a broker without an authorizer lets anybody do, as bits of Kafka's `AclOperation`.
+/// The operations that a broker without an authorizer allows everybody, as bits of Kafka's `AclOperation`.
 pub(crate) mod operations {
     const READ: i32 = 1 << 3;
     const WRITE: i32 = 1 << 4;

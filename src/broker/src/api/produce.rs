@@ -27,7 +27,7 @@ use crate::disconnects::Cause;
 use crate::partition::{Acks, AppendReply, Partition};
 use crate::quotas::QuotaKind;
 
-/// What became of one partition of a request before its answer.
+/// The state of one partition of a request before the request is answered.
 enum Outcome {
     Failed(ProducePartitionResponse),
     Appending {

@@ -1,5 +1,5 @@
-//! Reading records off the local disk without stopping the reactor: what the page cache has is read at once, the rest on
-//! the blocking pool. What leaves the broker has been checked against the CRC that its producer gave it.
+//! Reads records from the local disk without blocking the reactor: bytes in the page cache are read at once, the rest
+//! on the blocking pool. Every batch is checked against its producer's CRC before it leaves the broker.
 
 use std::io;
 use std::sync::LazyLock;

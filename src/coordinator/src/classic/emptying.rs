@@ -9,15 +9,15 @@ use super::rebalance::remove_member;
 use crate::outcome::{Effect, Outcome, Token};
 use crate::reply::Reply;
 
-/// After the log refused the record, and no request waits that would bring it up again.
+/// The delay before the record is appended again, if the log refused it and no waiting request triggers the append.
 const RETRY_MS: i64 = 1000;
 
-/// What happens to a group when its emptiness is committed.
+/// A group that becomes empty as soon as its record is committed.
 #[derive(Debug)]
 pub(crate) struct Emptying {
     generation: i32,
     since_ms: TimestampMs,
-    /// Members until then.
+    /// The members that are removed when the record is committed.
     leaving: Vec<String>,
     pub reply: Option<(Token, Reply)>,
 }

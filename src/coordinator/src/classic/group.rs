@@ -58,9 +58,9 @@ pub(crate) struct Group {
     /// When members that have not sent SyncGroup are removed.
     pub sync_deadline: Option<MonotonicMs>,
     pub offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
-    /// A record of the group is being appended: nothing that it says is true yet.
+    /// A record of the group is being appended: nothing in this record is true yet.
     appending: bool,
-    /// What came meanwhile, in its order.
+    /// Requests that came during the append, in order of arrival.
     deferred: Vec<Deferred>,
 }
 

@@ -1,6 +1,7 @@
-//! Kafka's classic group protocol: one file a request or phase. What only says which members take part in the current
-//! rebalance changes at once, as in Kafka; what a restart must remember (assignments, who holds an instance id, that a group
-//! is empty) is appended first and changes when it is committed. Until then requests that would change the group wait.
+//! Kafka's classic group protocol: one file a request or phase. Changes of which members take part in the current
+//! rebalance apply at once, as in Kafka. State that must survive a restart (assignments, the holder of an instance id,
+//! an empty group) is appended first and changes when the record is committed. Until then requests that would change
+//! the group wait.
 
 mod durable;
 mod emptying;

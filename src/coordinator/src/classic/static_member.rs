@@ -78,14 +78,15 @@ pub(crate) fn finish_replacement(
     out.reply(token, reply);
 }
 
-/// What the new member has taken over.
+/// The parts of the old member that the new one has taken over.
 struct Replaced {
     old_id: String,
     was_leader: bool,
     same_subscription: bool,
 }
 
-/// Puts the new member into the old one's place. `None` where the old one is gone; the request is answered then.
+/// Puts the new member into the old one's place. Returns `None`, after it has answered the request, if the old member
+/// is gone.
 fn replace(
     group: &mut Group,
     replacement: Replacement,

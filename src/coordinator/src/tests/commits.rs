@@ -74,7 +74,7 @@ impl Harness {
         self.coordinator.heartbeat("g", &identity, self.now)
     }
 
-    /// What a coordinator that replays the log says.
+    /// A coordinator that replays the log.
     fn reloaded(&self) -> GroupCoordinator {
         let mut loaded = GroupCoordinator::new(CONFIG);
         for record in &self.log {
@@ -178,7 +178,7 @@ fn replacements_that_overlap_are_one_after_the_other_in_the_log() {
     let new_a = h.joined(first).1;
     let new_b = h.joined(second).1;
     let newest_a = h.joined(third).1;
-    // What came last is answered by what came before: the holder of `b` is another one now.
+    // The leave waited behind the replacements: another member holds instance id `b` now, so the leave is fenced.
     let Some(Reply::Leave { members, .. }) = h.reply(99) else {
         panic!("no answer to LeaveGroup");
     };

@@ -35,7 +35,7 @@ pub enum HeaderError {
     Length(i32),
 }
 
-/// Who set a batch's timestamps.
+/// The side that sets a batch's timestamps: the producer (`CreateTime`) or the broker (`LogAppendTime`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
     CreateTime,

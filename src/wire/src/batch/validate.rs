@@ -1,4 +1,4 @@
-//! What a batch from a producer must satisfy (Kafka's `LogValidator`), in Kafka's order of checks.
+//! The rules for a batch from a producer (Kafka's `LogValidator`), in Kafka's order of checks.
 
 use bytes::Bytes;
 use thiserror::Error;

@@ -99,7 +99,7 @@ fn random_body(key: ApiKey, version: i16, seed: u64) -> Bytes {
     writer.split()
 }
 
-/// What our own decoders and the crate's make of a body.
+/// A body as our own decoders and those of `kafka-protocol` read it.
 #[derive(Debug, PartialEq)]
 struct Decoded {
     /// Of Produce and Fetch, which are decoded by hand.

@@ -1,4 +1,4 @@
-//! What a reader may read of a partition, and from which tier: epoch, role, range, lineage.
+//! Decides which part of a partition a reader may read, and from which tier: epoch, role, range, lineage.
 
 use std::sync::Arc;
 

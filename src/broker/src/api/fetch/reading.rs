@@ -19,7 +19,7 @@ pub(super) struct Reading {
     pub throttle: Throttled,
 }
 
-/// What a replication throttle makes of a reading.
+/// The effect of a replication throttle on a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Throttled {
     No,
@@ -30,7 +30,7 @@ pub(super) enum Throttled {
 }
 
 impl Reading {
-    /// Whether another look may find something although the partition has told of no news.
+    /// Whether another look may find records although the partition has announced no news.
     pub(super) fn may_have_more(&self, reader: &Reader) -> bool {
         let Some(partition) = &self.partition else {
             return true;
