@@ -1,16 +1,16 @@
-//! What a history may not contain: records that were acknowledged and are lost, duplicated, reordered, changed, or that
-//! nobody sent.
+//! Anomalies that a history may not contain: records that were acknowledged and are lost, duplicated, reordered or
+//! changed, and records that nobody sent.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What a producer heard about a record.
+/// The outcome of sending a record, as its producer knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Without an offset where the client learned only by what came after that the record had been there all along.
+    /// The record is in the log. `offset` is `None` if the client learned so only from the answer to a later request.
     Acknowledged { offset: Option<i64> },
-    /// Provably not appended.
+    /// The record was provably not appended.
     Refused,
-    /// A time-out or a lost answer: it may be in the log or not.
+    /// A time-out or a lost answer: the record may be in the log or not.
     Unknown,
 }
 
@@ -32,25 +32,25 @@ pub struct Read {
     pub sequence: u64,
 }
 
-/// What went wrong, with the records that show it.
+/// A violation, with the records that show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anomaly {
     Lost(Sent),
-    /// It is in the log elsewhere than the producer was told.
+    /// The log has the record at another offset than the producer was told.
     Moved(Sent, i64),
     Duplicated(Read, Read),
     Reordered(Read, Read),
     NeverSent(Read),
-    /// Refused, and in the log all the same.
+    /// The broker refused the record, and the log has it all the same.
     Resurrected(Sent, i64),
-    /// One consumer read something else at this offset than another, or than later.
+    /// A consumer read another record at this offset than another consumer, or than later.
     Changed(Read, Option<Read>),
     /// Two records at one offset, or offsets out of order.
     Offsets(Read, Read),
 }
 
-/// Compares what was sent with `log`, everything that is readable at the end in the order of each partition, and with
-/// `seen`, what consumers read while faults went on.
+/// Compares the records that were sent with two readings: `log`, every record that is readable at the end, in the order
+/// of each partition, and `seen`, the records that consumers read while faults went on.
 pub fn check(sent: &[Sent], log: &[Read], seen: &[Read]) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
     let by_id: HashMap<(u32, u64), &Sent> =

@@ -40,7 +40,7 @@ impl Lane {
     }
 }
 
-/// What a node may write: a file system of its own, so that it can be full.
+/// Size of a node's data directory, which is a file system of its own, so that it can be full.
 const DISK: &str = "512m";
 
 pub struct Cluster {
@@ -100,7 +100,7 @@ impl Network {
     fn remove(&self) {
         let bridge = self.lane.bridge();
         for id in 1..=self.nodes {
-            // What is not there need not be removed.
+            // Errors are ignored: the parts that do not exist need not be removed.
             let _ = run(&format!("ip netns del {}", self.lane.namespace(id)));
             let _ = run(&format!("ip link del {bridge}o{id}"));
         }
@@ -143,7 +143,7 @@ impl Drop for Cluster {
         for id in self.ids() {
             let data = self.data_directory(id);
             if !self.passed {
-                // What a history that failed has left is looked at later.
+                // Keep the data directory of a history that failed, for analysis.
                 let kept = self.node_directory(id).join("kept");
                 let _ = run(&format!("cp -r {} {}", data.display(), kept.display()));
             }

@@ -90,7 +90,7 @@ impl Direct {
         }
     }
 
-    /// Whoever refuses is not asked again at once: another one may lead by now.
+    /// After an error, turns to the next broker: another one may lead by now.
     fn check(&mut self, code: i16) -> Result<(), Refusal> {
         match ErrorCode::from_code(code) {
             Some(ErrorCode::None) => Ok(()),

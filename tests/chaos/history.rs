@@ -27,7 +27,7 @@ const PRODUCERS: usize = 3;
 /// The topic that pauses are measured on.
 pub const PROBED: &str = "probed";
 
-/// What a history without anomalies has to show.
+/// The measures of a history without anomalies.
 #[derive(Default)]
 pub struct Summary {
     pub acknowledged: usize,
@@ -49,7 +49,7 @@ pub struct History {
     /// When faults begin.
     began: Instant,
     pub clients: Vec<tokio::task::JoinHandle<()>>,
-    /// Whoever deletes a topic and makes it again.
+    /// The task that deletes a topic and makes it again.
     reborn: Option<tokio::task::JoinHandle<()>>,
     lives: Arc<Lives>,
     purges: Arc<Purges>,

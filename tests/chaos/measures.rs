@@ -1,4 +1,4 @@
-//! What is measured instead of histories: how long a partition is silent when something dies or restarts.
+//! Measurements of how long a partition is silent when a node dies or restarts.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub async fn failovers(options: &Options, count: usize) -> Result<(), String> {
         let leader = leader.ok_or("the topic has no leader")?;
         let killed = Instant::now();
         history.cluster.kill(leader);
-        // What the old leader had answered may still arrive.
+        // Answers that the old leader had sent may still arrive.
         let in_flight = killed + Duration::from_millis(30);
         let (next, next_of_client) = loop {
             let of = |partition| history.notes.next_acknowledged(partition, in_flight);

@@ -1,4 +1,4 @@
-//! What is done to a cluster, and how it is undone.
+//! The faults that a history applies to a cluster, and how it undoes them.
 
 use std::time::{Duration, Instant};
 

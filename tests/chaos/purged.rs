@@ -1,5 +1,5 @@
-//! Topics of which records are deleted up to the middle of a batch while faults go on: what lies at or above the log start
-//! stays, and a deletion that was acknowledged is never undone.
+//! Topics whose records are deleted up to the middle of a batch while faults go on. Records at or above the log start
+//! stay, and a deletion that was acknowledged is never undone.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(15);
 const BATCHES_BETWEEN: u64 = 40;
 const PADDING: usize = 300;
 
-/// What the only writer of a topic knows about it.
+/// The knowledge of a topic's only writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {
     pub sent: Vec<Sent>,
@@ -157,7 +157,7 @@ async fn look_at_start(direct: &mut Direct, topic: &str, purge: &mut Purge) -> O
     }
 }
 
-/// What is wrong with a topic that begins at `begins` and of which `log` is everything that can be read.
+/// The violations in a topic that begins at `begins`; `log` is every record that can be read.
 pub fn complaints(topic: &str, purge: &Purge, begins: i64, ends: i64, log: &[Read]) -> Vec<String> {
     let mut found = Vec::new();
     if !(purge.acknowledged_start..=purge.asked_start).contains(&begins) {
@@ -202,7 +202,7 @@ pub async fn check_at_the_end(
         };
         tokio::time::sleep(PACE).await;
     }
-    // Whoever does not lead refuses, too; the leader's reason is one of these.
+    // Brokers that do not lead refuse, too; the leader's reason is one of these.
     Err(format!("{topic} cannot be read: {refusals:?}"))
 }
 

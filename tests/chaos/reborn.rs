@@ -32,7 +32,8 @@ pub struct Life {
 }
 
 impl Life {
-    /// What a reading up to `ends` must have shown: a leader that was cut off knows less than was acknowledged elsewhere.
+    /// The same life, without the certainty of records at or above `ends`: a leader that was cut off does not have all
+    /// records that were acknowledged elsewhere.
     fn below(&self, ends: &[i64]) -> Self {
         let mut life = self.clone();
         for sent in &mut life.sent {
@@ -45,17 +46,17 @@ impl Life {
     }
 }
 
-/// What has become of the lives.
+/// The lives of the topic in this history.
 #[derive(Default)]
 pub struct Lives {
-    /// The one that is there at the end.
+    /// The life that exists at the end.
     last: Mutex<Option<Life>>,
-    /// Those that were read completely before they ended.
+    /// The number of lives that were read completely before they ended.
     checked: Mutex<u32>,
 }
 
 impl Lives {
-    /// How many there were, and how many were read completely.
+    /// The number of lives, and how many of them were read completely.
     pub fn count(&self) -> (u32, u32) {
         let last = self.last.lock().expect("no holder panics");
         let checked = self.checked.lock().expect("no holder panics");
@@ -185,7 +186,7 @@ async fn read(partitions: &mut [Direct], life: &Life) -> Result<(Vec<Read>, Vec<
     Ok((log, all_ends))
 }
 
-/// What is wrong with a life of which `log` is everything that can be read.
+/// The violations in a life; `log` is every record that can be read.
 pub fn complaints(life: &Life, log: &[Read]) -> Vec<String> {
     let mut found: Vec<String> = checker::check(&life.sent, log, &[])
         .iter()
@@ -224,7 +225,7 @@ pub async fn check_last(
         };
         tokio::time::sleep(PACE).await;
     }
-    // Whoever does not lead refuses, too; the leader's reason is one of these.
+    // Brokers that do not lead refuse, too; the leader's reason is one of these.
     Err(format!("{TOPIC} cannot be read: {refusals:?}"))
 }
 

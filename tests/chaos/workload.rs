@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(8);
 /// So that segments roll and go to the cold tier.
 const PADDING: usize = 2000;
 
-/// What the clients of a history have noted.
+/// The observations of a history's clients.
 #[derive(Default)]
 pub struct Notes {
     pub sent: Mutex<Vec<Sent>>,
@@ -35,7 +35,7 @@ pub struct Notes {
     next_producer: AtomicU32,
     /// Offsets that a group has committed and read back.
     pub commits: AtomicU32,
-    /// What is wrong with committed offsets, in words.
+    /// Violations in committed offsets, in words.
     pub complaints: Mutex<Vec<String>>,
     pub stop: AtomicBool,
     /// Faults are over: topics that were deleted and made again stay.

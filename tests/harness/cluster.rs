@@ -24,7 +24,7 @@ pub struct TestCluster {
     layout: Layout,
 }
 
-/// What the nodes of a cluster are.
+/// The roles and racks of a cluster's nodes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
     /// Brokers that are controllers too.
@@ -38,7 +38,7 @@ enum Layout {
 /// The first controller that is no broker.
 const FIRST_CONTROLLER: i32 = 101;
 
-/// What the metadata says about a partition.
+/// The state of a partition in the metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionState {
     pub leader: i32,

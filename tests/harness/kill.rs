@@ -1,5 +1,5 @@
-//! A process that is killed at one moment, as far as its files can tell: they are copied, the process stops, and the copy
-//! takes their place. What the kernel holds of a killed process's writes is kept, as after a real `kill -9`.
+//! Kills a process at one moment, as far as its files can tell: the files are copied, the process stops, and the copy
+//! takes their place. Writes that the kernel has accepted are kept, as after a real `kill -9`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,14 +22,14 @@ impl Moment {
         }
     }
 
-    /// Puts everything back. Whoever wrote there has ended.
+    /// Puts everything back. The process that wrote to the directory must have ended.
     pub fn restore(self) {
         std::fs::remove_dir_all(&self.directory).expect("files can be removed");
         copy_tree(self.copy.path(), &self.directory).expect("files can be copied");
     }
 }
 
-/// Copies what is there; files that go away meanwhile were about to.
+/// Copies a directory. Ignores files that disappear meanwhile: they were about to be deleted.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {

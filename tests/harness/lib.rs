@@ -1,4 +1,5 @@
-//! What the test suites share: brokers in process on real sockets and files, and an S3 server that misbehaves on demand.
+//! Shared parts of the test suites: brokers in process on real sockets and files, and an S3 server that misbehaves on
+//! demand.
 
 mod broker;
 mod cluster;

@@ -1,4 +1,4 @@
-//! What servers of this process log: shown with a test that fails, and kept for tests that look for a line.
+//! The log lines of servers in this process: shown with a test that fails, and kept for tests that look for a line.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +40,7 @@ impl<'a> MakeWriter<'a> for Keep {
     }
 }
 
-/// What servers log is in the output of the test that fails; `RUST_LOG` says how much.
+/// Writes the log lines of servers to the output of the test that fails; `RUST_LOG` sets the level.
 pub(crate) fn show_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter =

@@ -451,7 +451,7 @@ async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_fr
         .min()
         .unwrap();
     assert!(oldest > 200 && oldest <= local, "{oldest} of {local}");
-    // It can lead: the whole log is readable from it, and a producer's last batches are known to it.
+    // The new replica can lead: a client can read the whole log from it, and it knows a producer's last batches.
     for other in cluster.ids() {
         if other != follower && cluster.partition("t", 0).await.unwrap().leader != follower {
             let now = cluster.partition("t", 0).await.unwrap().leader;

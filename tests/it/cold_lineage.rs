@@ -243,7 +243,7 @@ async fn an_unclean_leader_goes_on_behind_what_another_one_copied() {
     cluster.stop(first).await;
     cluster.resume_together(&others).await;
     let second = elect_uncleanly(&cluster).await;
-    // What was copied is not lost, and its offsets are not given out again.
+    // Records that the first leader copied are not lost, and their offsets are not assigned again.
     expected.truncate(tier_end as usize);
     let mut client = cluster.client(second).await;
     assert_eq!(read_all(&mut client, "t", 0).await, expected);

@@ -1,5 +1,5 @@
-//! What stands in a side object is derived from the segment's batches, whatever the local files beside the log say; and
-//! cold data under every chunk size that is allowed.
+//! A side object is derived from the segment's batches, whatever the local files beside the log contain. Cold data can
+//! be read under every chunk size that is allowed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! What a batch header says of its records is written by the broker, whatever a producer claims: a raw producer, or Sarama
-//! up to 1.45, whose newest timestamp is always −1. Look-ups by time, retention and the memory of producers rest on it.
+//! The broker writes the fields of a batch header that derive from its records, whatever a producer claims: a raw
+//! producer, or Sarama up to 1.45, whose newest timestamp is always −1. Look-ups by time, retention and the memory of
+//! producers rest on these fields.
 
 use bytes::Bytes;
 use kafka_protocol::messages as m;

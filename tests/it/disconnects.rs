@@ -1,4 +1,4 @@
-//! Whoever is disconnected by the broker is in its log, at the default level: peer, API, version, reason.
+//! The broker logs each connection that it closes, at the default level: peer, API, version, reason.
 
 use std::net::SocketAddr;
 use std::time::Duration;

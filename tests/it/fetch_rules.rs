@@ -1,4 +1,4 @@
-//! What a Fetch promises: sessions, leader epochs, whole batches, reads near the client.
+//! The guarantees of Fetch: sessions, leader epochs, whole batches, reads near the client.
 
 use std::time::Duration;
 

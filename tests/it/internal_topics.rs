@@ -208,7 +208,7 @@ async fn clients_cannot_forge_commits_nor_move_delete_or_thin_the_topics_of_coor
         let refused = set_config(&mut connection, OFFSETS, key, value).await;
         assert_eq!(refused, ErrorCode::InvalidConfig, "{key}");
     }
-    // What harms nobody is allowed, and ordinary topics are not concerned.
+    // Harmless changes are allowed, and ordinary topics are not restricted.
     let allowed = set_config(&mut connection, OFFSETS, "segment.bytes", "1048576").await;
     assert_eq!(allowed, ErrorCode::None);
     assert_eq!(

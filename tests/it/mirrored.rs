@@ -87,7 +87,7 @@ async fn a_position_is_found_by_its_record_though_others_are_like_it() {
         let found = pair.position(offset).await.unwrap();
         assert_eq!(found, Mirrored::At(offset - 20), "of {offset}");
     }
-    // What was read before it was deleted is followed by what is still there.
+    // The source has deleted the record at offset 3: the position becomes the first record that still exists.
     assert_eq!(pair.position(3).await.unwrap(), Mirrored::At(0));
     for offset in 51..=60 {
         assert_eq!(pair.position(offset).await.unwrap(), Mirrored::NotThere);

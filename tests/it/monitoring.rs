@@ -1,4 +1,4 @@
-//! What dashboards and alerts ask for is there, and the lag of groups is right.
+//! The metrics that dashboards and alerts query exist, and the lag of groups is right.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn queries() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// What an alert says to read is there.
+/// Every runbook that an alert names is a heading of the manual.
 #[test]
 fn every_runbook_of_an_alert_is_a_heading_of_the_operations_manual() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

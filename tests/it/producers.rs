@@ -45,7 +45,8 @@ async fn produce_as_seven(connection: &mut Connection) {
     assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
 }
 
-/// One record without a producer id. It seals the segment before, with a snapshot of the producers then.
+/// Writes one record without a producer id. The write rolls the segment, so the previous segment gets a snapshot of the
+/// producers.
 async fn seal(client: &mut Client) {
     let record = RecordToWrite {
         timestamp: timestamp(1),

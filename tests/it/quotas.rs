@@ -80,7 +80,7 @@ async fn who_overdraws_a_quota_is_told_at_once_and_not_read_from_for_a_while() {
     produce(&mut limited, 10).await;
     assert!(began.elapsed() >= wait, "{:?}", began.elapsed());
 
-    // What is taken back counts no more, at once.
+    // A quota that is removed stops counting at once.
     limit_every_client(&mut admin, "producer_byte_rate", None).await;
     limit_every_client(&mut admin, "consumer_byte_rate", Some(RATE)).await;
     assert_eq!(produce(&mut admin, 900_000).await, Duration::ZERO);

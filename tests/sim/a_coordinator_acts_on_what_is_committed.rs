@@ -1,6 +1,7 @@
-//! Invariant 8: a coordinator's state is committed before it is acted on. Coordinators die at any moment with what they had
-//! not committed; the next one reads the log. What a client was told must be there, and nothing that was refused. One group
-//! commits positions; another one has a static member that comes back under new ids, leaves, and returns.
+//! Invariant 8: a coordinator commits a change of its state before it acts on the change. Coordinators die at any
+//! moment and lose the records that they had not committed; the next coordinator reads the log. The log must have every
+//! change that a client was told of, and no change that was refused. One group commits positions; another one has a
+//! static member that comes back under new ids, leaves, and returns.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,11 +30,11 @@ const CONFIG: GroupConfig = GroupConfig {
 
 #[derive(Default)]
 struct Client {
-    /// What was acknowledged last, by partition.
+    /// The position that was acknowledged last, by partition.
     acknowledged: BTreeMap<i32, i64>,
     /// Commits without an answer, by token.
     asked: BTreeMap<Token, (i32, i64)>,
-    /// Of commits that were never answered.
+    /// Positions of commits that were never answered.
     unknown: BTreeMap<i32, Vec<i64>>,
     next: i64,
 }
@@ -43,12 +44,13 @@ const STATIC_TOKENS: Token = 1 << 40;
 const STATIC_GROUP: &str = "s";
 const INSTANCE: &str = "i";
 
-/// A process with an instance id. It is restarted at will, so that it asks again before it has an answer.
+/// A process with an instance id. The simulation restarts the process at will, so a new request may come before the
+/// previous one is answered.
 #[derive(Default)]
 struct StaticClient {
     /// The member id of the assignment, as the coordinator has said; `None` after a leave.
     holder: Option<String>,
-    /// What `holder` is once a request is answered.
+    /// The value of `holder` once a request is answered.
     asked: BTreeMap<Token, Option<String>>,
     next: Token,
     changes: usize,
@@ -294,7 +296,7 @@ impl World {
         self.check();
     }
 
-    /// What the coordinator says is what was acknowledged last, or what nobody was told of.
+    /// The coordinator must have the position that was acknowledged last, or one whose commit was never answered.
     fn check(&self) {
         assert_eq!(
             self.assigned(),

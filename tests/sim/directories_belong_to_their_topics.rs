@@ -17,11 +17,11 @@ type Id = u128;
 /// Log directory and topic of the log that is open.
 type OpenLog = Option<(usize, Id)>;
 
-/// What decides at start.
+/// The rule that decides at start which directory is the log of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     Claim,
-    /// Before [`claim`]: directories by topic id, and a new log in whatever has the name.
+    /// The rule before [`claim`]: directories by topic id, and a new log in any directory that has the name.
     ByIdAndName,
     /// [`claim`], but checkpoints of a name outlive its topic.
     RememberCheckpoints,
@@ -31,16 +31,16 @@ enum Rule {
 
 #[derive(Clone, Debug)]
 struct Directory {
-    /// What `partition.metadata` says.
+    /// The topic id in `partition.metadata`; `None` where the file is lost.
     id: Option<Id>,
-    /// What it said when it was whole.
+    /// The topic id in `partition.metadata` before the file was lost.
     written_id: Option<Id>,
     stage: Stage,
     /// The topic that each record was appended for.
     records: Vec<Id>,
 }
 
-/// The process has died; whatever was to come does not.
+/// The process has died: the steps that would follow do not happen.
 struct Crash;
 
 struct World {

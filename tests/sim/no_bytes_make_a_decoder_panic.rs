@@ -1,5 +1,5 @@
-//! Invariant 9: no bytes from network, disk or bucket can panic a process. What was recorded from real clients, and what we
-//! write ourselves, is damaged in every way, and given to what reads it.
+//! Invariant 9: no bytes from network, disk or bucket can panic a process. The test damages bytes that were recorded
+//! from real clients, and bytes that our own code writes, in every way, and gives them to the decoders.
 
 use bytes::Bytes;
 use rand::rngs::StdRng;

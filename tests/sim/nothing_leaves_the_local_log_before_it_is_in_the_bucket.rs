@@ -242,7 +242,7 @@ impl World {
             return;
         };
         if self.store_is_down {
-            // It is tried again and again.
+            // The broker tries again until the store is back.
             self.nodes[at].running.push((segment, uploaded));
             return;
         }

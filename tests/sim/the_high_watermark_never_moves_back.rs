@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::world::{Mutant, World};
 use crate::{run, seeds};
 
-/// What the leaders of each epoch have shown so far: node and high watermark.
+/// The last high watermark of each epoch, with the node that led.
 #[derive(Default)]
 pub struct Shown {
     by_epoch: BTreeMap<i32, (usize, i64)>,

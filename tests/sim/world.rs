@@ -68,14 +68,14 @@ pub struct Node {
     pub log: Vec<Record>,
     flushed: i64,
     pub high_watermark: i64,
-    /// What a crash leaves of it.
+    /// The high watermark on disk, which a crash leaves.
     stored_high_watermark: i64,
     epochs: LeaderEpochs,
     leader_epoch: LeaderEpoch,
     broker_epoch: BrokerEpoch,
     applied: u64,
     role: Role,
-    /// The fetch whose answer is taken.
+    /// The fetch whose answer the node still accepts.
     outstanding: Option<u64>,
 }
 
@@ -119,7 +119,7 @@ pub struct World {
     now: MonotonicMs,
     next_value: u32,
     next_fetch: u64,
-    /// What clients were told: value and offset.
+    /// The records that clients know to be written: value and offset.
     pub acknowledged: Vec<(u32, i64)>,
     /// How often something happened, so that a test can tell that its seeds reach it.
     pub seen: BTreeMap<&'static str, usize>,

@@ -38,7 +38,7 @@ pub struct Node {
     incarnations: u128,
 }
 
-/// What a remote segment's objects hold.
+/// The objects of a remote segment.
 #[derive(Clone, Debug)]
 pub struct Object {
     pub base_offset: i64,
@@ -55,7 +55,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub bucket: BTreeMap<RemoteLogSegmentId, Object>,
     last_id: u64,
-    /// What happened, so that a seed shows that it was worth running.
+    /// Counts of the repairs, so that a seed shows that it was worth running.
     pub repaired: Repairs,
     /// Offsets that were given out although a readable segment held them.
     pub given_twice: BTreeSet<i64>,

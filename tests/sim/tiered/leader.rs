@@ -1,4 +1,4 @@
-//! What a leader does about the cold tier: takes over, copies, cleans up, trims, reads.
+//! A leader's work on the cold tier: takes over, copies, cleans up, trims, reads.
 
 use rand::Rng;
 use strandline_log::LeaderEpochs;

@@ -7,12 +7,12 @@ pub mod disk;
 pub mod leader;
 pub mod oracle;
 
-/// What decides whether a remote segment belongs to a log.
+/// The rule that decides whether a remote segment belongs to a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// The leader epochs, compared before a leader serves.
+    /// Compare leader epochs before a leader serves.
     Epochs,
-    /// Offsets alone: what the broker did before it compared.
+    /// Compare offsets alone, as the broker did before it compared epochs.
     Offsets,
 }
 

@@ -1,4 +1,4 @@
-//! What must hold after every step.
+//! The properties that must hold after every step.
 
 use super::cluster::{Cluster, PARTITION};
 
