@@ -71,7 +71,7 @@ pub enum StartError {
     Lifecycle(#[from] LifecycleError),
 }
 
-/// What the parts of a broker share.
+/// The state that the parts of a broker share.
 pub struct BrokerContext {
     pub settings: Settings,
     pub quorum: Arc<Quorum>,
@@ -82,7 +82,7 @@ pub struct BrokerContext {
     pub tier: Option<Arc<Tier>>,
     pub metrics: Arc<Metrics>,
     pub fetchers: ReplicaFetchers,
-    /// What this broker sends to, and fetches from, replicas that are throttled.
+    /// The throttles for bytes sent to, and fetched from, throttled replicas.
     pub leader_throttle: Throttle,
     pub follower_throttle: Throttle,
     pub quotas: ClientQuotas,
@@ -246,7 +246,7 @@ impl Server {
             file: settings.properties.clone(),
             ..BrokerConfig::default()
         };
-        // What is taken by another process is said before anything else happens.
+        // Bind first: a port that another process has taken is reported before anything is changed on disk.
         let listeners = bind_all(&settings, &file).await?;
         let http_listener = bind_http(&settings).await?;
         let http_address = http_listener

@@ -12,7 +12,7 @@ use crate::{FetchedError, OpenOptions, PartitionLog, ProducerState};
 const START: i64 = 254;
 const END: i64 = 500;
 
-/// What a leader sends to a follower that asks from `offset` on.
+/// The bytes that a leader sends to a follower that fetches from `offset` on.
 fn fetch(leader: &PartitionLog, offset: i64) -> Bytes {
     let view = leader.view();
     let slice = view

@@ -1,4 +1,4 @@
-//! What a log is after a crash between two steps, and with files that are damaged or cannot be read.
+//! Tests of a log after a crash between two steps, and with files that are damaged or cannot be read.
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -130,7 +130,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What a broker does with a directory; whether a log was opened.
+/// Uses a directory as a broker does; returns whether the log could be opened.
 fn live(path: &Path) -> bool {
     let Ok(dir) = LogDir::open(path, NODE, Some("cluster"), 0) else {
         return false;

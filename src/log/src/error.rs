@@ -1,4 +1,4 @@
-//! What can go wrong in a log, by what the caller must do.
+//! Errors of a log, grouped by what the caller must do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub enum AppendError {
 pub enum FetchedError {
     #[error("a batch of the leader is damaged: {0}")]
     Corrupt(String),
-    /// It begins below the log's end, and the log holds other batches there.
+    /// The batch begins below the log's end, and the log holds other batches there.
     #[error(
         "a batch of the leader begins at offset {base_offset}, the log ends at {log_end_offset}"
     )]

@@ -19,7 +19,7 @@ pub(crate) struct IndexFile {
     pub path: PathBuf,
     file: File,
     bytes: AtomicU64,
-    /// What the file was when it was opened.
+    /// The state of the file when it was opened.
     pub found: Found,
 }
 

@@ -1,9 +1,8 @@
-//! Whether the indexes beside a segment fit its log, and what makes them fit.
+//! Decides whether the indexes beside a segment fit its log, and rebuilds indexes that do not.
 //!
-//! Looked at when a log is opened, for every segment. The check reads the last entries and the batches behind them, not
-//! the log, so that a start does not get slower with the bytes on disk. Entries in the middle are checked by each look-up
-//! (`look_up.rs`). Indexes that do not fit are rebuilt from the batch headers, as Kafka does.
-//!
+//! The check runs for every segment when a log is opened. The check reads the last entries and the batches behind them,
+//! not the log, so that a start does not get slower with the bytes on disk. Each look-up checks the entries in the
+//! middle (`look_up.rs`). Indexes that do not fit are rebuilt from the batch headers, as Kafka does.
 //! Crash consistency: a crash in a rebuild leaves short indexes, which the next start finds too short.
 
 use strandline_types::Offset;
@@ -17,7 +16,7 @@ use crate::segment::Segment;
 /// when the index was written.
 const LONGEST_TAIL_BYTES: u64 = 1 << 16;
 
-/// What is wrong with a segment's indexes, if something is. `end_offset` is where the next segment begins.
+/// The reason why a segment's indexes are damaged; `None` if they fit. The next segment begins at `end_offset`.
 pub(crate) fn damage(
     segment: &Segment,
     end_offset: Offset,

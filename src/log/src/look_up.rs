@@ -1,7 +1,7 @@
-//! Finding a batch in a segment: by offset, and by timestamp.
+//! Look-ups of a batch in a segment: by offset, and by timestamp.
 //!
-//! An index entry only says where to begin. It is compared with the batch that it names, so a damaged index costs a scan
-//! from the segment's start, and gives no wrong answer.
+//! An index entry says only where the scan begins. Each look-up compares the entry with the batch that the entry names,
+//! so a damaged index costs a scan from the segment's start, and never gives a wrong answer.
 
 use std::io;
 use std::sync::atomic::Ordering;

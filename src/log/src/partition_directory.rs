@@ -31,9 +31,9 @@ pub struct PartitionDirectory {
     pub path: PathBuf,
     /// Another directory of the same partition, in another log directory, is the older one.
     pub replaces_another: bool,
-    /// It is not complete: a move was asked for and has not ended.
+    /// The directory is not complete: a move to it has begun and has not ended.
     pub is_future: bool,
-    /// Something was appended to the log in it, or may have been.
+    /// Records were appended to the log in this directory, or may have been.
     pub has_records: bool,
 }
 
@@ -153,7 +153,7 @@ fn read_topic_id(path: &Path) -> Result<TopicId, String> {
         .ok_or_else(|| format!("{}: it names no topic", file.display()))
 }
 
-/// Whether a directory may hold records, or once held some. What cannot be read counts as records.
+/// Whether a directory may hold records, or once held some. A file that cannot be read counts as records.
 fn has_records(path: &Path) -> bool {
     let Ok(entries) = fs::read_dir(path) else {
         return true;

@@ -46,7 +46,7 @@ pub enum SequenceError {
 }
 
 impl SequenceError {
-    /// What the producer is told; `None` for a duplicate, which is a success.
+    /// The error code of the producer's answer; `None` for a duplicate, which is a success.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Duplicate { .. } => ErrorCode::None,

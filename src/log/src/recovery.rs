@@ -25,7 +25,7 @@ use crate::tail::TailCheck;
 /// As a recovery point: everything may have been flushed, so nothing is cut.
 pub(crate) const NOTHING_MAY_BE_CUT: Offset = Offset::MAX;
 
-/// What opening found.
+/// The contents of a log as recovery found them.
 pub(crate) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
     pub log_start_offset: Offset,
@@ -50,11 +50,12 @@ pub(crate) struct RecoveryInput<'a> {
     pub first_remote_offset: Option<Offset>,
 }
 
-/// What is known of a log's leader epochs before its batches are looked at.
+/// The knowledge of a log's leader epochs before recovery reads the batches.
 pub(crate) enum Lineage {
-    /// As it was written last; batches above the recovery point add to it.
+    /// The lineage as it was last written; batches above the recovery point add to it.
     Written(LeaderEpochs),
-    /// The file is missing or damaged: all batches tell their epochs, and `remote` those of records in the cold tier.
+    /// The file is missing or damaged: the epochs come from all batches and, for records in the cold tier, from
+    /// `remote`.
     Lost { remote: LeaderEpochs },
 }
 

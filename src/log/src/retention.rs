@@ -3,7 +3,7 @@
 
 use strandline_types::{Offset, TimestampMs, is_expired, newest_record_ms};
 
-/// What retention looks at in a segment.
+/// The properties of a segment by which retention decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentAge {
     pub base_offset: Offset,

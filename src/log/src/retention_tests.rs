@@ -6,7 +6,7 @@ use crate::{LogConfig, PartitionLog};
 
 const RETENTION_MS: i64 = 10_000;
 
-/// What a broker's retention does at `now_ms`.
+/// Applies a broker's retention at `now_ms`.
 fn apply_retention(log: &mut PartitionLog, now_ms: i64) {
     log.roll_if_expired(RETENTION_MS, now_ms).unwrap();
     let start = new_log_start_offset(

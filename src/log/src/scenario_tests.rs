@@ -385,7 +385,8 @@ fn a_follower_holds_the_leaders_bytes_epochs_and_producers() {
     assert_eq!(follower.log_end_offset(), leader.log_end_offset());
     assert_eq!(all_bytes(&follower), all_bytes(&leader));
     assert_eq!(follower.epochs(), leader.epochs());
-    // It becomes the leader: what the producer sends again is a duplicate, what it sends next goes on.
+    // The follower becomes the leader: a batch that the producer retries is a duplicate, and its next batch is
+    // appended.
     let again = append(&mut follower, producer_batch(1, 5000, 7, 1)).unwrap();
     assert!(again.duplicate);
     assert!(
@@ -405,7 +406,7 @@ fn a_follower_refuses_a_damaged_batch_and_keeps_those_before_it() {
     let mut follower = open(other.path(), 0, false).unwrap();
     assert!(follower.append_fetched(&bytes.into(), 1_000_000).is_err());
     assert_eq!(follower.log_end_offset(), 40);
-    // What it has already is no gap and no repetition.
+    // A batch that the follower already has is neither a gap nor a duplicate.
     assert!(
         follower
             .append_fetched(&all_bytes(&leader), 1_000_000)

@@ -56,7 +56,7 @@ pub struct SealedSegment {
 
 pub(crate) const TIME_INDEX: &str = "timeindex";
 pub(crate) const TRANSACTION_INDEX: &str = "txnindex";
-/// What the names of a segment's files end in.
+/// The extensions of a segment's files.
 pub(crate) const EXTENSIONS: [&str; 5] =
     ["log", "index", TIME_INDEX, TRANSACTION_INDEX, "snapshot"];
 

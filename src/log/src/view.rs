@@ -1,4 +1,4 @@
-//! What readers of a partition see: an immutable picture that the owner publishes after every change.
+//! The view of a log that readers of a partition use: immutable, published by the owner after every change.
 
 use std::sync::Arc;
 

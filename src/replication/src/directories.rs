@@ -18,11 +18,11 @@ pub struct FoundDirectory {
     /// `None`: `partition.metadata` is missing or cannot be read.
     pub topic_id: Option<TopicId>,
     pub stage: Stage,
-    /// Something was appended to the log in it, or may have been.
+    /// Records were appended to the log in this directory, or may have been.
     pub has_records: bool,
 }
 
-/// What a directory is to a move between log directories.
+/// A directory's part in a move between log directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Current,
@@ -32,7 +32,7 @@ pub enum Stage {
     Future,
 }
 
-/// What happens to a directory.
+/// The decision about one directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Open,
@@ -46,7 +46,7 @@ pub enum Action {
     Leave,
 }
 
-/// What happens to the replica of a name.
+/// The decision about the replica of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The metadata wants no replica of this name here.

@@ -198,7 +198,8 @@ impl LeaderState {
         if offset >= log_end_offset {
             follower.last_caught_up = Some(now);
         } else if offset >= follower.leader_end_at_fetch {
-            // It has everything that there was when it asked before.
+            // The follower has every record that the leader had at the previous fetch, so it was caught up at that
+            // time.
             follower.last_caught_up = follower.last_caught_up.max(follower.last_fetch);
         }
         follower.end_offset = offset;
@@ -223,8 +224,8 @@ impl LeaderState {
         }
     }
 
-    /// The smallest log start of the replicas that may lead next; `local` is this one's. What lies below is deleted for
-    /// good.
+    /// The smallest log start of the replicas that may lead next; `local` is the log start of this replica. Records
+    /// below the low watermark are deleted for good.
     pub fn low_watermark(&self, local: Offset) -> Offset {
         let starts = self.maximal_isr().map(|id| {
             if id == self.local {
@@ -236,8 +237,8 @@ impl LeaderState {
         starts.min().unwrap_or(local).min(local)
     }
 
-    /// The smallest end of the in-sync replicas. It never moves back, and does not move while fewer than
-    /// `min.insync.replicas` are in sync (KIP-966).
+    /// Advances the high watermark to the smallest end offset of the in-sync replicas. The high watermark never moves
+    /// back, and stays where it is while fewer than `min.insync.replicas` are in sync (KIP-966).
     fn advance(&mut self) {
         if !self.has_enough_replicas() {
             return;
@@ -318,8 +319,8 @@ impl LeaderState {
         }
     }
 
-    /// The answer to a wish was lost. It may have been granted, so whoever it adds counts until the controller has been
-    /// asked again.
+    /// The answer to a wish was lost. The wish may have been granted, so a replica that it adds counts as in sync until
+    /// the controller has answered again.
     pub fn wish_unanswered(&mut self, partition_epoch: i32) {
         if self.leadership.partition_epoch == partition_epoch
             && let Some(pending) = &mut self.pending

@@ -143,7 +143,7 @@ fn a_replica_leaves_when_it_has_not_caught_up_for_the_allowed_time() {
 fn a_replica_that_joins_has_the_full_time_from_then_on() {
     let mut state = leader(&[1], 1);
     state.local_reached(10);
-    // It has what is committed, never the end of the log.
+    // The follower has every committed record, and never reaches the end of the log.
     state.follower_fetched(BrokerId(2), BrokerEpoch(200), 10, 20, at(LAG));
     assert_eq!(wished(&mut state, LAG), Some(vec![1, 2]));
     state.update(leadership(8, &[1, 2], 3), at(LAG));
@@ -157,7 +157,7 @@ fn a_replica_that_keeps_pace_with_a_moving_end_counts_as_caught_up() {
     let epoch = BrokerEpoch(200);
     for step in 1..=10 {
         let now = step * LAG;
-        // It always has what there was at its last fetch, never what there is now.
+        // The follower always has the records that existed at its last fetch, and never those that exist now.
         state.follower_fetched(BrokerId(2), epoch, step * 100, (step + 1) * 100, at(now));
         assert_eq!(wished(&mut state, now), None, "step {step}");
     }

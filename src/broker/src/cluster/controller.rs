@@ -18,7 +18,7 @@ const GONE_GRACE: Duration = Duration::from_millis(50);
 /// How often deadlines are looked at where nothing happens.
 const TICK: Duration = Duration::from_millis(20);
 
-/// What should become of a broker.
+/// The decision about a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fence,
@@ -26,8 +26,8 @@ enum Verdict {
     Leave,
 }
 
-/// `in_office`: how long this controller has been the active one. It has to give brokers that it has never heard of the
-/// time to find it.
+/// Decides whether a broker is fenced. `in_office` is the time since this controller became the active one. Brokers
+/// that have not connected to the new controller yet must get the time to do so.
 fn judge(
     broker: &BrokerImage,
     presence: Option<&Presence>,
@@ -105,7 +105,7 @@ async fn watch_brokers(quorum: &Quorum, timeout: Duration, in_office: Duration) 
         tracing::info!(broker = %id, ?command, "a broker's standing changes");
         match quorum.submit(command).await {
             Ok(_) => {}
-            // It has registered again in between: the next look is at the new incarnation.
+            // The broker has registered again in between: the next tick looks at the new incarnation.
             Err(SubmitError::Refused(refusal)) => {
                 tracing::debug!(broker = %id, %refusal, "a broker's standing stays");
             }

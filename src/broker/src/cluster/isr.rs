@@ -66,13 +66,13 @@ pub async fn forward_isr_requests(
     }
 }
 
-/// What a leader is to make of what became of its wish.
+/// The outcome of a leader's wish to change the ISR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Granted, or overtaken by a newer state: the metadata shows it, and until then the wish counts.
     Settled,
     Refused,
-    /// It may have been granted.
+    /// The wish may have been granted.
     Unanswered,
 }
 

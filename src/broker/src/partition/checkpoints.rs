@@ -118,7 +118,7 @@ impl PartitionManager {
             };
             for partition in table.values().filter(|p| p.log_dir() == index) {
                 let (tp, view) = (&partition.topic_partition, partition.view());
-                // What lies below a recovery point is not walked again, so its epochs must be on disk first.
+                // Recovery does not read batches below a recovery point again, so their epochs must be on disk first.
                 if let Err(error) = partition.store_epochs(dir, &view) {
                     tracing::error!(partition = %tp, %error, "the leader epochs were not written");
                     now.keep(tp, before);

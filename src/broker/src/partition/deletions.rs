@@ -15,7 +15,7 @@ pub(super) struct WaitingDeletions {
 impl WaitingDeletions {
     /// Answered with the low watermark as soon as that is at least `to`. The channel closes if this broker stops leading.
     pub fn wait(&mut self, to: Offset) -> oneshot::Receiver<Offset> {
-        // Whoever asked may have gone away.
+        // Drop requests whose caller has gone away.
         self.waiting.retain(|(_, reply)| !reply.is_closed());
         let (reply, receiver) = oneshot::channel();
         self.waiting.push((to, reply));

@@ -23,10 +23,10 @@ pub(super) struct Located {
     pub directory: PartitionDirectory,
 }
 
-/// What lies in the log directories at start, by the names of partitions.
+/// The directories found in the log directories at start, by partition name.
 pub(super) type Unclaimed = BTreeMap<TopicPartition, Vec<Located>>;
 
-/// What the first image has claimed.
+/// The directories that the first image has claimed.
 #[derive(Default)]
 pub(super) struct Claimed {
     /// Directories that are opened, with the index of their log directory.

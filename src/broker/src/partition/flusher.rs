@@ -18,7 +18,7 @@ pub struct FlushRequest {
     /// Of the directory that the partition was in when it asked.
     pub generation: u64,
     pub segments: Vec<Arc<Segment>>,
-    /// What is durable when the flush has succeeded.
+    /// The log is durable up to this offset when the flush has succeeded.
     pub offset: Offset,
     pub owner: mpsc::WeakSender<ShardMessage>,
 }

@@ -14,7 +14,7 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Those that ask for `acks=all`, and the others.
+    /// Splits the appends into requests with `acks=all` and the others.
     pub fn split_by_acks(self) -> (Self, Self) {
         let (mut all, mut others) = (Self::default(), Self::default());
         let mut batches = self.batches.into_iter();

@@ -1,4 +1,4 @@
-//! What the rest of the broker holds of a partition: its published view, and a way to ask its owner.
+//! The handle by which the rest of the broker uses a partition: its published view, and a way to ask its owner.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -72,7 +72,7 @@ pub struct AppendReply {
     pub log_start_offset: i64,
 }
 
-/// What this broker is to a partition, as far as its owner has taken it over.
+/// This broker's role for a partition, as far as the owner has taken it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role {
     pub leader: Option<BrokerId>,
@@ -97,7 +97,7 @@ pub struct ReplicaFetch {
 /// The same position is noted again after this long, so that the follower counts as caught up.
 const NOTE_AGAIN_MS: i64 = 500;
 
-/// What a leader sent.
+/// The records and offsets that a leader sent in answer to a fetch.
 #[derive(Clone, Debug)]
 pub struct FetchedRecords {
     pub leader_epoch: LeaderEpoch,
@@ -125,12 +125,12 @@ pub struct Partition {
     watchers: Watchers,
     /// Batches that may come again.
     pub refusals: Refusals,
-    /// What followers fetched from last, and when that was noted.
+    /// The last fetch of each follower, and the time at which it was noted.
     noted: Mutex<Vec<(ReplicaFetch, MonotonicMs)>>,
     pub(super) stored_epochs: Mutex<StoredLineage>,
 }
 
-/// What is on disk of a partition's lineage.
+/// The part of a partition's lineage that is on disk.
 #[derive(Default)]
 pub(super) struct StoredLineage {
     pub epochs: Arc<LeaderEpochs>,
@@ -233,11 +233,11 @@ impl Partition {
 
     pub(super) fn set_role(&self, role: Role) {
         self.role.store(Arc::new(role));
-        // Whoever waits looks again: at another leader, most likely.
+        // Waiting readers must look again: most likely another broker leads now.
         self.wake_all();
     }
 
-    /// Until then, clients are answered with `OFFSET_NOT_AVAILABLE`.
+    /// Whether this leader knows the end of its log. Until then clients get `OFFSET_NOT_AVAILABLE`.
     pub fn knows_its_end(&self, view: &LogView) -> bool {
         let last = view.epochs.entries().last();
         let last = last.map(|e| (e.epoch, e.start_offset));
@@ -351,7 +351,7 @@ impl Partition {
         let task = Box::new(move |owned: &mut OwnedPartition, shard: &_| {
             let result = task(owned);
             owned.after_change(shard);
-            // Whoever asked may have gone away.
+            // The caller may have gone away, so a failed send is ignored.
             let _ = reply.send(result);
         });
         let message = ShardMessage::Run {

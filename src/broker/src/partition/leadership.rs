@@ -20,11 +20,11 @@ pub struct IsrRequest {
     pub wish: IsrWish,
 }
 
-/// What the metadata makes of this replica.
+/// The role that the metadata assigns to this replica.
 #[derive(Clone, Debug)]
 pub enum Assignment {
-    /// With what the cold tier holds as of the same image: all copies of earlier leaders, because only the current leader
-    /// epoch may finish one.
+    /// The cold tier of the same image comes along. Its image has all copies of earlier leaders, because only the
+    /// current leader epoch may finish a copy.
     Lead(Leadership, Option<Arc<RemoteLogImage>>),
     Follow {
         leader: Option<BrokerId>,
@@ -32,7 +32,7 @@ pub enum Assignment {
     },
 }
 
-/// What this replica is.
+/// The role of this replica and its state.
 pub(super) enum ReplicaState {
     Leader(LeaderState),
     /// The leader's high watermark as of the last fetch.

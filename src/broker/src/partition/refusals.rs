@@ -1,10 +1,11 @@
-//! What idempotent producers were refused a moment ago.
+//! Memory of the batches that idempotent producers were refused a moment ago.
 //!
-//! A producer sends its next batches before it hears of the first. When the first is refused because the broker does not
-//! lead yet, or has too few replicas in sync, or no space, and the others arrive a moment later when all is well, they have
-//! a gap before them. `OUT_OF_ORDER_SEQUENCE_NUMBER` would be true, but librdkafka then begins a new producer epoch and
-//! sends again what may have been written: duplicates (ADR 13). So they are refused for the reason that the first was, and
-//! the producer sends them all again, in order.
+//! A producer sends its next batches before it gets the answer to the first. Suppose the first batch is refused because
+//! the broker does not lead yet, has too few replicas in sync or has no space, and the next batches arrive a moment
+//! later when all is well. Then these batches follow a gap. `OUT_OF_ORDER_SEQUENCE_NUMBER` would be correct, but
+//! librdkafka then begins a new producer epoch and sends batches again that may have been written: duplicates (ADR 13).
+//! So the broker refuses these batches with the error of the first one, and the producer sends them all again, in
+//! order.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -53,7 +54,7 @@ impl Refusals {
             at: now,
         });
         let is_other = entry.epoch != header.producer_epoch || now - entry.at > MEMORY;
-        // What follows the first refused batch is refused because of it.
+        // Batches behind the first refused batch are refused because of that one, so keep the smallest sequence.
         if is_other || header.base_sequence <= entry.sequence {
             entry.epoch = header.producer_epoch;
             entry.sequence = header.base_sequence;

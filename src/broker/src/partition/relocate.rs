@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::Partition;
 use super::table::PartitionManager;
 
-/// What is copied between two looks at the throttle.
+/// Bytes to copy between two looks at the throttle.
 const PIECE_BYTES: u64 = 4 << 20;
 /// With less than this to copy the owner does the rest, and nobody appends meanwhile.
 const REST_BYTES: u64 = 256 << 10;
@@ -36,7 +36,7 @@ impl Move {
 
 /// Why a move ended before its end.
 enum Failure {
-    /// It was called off, the partition was deleted, or the broker stops.
+    /// The move was called off, the partition was deleted, or the broker stops.
     CalledOff,
     Log(LogError),
 }

@@ -23,7 +23,7 @@ const DRAIN: usize = 256;
 /// Has its shard's mailbox for [`OwnedPartition::after_change`].
 type Task = Box<dyn FnOnce(&mut OwnedPartition, &mpsc::WeakSender<ShardMessage>) + Send>;
 
-/// What a shard is asked to do.
+/// A message to a shard.
 pub enum ShardMessage {
     Add(Box<OwnedPartition>),
     Append {
@@ -163,7 +163,7 @@ impl Shard {
                 generation,
                 result,
             } => {
-                // What was asked of a directory that the partition has left says nothing any more.
+                // Ignore the result of a flush in a directory that the partition has left.
                 if let Some(owned) = self.partitions.get_mut(&key)
                     && owned.generation == generation
                 {
@@ -181,14 +181,14 @@ impl Shard {
                 }
             }
             ShardMessage::ReplicaFetched { key, fetch } => {
-                // What was appended before is what the follower is compared with.
+                // Append first: the follower's position is compared with the log's end.
                 self.append_all(gathered);
                 if let Some(owned) = self.partitions.get_mut(&key) {
                     owned.replica_fetched(&fetch);
                 }
             }
             ShardMessage::Run { key, task } => {
-                // What was sent before the task must be in the log before it runs.
+                // Appends that were sent before the task must be in the log before the task runs.
                 self.append_all(gathered);
                 if let Some(owned) = self.partitions.get_mut(&key) {
                     task(owned, &self.itself);

@@ -39,7 +39,7 @@ pub struct PartitionManager {
     pub(super) shards: ShardPool,
     pub(super) isr_requests: mpsc::UnboundedSender<IsrRequest>,
     pub(super) table: ArcSwap<Table>,
-    /// What was found on disk at start, until the first image comes.
+    /// The directories that were found on disk at start, until the first image comes.
     pub(super) unclaimed: Mutex<Unclaimed>,
     pub(super) claimed: Mutex<Claimed>,
     /// Replicas that failed to open.
@@ -249,7 +249,7 @@ impl PartitionManager {
         table.values().filter(|p| !stays(p)).cloned().collect()
     }
 
-    /// What the metadata makes of this broker's replica.
+    /// The role that the metadata assigns to this broker's replica.
     fn assignment(
         &self,
         image: &ClusterImage,
@@ -288,7 +288,7 @@ impl PartitionManager {
     /// Closes every log, flushes, writes checkpoints and the clean-shutdown markers. Nothing may append any more.
     pub async fn shutdown(self: &Arc<Self>) {
         self.stop_moves.cancel();
-        // Whoever moves now has ended when the only turn is here.
+        // There is one permit for moves: a running move has ended as soon as this call has the permit.
         let _turn = self.moves.acquire().await;
         let mut closed: HashSet<usize> = (0..self.log_dirs.dirs.len()).collect();
         // A replica that failed to open has not been closed: its log is checked again at the next start.

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Notify;
 
-/// What its watcher is woken by.
+/// The kind of change that wakes a watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Another high watermark or log start: what consumers see.
+    /// A new high watermark or log start, which consumers see.
     Committed,
-    /// More records in the log: what followers see. A change of the other kind is noted without waking anybody.
+    /// More records in the log, which followers see. A new high watermark or log start is noted, but wakes nobody.
     Appended,
 }
 
@@ -49,7 +49,7 @@ impl Watch {
     }
 }
 
-/// Those who watch one partition. Watchers that have gone away are dropped when the next one comes.
+/// The watchers of one partition. Watchers that have gone away are dropped when the next one is added.
 #[derive(Default)]
 pub(super) struct Watchers(Mutex<Vec<(Weak<Watch>, u32)>>);
 

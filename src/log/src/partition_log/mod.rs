@@ -171,7 +171,7 @@ impl PartitionLog {
             .collect()
     }
 
-    /// What retention looks at in the active segment.
+    /// The properties of the active segment by which retention decides.
     pub fn active_age(&self) -> SegmentAge {
         let active = self.active();
         SegmentAge {

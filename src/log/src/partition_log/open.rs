@@ -51,8 +51,8 @@ impl OpenOptions {
     }
 }
 
-/// Writes the lineage of a partition's directory. It must be durable before a recovery point is that covers its epochs:
-/// what lies above the recovery point tells its epochs itself.
+/// Writes the lineage of a partition's directory. The lineage must be durable before a recovery point that covers its
+/// epochs: recovery reads the epochs of batches above the recovery point from the batches themselves.
 pub fn write_leader_epochs(directory: &Path, epochs: &LeaderEpochs) -> std::io::Result<()> {
     write_epochs(&directory.join(EPOCH_FILE), epochs.entries())
 }
@@ -103,7 +103,8 @@ impl PartitionLog {
             high_watermark: options
                 .high_watermark
                 .clamp(log_start_offset, log_end_offset.max(log_start_offset)),
-            // What recovery kept was either flushed before or is flushed by the caller before it is acknowledged.
+            // The records that recovery kept were either flushed before, or the caller flushes them before
+            // acknowledging them.
             flushed_offset: options.recovery_point.min(log_end_offset),
             unflushed: segments
                 .iter()

@@ -38,9 +38,10 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Begins again, empty, where the leader's local log begins: what lies before is in the cold tier, from which
-    /// lineage and producer state come. It is committed, so the high watermark is there as well. Both may reach beyond
-    /// `offset`, where segments of another leader end elsewhere; what is fetched next says the same again.
+    /// Begins again, empty, where the leader's local log begins: earlier records are in the cold tier, and lineage and
+    /// producer state come from there. Records in the cold tier are committed, so `offset` is the high watermark as
+    /// well. Lineage and producer state may reach beyond `offset`, where segments of another leader end elsewhere; the
+    /// next batches that are fetched repeat this part.
     pub fn start_behind_cold_tier(
         &mut self,
         offset: Offset,
@@ -65,12 +66,12 @@ impl PartitionLog {
             .map_err(LogError::io(&snapshot))
     }
 
-    /// Lets an empty log begin with `batch`, which holds the log's end: the log start may lie inside a batch, and batches
-    /// come whole. The log then begins at the batch's base offset, as in Kafka; the log start stays where it is. Returns
-    /// whether the log was empty and the batch fits.
+    /// Lets an empty log begin with `batch`, which contains the log's end offset: the log start may lie inside a batch,
+    /// and followers fetch whole batches. The log then begins at the batch's base offset, as in Kafka; the log start
+    /// does not change. Returns whether the log was empty and the batch fits.
     ///
-    /// Crash consistency: a recovery point at the log start may stay on disk behind this. It vouches for no record that may
-    /// be read, so recovery cuts the batch if it was torn.
+    /// Crash consistency: a recovery point at the log start may stay on disk although the log now begins below it. No
+    /// record below this recovery point may be read, so recovery can truncate the batch if it was torn.
     pub(super) fn begin_with(&mut self, batch: &BatchHeader) -> Result<bool, LogError> {
         let end = self.log_end_offset;
         let is_empty = self.segments.len() == 1 && self.active_bytes() == 0;
@@ -142,7 +143,7 @@ impl PartitionLog {
 
     fn open_there(&self, to: &Path) -> Result<Self, LogError> {
         let options = OpenOptions {
-            // What lies below the local log is in the cold tier, or the log start would be higher.
+            // Records below the local log are in the cold tier; otherwise the log start would be higher.
             first_remote_offset: Some(self.log_start_offset()),
             remote_epochs: Vec::new(),
             config: self.config,

@@ -1,4 +1,4 @@
-//! What an answer asks for: an append, a truncation, a new beginning, or a moment of rest for the partition.
+//! Handles the answer to a fetch: each partition appends, truncates, begins its log again, or backs off.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use super::round::{BACKOFF, Fetcher};
 use super::truncation::{Cut, Truncation};
 use crate::partition::{Partition, PartitionError};
 
-/// What a round does with one partition.
+/// A partition that a round works on, and the leader epoch that its request named.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub partition: Arc<Partition>,

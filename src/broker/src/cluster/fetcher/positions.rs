@@ -1,4 +1,4 @@
-//! What the next request tells the leader: positions that have changed, and partitions to leave out.
+//! Chooses the partitions of the next request to the leader: positions that have changed, and partitions to leave out.
 
 use std::time::Instant;
 

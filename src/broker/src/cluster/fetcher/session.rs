@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use strandline_types::{LeaderEpoch, Offset, TopicIdPartition};
 
-/// What the leader has been told in this fetch session.
+/// The state of this fetch session, as the leader knows it.
 #[derive(Default)]
 pub(super) struct Session {
     pub id: i32,
@@ -26,7 +26,7 @@ pub(super) struct Position {
     pub log_start: Offset,
 }
 
-/// What one request tells the leader.
+/// The changes that one request tells the leader.
 #[derive(Default)]
 pub(super) struct Telling {
     pub positions: Vec<(TopicIdPartition, Position)>,

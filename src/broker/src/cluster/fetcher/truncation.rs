@@ -23,14 +23,15 @@ pub(super) struct Truncation {
     pub leaders_log_start: Offset,
 }
 
-/// What a cut made of a log.
+/// The outcome of a truncation.
 enum Outcome {
     Nothing,
     Cut {
         from: Offset,
         to: Offset,
     },
-    /// No record would stay, and the leader has records before: the log must begin where the leader's does.
+    /// Truncation would remove all local records, and the leader has earlier ones: the log must begin where the
+    /// leader's does.
     BeginAgain,
 }
 
