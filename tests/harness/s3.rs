@@ -1,6 +1,6 @@
-//! An S3 server in memory, on a real socket, that fails as it is told: errors, time-outs before or after the effect,
-//! truncated bodies, slow first bytes. It knows what the broker uses: put, get with ranges, head, delete (one and many),
-//! list, multipart.
+//! An S3 server in memory, on a real socket, that fails on demand: errors, time-outs before or after the effect,
+//! truncated bodies, slow first bytes. The server supports the requests that the broker uses: put, get with ranges,
+//! head, delete (one and many), list, multipart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// What goes wrong with the next requests that match.
+/// A fault of the next requests that match.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// 503 SlowDown, nothing is done.
@@ -22,7 +22,7 @@ pub enum Fault {
     Forbidden,
     /// The connection ends before anything is done.
     DropBefore,
-    /// It is done, and then the connection ends.
+    /// The request is done, and then the connection ends.
     DropAfter,
     /// Half of the body comes, then the connection ends.
     TruncateBody,

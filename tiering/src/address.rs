@@ -1,7 +1,8 @@
-//! What a store's address and credentials must look like. Pure.
+//! The rules for a store's address and credentials. Pure.
 //!
-//! The S3 client takes them unchecked and ends the process at its first request where one is no part of a URL or of an
-//! HTTP header, so each is looked at before, wherever the value comes from: properties, `AWS_*`, a credential process.
+//! The S3 client takes them unchecked. If one of them cannot be part of a URL or of an HTTP header, the client ends the
+//! process at its first request. So each value is checked before, wherever it comes from: properties, `AWS_*`, a
+//! credential process.
 
 use url::Url;
 

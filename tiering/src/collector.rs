@@ -42,7 +42,7 @@ pub struct Orphan {
     pub age_seconds: u64,
 }
 
-/// What a sweep found.
+/// The findings of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepReport {
     pub objects: u64,

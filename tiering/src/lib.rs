@@ -2,7 +2,7 @@
 //! are read back ([`reader`], [`cache`]), and what must be swept up ([`collector`]).
 //!
 //! An object is readable if and only if the quorum says `CopySegmentFinished`; this crate neither knows the quorum nor
-//! the log. It is handed paths, offsets and metadata, and answers with bytes, checksums and plans.
+//! the log. Callers pass paths, offsets and metadata, and get bytes, checksums and plans.
 
 mod address;
 pub mod cache;

@@ -12,7 +12,7 @@
 
 use strandline_types::{EpochStart, Offset, RemoteLogSegmentMetadata};
 
-/// What a replica's log says of itself.
+/// A replica's log, as the replica describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalLog<'a> {
     /// Ascending; may reach below `local_start_offset`.
@@ -25,16 +25,16 @@ pub struct LocalLog<'a> {
     pub end_offset: Offset,
 }
 
-/// What a leader must do before its log and its cold tier are one log.
+/// The repair that makes a leader's log and its cold tier one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// Nothing.
     Agrees,
-    /// The log is a prefix of what the tier holds. It must begin again, empty, at `end_offset`, so that the records behind
-    /// it stay readable and their offsets are not given out again.
+    /// The log is a prefix of the tier's. The log must begin again, empty, at `end_offset`, so that the records behind
+    /// its end stay readable and their offsets are not assigned again.
     TierIsAhead { end_offset: Offset },
-    /// From `from` on, the tier does not hold this log's records. Its segments must end there by a committed record. The
-    /// log goes on at `resumes_at`; nobody has the records in between.
+    /// From `from` on, the tier does not hold this log's records. A committed record must end the tier's segments at
+    /// `from`. The log continues at `resumes_at`; nobody has the records in between.
     Diverges { from: Offset, resumes_at: Offset },
 }
 
@@ -87,7 +87,8 @@ pub fn first_held_offset<'a>(
     first.max(local.log_start_offset)
 }
 
-/// Where a segment and the log part, if they do below the log's end. What lies below the log start is of no interest.
+/// The first offset at which the records of a segment and of the log differ, if there is one below the log's end.
+/// Records below the log start do not count.
 fn first_difference(segment: &RemoteLogSegmentMetadata, local: &LocalLog<'_>) -> Option<Offset> {
     let from = segment.base_offset.max(local.log_start_offset);
     let end = segment.end_offset.min(local.end_offset);

@@ -1,8 +1,9 @@
-//! Who owns a bucket prefix: one small object there names the cluster and the store.
+//! The marker of a bucket prefix: one small object names the cluster and the store that own the prefix.
 //!
-//! `<prefix>/strandline-store.json`: `{"format":1,"cluster_id":"…","store_id":"…"}`. A cluster writes it where there is none
-//! and nothing foreign, and never over another one's. Two clusters that are started on an empty prefix at the same moment
-//! may both write it; the last one stands, and the other finds that when it looks again.
+//! `<prefix>/strandline-store.json`: `{"format":1,"cluster_id":"…","store_id":"…"}`. A cluster writes the marker where
+//! there is none and no foreign object, and never over another cluster's marker. Two clusters that start on an empty
+//! prefix at the same moment may both write the marker; the last write stands, and the other cluster finds the foreign
+//! marker when it looks again.
 
 use object_store::{ObjectStoreExt, path::Path};
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub enum MarkerError {
     Damaged { key: String, reason: String },
 }
 
-/// What lies at a prefix that has no marker.
+/// The contents of a prefix that has no marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmarked {
     Empty,

@@ -1,4 +1,4 @@
-//! What should happen to a partition's segments, as pure functions of what is known. Nothing here acts.
+//! Plans for a partition's segments, as pure functions of what is known. Nothing here acts.
 //!
 //! "Unknown" is a value of its own: where the state of the cold tier is not known, no plan deletes anything.
 
@@ -105,7 +105,7 @@ pub fn plan_local_retention(
     start
 }
 
-/// What total retention removes.
+/// The segments that total retention removes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TotalRetentionPlan {
     /// The first offset that clients may still read.

@@ -1,5 +1,5 @@
 //! Reading records of a remote segment: finds the batch, gathers whole batches as slices of cached chunks, and fetches
-//! ahead for whoever reads on.
+//! ahead for sequential readers.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs};
 use crate::cache::{ChunkCache, FetchError};
 use crate::side::{SectionKind, SideObject};
 
-/// What the reader must know of a batch. The caller brings the decoder: this crate does not know Kafka's format.
+/// The fields of a batch that the reader needs. The caller brings the decoder: this crate does not know Kafka's format.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchOutline {
     pub base_offset: Offset,
@@ -21,7 +21,7 @@ pub struct BatchOutline {
     pub size: u64,
 }
 
-/// Decodes the first [`HEADER_BYTES`] of a batch; `None` if they are none.
+/// Decodes the first [`HEADER_BYTES`] of a batch; `None` if they are no batch header.
 pub type DecodeHeader = fn(&[u8]) -> Option<BatchOutline>;
 
 /// Bytes that a header needs.

@@ -19,7 +19,7 @@ use crate::upload::PART_BYTES;
 const MAGIC: &[u8; 8] = b"STRSIDE1";
 const SECTION_ENTRY_BYTES: usize = 16;
 
-/// What a section holds. The first five are Kafka's files, byte for byte.
+/// The kind of a section. The first five are Kafka's files, byte for byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SectionKind {

@@ -30,7 +30,7 @@ pub struct RemoteStoreConfig {
     pub create_bucket: bool,
 }
 
-/// What is wrong with the object store, and with which property or call.
+/// A fault of the object store, with the property or call that shows it.
 #[derive(Debug, Error)]
 pub enum StoreError {
     #[error("strandline.remote.store.url: {0}")]
@@ -169,7 +169,7 @@ impl RemoteStoreConfig {
     }
 }
 
-/// What the client has taken from the environment.
+/// Checks the values that the client has taken from the environment.
 fn check_environment(builder: &AmazonS3Builder) -> Result<(), StoreError> {
     type Check = fn(&str) -> Result<(), String>;
     let checks: [(AmazonS3ConfigKey, &'static str, Check); 5] = [
@@ -390,7 +390,7 @@ impl RemoteStore {
         self.probe().await
     }
 
-    /// What a call failed by; where S3 forbids it, with the permission that lacks.
+    /// The error of a call that failed; where S3 forbids the call, with the permission that is missing.
     fn failed(&self, call: &'static str, error: &object_store::Error) -> StoreError {
         let reason = one_line(&error.to_string());
         let forbidden = matches!(

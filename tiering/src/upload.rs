@@ -39,8 +39,8 @@ pub struct SegmentFiles {
     pub transaction_index: PathBuf,
 }
 
-/// What a walk over a segment's batches has found. The side object is made of this and not of the files beside the log: a
-/// fault of an index or a snapshot would stay for as long as the copy does.
+/// The findings of a walk over a segment's batches. The side object is made from these and not from the files beside
+/// the log: a fault of an index or a snapshot would stay for as long as the copy does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
     /// Kafka's `.index` and `.timeindex`.
@@ -50,12 +50,12 @@ pub struct Walked {
     pub producer_snapshot: Vec<u8>,
     /// The lineage up to the segment's end, as `leader-epoch-checkpoint`.
     pub leader_epochs: String,
-    /// What the finished copy's record must say.
+    /// The lineage for the finished copy's record.
     pub segment_leader_epochs: Vec<EpochStart>,
     pub max_timestamp_ms: TimestampMs,
 }
 
-/// What the finished copy's record must say.
+/// The facts for the finished copy's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
     pub log_bytes: u64,
@@ -170,7 +170,7 @@ impl Uploader {
             Err(error) => Err(error),
         };
         if result.is_err() {
-            // What cannot be aborted now is left to the bucket's lifecycle rule.
+            // A multipart upload that cannot be aborted now is left to the bucket's lifecycle rule.
             let _ = moving("abort multipart upload", &key, upload.abort()).await;
         }
         result

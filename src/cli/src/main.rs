@@ -101,7 +101,7 @@ enum ToolsCommand {
 
 #[derive(Subcommand)]
 enum TierCommand {
-    /// What is where, what waits, what failed.
+    /// The state of each tiered partition: copied, waiting, failed.
     Status {
         #[arg(long)]
         topic: Option<String>,

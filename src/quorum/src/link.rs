@@ -38,13 +38,13 @@ enum Frame {
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
-    /// It never left this process.
+    /// The request never left this process.
     NotSent,
-    /// It may have arrived.
+    /// The request may have arrived.
     NoAnswer,
 }
 
-/// Answers what a peer asks over a link.
+/// Answers the requests of a peer over a link.
 pub(crate) type Handler =
     Arc<dyn Fn(&Link, Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
 
@@ -90,7 +90,7 @@ impl Link {
             let read = reading.read(reader, handler);
             ends(closed.run_until_cancelled(read).await.unwrap_or(Ok(())));
             closed.cancel();
-            // Whoever waits for an answer hears that none will come.
+            // Callers that wait for an answer learn that none will come.
             reading.waiting.lock().expect("no holder panics").clear();
         });
         link

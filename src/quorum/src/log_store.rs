@@ -48,7 +48,7 @@ struct Inner {
 
 type Done = oneshot::Sender<io::Result<()>>;
 
-/// What the writing thread is asked for.
+/// A request to the writing thread.
 enum WriteRequest {
     Append {
         at: u64,

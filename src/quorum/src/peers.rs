@@ -1,8 +1,8 @@
-//! Who is connected, and who has been heard of.
+//! The processes that are connected, and the processes that have been heard of.
 //!
-//! Every process dials every controller and keeps that link; the controller asks over it as well, so a broker needs no
-//! listener for the quorum. A link that ends is the first sign that a process is gone: every controller notices at the
-//! same moment, whichever of them leads or comes to lead.
+//! Every process dials every controller and keeps that link; the controller sends its requests over the same link, so a
+//! broker needs no listener for the quorum. A link that ends is the first sign that a process is gone: every controller
+//! notices at the same moment, no matter which of them leads or becomes the leader.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -15,7 +15,7 @@ use crate::link::Link;
 use crate::rpc::{Alive, Hello};
 use crate::types::NodeId;
 
-/// What a controller knows of a process by its link.
+/// The state of a process as a controller sees it through its link.
 #[derive(Clone, Copy, Debug)]
 pub struct Presence {
     pub incarnation: Uuid,
@@ -70,7 +70,7 @@ impl Peers {
         self.lock().dialled.values().cloned().collect()
     }
 
-    /// Who answered at `address`, now or before.
+    /// The introduction of the process that answered at `address`, now or before.
     pub fn introduced(&self, address: &str) -> Option<Hello> {
         self.lock().introduced.get(address).cloned()
     }

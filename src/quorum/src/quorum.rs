@@ -74,7 +74,7 @@ pub struct ControllerListener {
     pub address: String,
 }
 
-/// What this process is to the quorum.
+/// The identity, place and settings of this process as a member of the quorum.
 #[derive(Debug)]
 pub struct QuorumOptions {
     pub directory: PathBuf,
@@ -162,7 +162,7 @@ impl Quorum {
             .map_err(|e| QuorumError::Raft(e.to_string()))
     }
 
-    /// What has been applied.
+    /// The image of all metadata that this process has applied.
     pub fn image(&self) -> Arc<ClusterImage> {
         self.node.image.borrow().clone()
     }
@@ -172,7 +172,7 @@ impl Quorum {
         self.node.image.clone()
     }
 
-    /// What decisions made here look at beside the image.
+    /// Sets the settings that decisions of this process need beside the image.
     pub fn set_context(&self, context: ControllerContext) {
         self.node.context.store(Arc::new(context));
     }
@@ -334,8 +334,8 @@ impl Quorum {
         &self.node.raft
     }
 
-    /// Returns when this member cannot go on: its disk has failed, or what it holds is damaged. It is part of no quorum from
-    /// then on and the process should end.
+    /// Returns when this member must stop: its disk has failed, or its log or snapshot is damaged. From then on the
+    /// member is part of no quorum, and the process should end.
     pub async fn failed(&self) -> String {
         let mut metrics = self.node.raft.metrics();
         let stopped = metrics.wait_for(|m| m.running_state.is_err()).await;

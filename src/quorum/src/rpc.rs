@@ -1,4 +1,4 @@
-//! What members ask each other.
+//! The requests that members send to each other, and the responses.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct Hello {
     pub member: Member,
     /// Of this process.
     pub incarnation: Uuid,
-    /// It has a part in some quorum's history already.
+    /// The process is part of some quorum's history already.
     pub initialized: bool,
 }
 
@@ -68,7 +68,7 @@ pub(crate) enum Response {
     Refused(String),
 }
 
-/// What a committed command led to.
+/// The result of a committed command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Committed {
     /// Applying the metadata up to here shows it.

@@ -1,7 +1,7 @@
 //! The cluster image as openraft's state machine, and its snapshot file.
 //!
-//! `snapshot`: one frame with the snapshot's metadata, one with the image. It is replaced atomically. A damaged one is
-//! an error at start, never an empty image: an image that forgets topics would call their data orphans.
+//! `snapshot`: one frame with the snapshot's metadata, one with the image. The file is replaced atomically. A damaged
+//! snapshot is an error at start, never an empty image: an image that forgets topics would call their data orphans.
 
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};

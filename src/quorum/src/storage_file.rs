@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 const FRAME_OVERHEAD: usize = 8;
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes completely or not at all, in bytes.
 const SECTOR: usize = 512;
 
 pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {

@@ -29,11 +29,11 @@ pub struct Proposal {
     pub records: Vec<u8>,
 }
 
-/// What became of an entry when it was applied.
+/// The outcome of applying an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Applied {
     Done,
-    /// Decided without knowing what had come before.
+    /// The entry was decided without knowledge of the change before it.
     Stale,
 }
 

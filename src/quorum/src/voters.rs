@@ -1,9 +1,10 @@
-//! Who belongs to the quorum, and who of them votes.
+//! The members of the quorum, and which of them vote.
 //!
-//! Whoever is no member asks the leader to become one. It votes if `controller.quorum.voters` names it or an operator has
-//! added it, unless an operator has removed it: that is a committed record, so every leader after this one works towards
-//! the same voters. A new voter catches up before it votes, and takes the place of the member that had its `node.id`
-//! before. A voter with an empty disk is a new member, so its forgotten promises bind nobody.
+//! A process that is no member asks the leader to become one. The member votes if `controller.quorum.voters` names it
+//! or an operator has added it, unless an operator has removed it. The operator's decision is a committed record, so
+//! every later leader works towards the same voters. A new voter catches up before it votes, and takes the place of the
+//! member that had its `node.id` before. A voter with an empty disk is a new member, so nobody relies on the promises
+//! that it has forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -216,8 +217,8 @@ impl Node {
         Ok(found.clone())
     }
 
-    /// Takes their votes from members. Those that are here go on as learners. The leader itself leaves altogether and comes
-    /// back as a learner: openraft lets a leader lead for as long as it is a member of any kind.
+    /// Takes their votes from members. Members that are connected stay as learners. The leader itself leaves altogether
+    /// and comes back as a learner: openraft lets a leader lead for as long as it is a member of any kind.
     async fn dismiss(&self, ids: BTreeSet<NodeId>) -> Result<(), String> {
         let _turn = self.joining.lock().await;
         let mut metrics = self.raft.metrics();

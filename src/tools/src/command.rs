@@ -17,7 +17,7 @@ use crate::properties::Properties;
 /// Stands in for `--bootstrap-server` where a tool is not told one.
 const BOOTSTRAP_VARIABLE: &str = "STRANDLINE_BOOTSTRAP_SERVER";
 
-/// Why a tool ends with exit status 1. What it has to say is said already, unless it is in here.
+/// The failure of a tool: exit status 1, and messages that have not been printed yet.
 #[derive(Debug, Default)]
 pub struct Failure {
     pub stdout: Option<String>,

@@ -44,8 +44,8 @@ struct Options {
     isolation_level: Option<String>,
     #[arg(long)]
     enable_systest_events: bool,
-    /// What is printed: print.timestamp, print.key, print.offset, print.delivery, print.epoch, print.partition,
-    /// print.headers, print.value, key.separator, line.separator, headers.separator, null.literal.
+    /// The parts of a record to print: print.timestamp, print.key, print.offset, print.delivery, print.epoch,
+    /// print.partition, print.headers, print.value, key.separator, line.separator, headers.separator, null.literal.
     #[arg(long, value_name = "NAME=VALUE")]
     formatter_property: Vec<String>,
     #[arg(long, value_name = "FILE")]

@@ -26,7 +26,7 @@ struct Options {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Who leads and who follows, and how far they are.
+    /// The leader, the followers, and how far they are.
     Describe {
         #[arg(long)]
         status: bool,

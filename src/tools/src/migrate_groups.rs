@@ -28,7 +28,8 @@ pub struct MigrateGroups {
     /// A group; may be repeated. Without it, all groups of consumers.
     #[arg(long)]
     pub group: Vec<String>,
-    /// What mirroring puts before the names of topics: `kafka.` of MirrorMaker's default policy; nothing where names stay.
+    /// The prefix that mirroring puts before the names of topics: `kafka.` with MirrorMaker's default policy; empty
+    /// where names stay.
     #[arg(long, default_value = "")]
     pub prefix: String,
     /// Commits the offsets. Without it, they are only shown.

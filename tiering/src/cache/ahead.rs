@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::ChunkKey;
 
-/// What is being, or has been, fetched ahead.
+/// The chunks that are being, or have been, fetched ahead and are not read yet.
 #[derive(Debug)]
 pub struct ReadAhead {
     limit_bytes: u64,

@@ -1,7 +1,7 @@
 //! Configuration from a Kafka properties file, `KAFKA_…` environment variables and `--override`: read, checked, typed.
 //!
-//! [`Properties`] is text that was checked key by key and against the other keys; [`Settings`] has types. Whatever a
-//! value is, the result is a line that names its property, never a panic.
+//! [`Properties`] is text that was checked key by key and against the other keys; [`Settings`] has types. A value that
+//! cannot be used results in a line that names its property, never in a panic.
 
 mod endpoint;
 mod paths;

@@ -1,6 +1,6 @@
-//! In which order a pass works on a partition. Pure.
+//! The order in which a pass works on a partition. Pure.
 
-/// What a pass sees of a partition when it begins.
+/// The state of a partition when a pass begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The image and the partition's owner say so.
@@ -39,7 +39,7 @@ const LOCAL_ONLY: [Step; 1] = [Step::TrimLocal];
 /// The step behind `last`; `None` at the end.
 pub fn next_step(seen: Seen, last: Option<Step>) -> Option<Step> {
     let steps: &[Step] = if seen.is_taking_over {
-        // What is copied is not known before the two are one log.
+        // Before log and cold tier are one log, it is unknown which segments are copied.
         &[]
     } else if !seen.leads || !seen.owns_prefix {
         // Nothing is written to a bucket that may be another cluster's, and nothing deleted from it.

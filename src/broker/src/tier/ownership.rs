@@ -45,10 +45,10 @@ pub fn cluster_of(settings: &Settings) -> Option<String> {
     settings.cluster_id.clone().or(stored)
 }
 
-/// What is to be done next.
+/// The next step towards an owned prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// It is ours, and the metadata say so.
+    /// The prefix belongs to this cluster, and the metadata say so.
     Owned,
     Claim,
     WriteMarker(Uuid),
@@ -58,7 +58,7 @@ enum Step {
     Refuse(String),
 }
 
-/// What was found at the prefix.
+/// The objects found at the prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
     Marker(StoreMarker),
@@ -162,8 +162,8 @@ async fn note(quorum: &Quorum, step: RemoteStoreStep) -> Result<Arc<ClusterImage
     Ok(noted.image)
 }
 
-/// An image that is not an old one: a majority of the quorum has just committed that the marker at the prefix is the
-/// cluster's. What may delete objects on the word of an image asks for this first.
+/// An image that is certainly up to date: a majority of the quorum has just committed that the marker at the prefix is
+/// the cluster's. Call this before deleting objects because an image does not know them.
 pub async fn confirmed_image(
     store: &RemoteStore,
     quorum: &Quorum,

@@ -1,15 +1,16 @@
-//! What stands in a side object beside the checksums, derived from the batches of the segment: indexes, lineage, producers.
+//! The sections of a side object beside the checksums, derived from the batches of the segment: indexes, lineage,
+//! producers.
 //!
-//! A local index or snapshot may be missing, empty or of another history, and a copy would keep that for good. So the
-//! indexes are built anew, by the same rule as in `log::segment`. The lineage and the snapshot also speak of what lies
-//! below the segment; they are taken as they are where the batches do not contradict them.
+//! A local index or snapshot may be missing, empty or of another history, and a copy would keep that fault for good. So
+//! the indexes are built anew, by the same rule as in `log::segment`. The lineage and the snapshot also describe
+//! records below the segment; they are taken as they are where the batches do not contradict them.
 
 use strandline_log::ProducerState;
 use strandline_tiering::upload::Walked;
 use strandline_types::{EpochStart, LeaderEpoch, NO_TIMESTAMP, Offset, TimestampMs};
 use strandline_wire::batch::BatchHeader;
 
-/// What the log says of itself beside the batches.
+/// The facts that the log's files claim about a segment, beside the batches.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
     pub base_offset: Offset,

@@ -1,4 +1,4 @@
-//! What a log that begins behind the cold tier must know of what lies there: the lineage, and the producers.
+//! The state that a log needs if it begins behind the cold tier: the lineage of earlier records, and their producers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What `tier status` and the metrics show of each tiered partition.
+//! The status of each tiered partition, for `tier status` and the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -36,8 +36,8 @@ impl TierManager {
     }
 }
 
-/// Objects in the bucket that the image does not know; removed, or only reported. What removes asks the quorum first
-/// whether the image is an old one, before it lists and again before it deletes.
+/// Finds objects in the bucket that the image does not know, and removes or only reports them. Before it removes any,
+/// the sweep asks the quorum twice whether the image is up to date: before it lists and again before it deletes.
 pub async fn look_for_orphans(
     context: &BrokerContext,
     tier: &Tier,

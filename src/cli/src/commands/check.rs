@@ -38,7 +38,7 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whose the prefix is, and whether that is the cluster that the log directories belong to.
+/// Reports the owner of the prefix, and whether the log directories belong to the same cluster.
 async fn check_owner(store: &RemoteStore, settings: &Settings) -> Result<(), String> {
     let marker = read_marker(store).await.map_err(|e| e.to_string())?;
     let Some(marker) = marker else {

@@ -1,7 +1,7 @@
 //! Settings that are legal one by one and make no sense together, or that exceed what this software can do.
 //!
-//! One table for all: `strandline check`, the start of a server, and changes at run time. What Kafka refuses is refused
-//! here; what Kafka accepts is refused only if the broker could not do what the value says.
+//! One table for all: `strandline check`, the start of a server, and changes at run time. Values that Kafka refuses are
+//! refused here, too. Values that Kafka accepts are refused only if the broker could not do what they ask for.
 
 use super::layers::BrokerConfig;
 

@@ -25,8 +25,9 @@ pub struct Registration {
     pub clean_start: bool,
 }
 
-/// Registers an incarnation, fenced. What the one before led or kept in sync goes to others; where it has nobody else,
-/// it stays eligible unless its disks may have lost what it vouched for.
+/// Registers an incarnation, fenced. Other replicas take over the partitions that the previous incarnation led, and its
+/// places in the ISR. Where no other replica is in sync, the broker stays eligible, unless its disks may have lost
+/// records that it vouched for.
 pub(super) fn register(
     image: &ClusterImage,
     context: &ControllerContext,

@@ -245,8 +245,8 @@ fn validate_known(
     Ok(())
 }
 
-/// A change must not make a broker's settings contradict each other. What did so before the change, in a file for
-/// example, does not stand in the way of other changes.
+/// Refuses a change that would make a broker's settings contradict each other. Contradictions that exist before the
+/// change, in a file for example, do not stand in the way of other changes.
 fn refuse_contradictions(
     image: &ClusterImage,
     context: &ControllerContext,

@@ -91,8 +91,8 @@ impl<'a> PartitionChange<'a> {
         self.state.isr.retain(|r| *r != id);
     }
 
-    /// The replica has lost data, or may have: it is not eligible any more. Who lost what was not flushed may still lead
-    /// as the last that is known, who lost everything only if an operator says so.
+    /// The replica has lost data, or may have: it is not eligible any more. A replica that lost unflushed records may
+    /// still lead as the last known leader. A replica that lost everything leads only if an operator says so.
     pub fn forget(&mut self, id: BrokerId, loss: Loss) {
         self.leave_isr(id);
         self.state.eligible_leader_replicas.retain(|r| *r != id);

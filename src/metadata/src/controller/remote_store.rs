@@ -1,8 +1,9 @@
-//! Which object store is the cluster's cold tier: its id stands in a marker object at the prefix and in the metadata, so
-//! that a broker whose properties name another place is noticed.
+//! The identity of the object store that is the cluster's cold tier. The store's id stands in a marker object at the
+//! prefix and in the metadata, so a broker notices if its properties name another place.
 //!
-//! The id is claimed before the marker is written, so brokers that start together agree on one. It is a dynamic value of all
-//! brokers under [`REMOTE_STORE_KEY`]: deleted there, the next broker that starts claims anew.
+//! Brokers claim the id before they write the marker, so brokers that start together agree on one id. The id is a
+//! dynamic value of all brokers under [`REMOTE_STORE_KEY`]. If an operator deletes the value, the next broker that
+//! starts claims a new id.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ const PENDING: &str = "pending";
 /// The cluster's cold tier as far as the metadata know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KnownRemoteStore {
-    /// Claimed; whoever is configured with `url` writes the marker.
+    /// The id is claimed; a broker whose properties name `url` writes the marker.
     Pending { id: Uuid, url: String },
     /// The marker is written.
     Placed { id: Uuid },
@@ -31,7 +32,7 @@ impl KnownRemoteStore {
         }
     }
 
-    /// What the image says; `None` where no store has been claimed, or somebody wrote something else there.
+    /// The store in the image; `None` where no store has been claimed, or the value is malformed.
     pub fn of(image: &ClusterImage) -> Option<Self> {
         let configs = image.configs(&ConfigResource::Broker(None));
         let mut words = configs.get(REMOTE_STORE_KEY)?.splitn(3, ' ');

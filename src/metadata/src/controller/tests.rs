@@ -39,7 +39,7 @@ impl Cluster {
         Ok(decision.answer)
     }
 
-    /// What holds in every image.
+    /// Checks the properties that hold in every image.
     fn check(&self) {
         for p in self.image.topics().flat_map(|t| t.partitions.values()) {
             if let Some(leader) = p.leader {

@@ -144,7 +144,7 @@ fn a_cut_ends_segments_where_the_histories_part() {
             })
             .collect();
         assert_eq!(after, expected, "from {from}, on at {resumes_at}");
-        // What is unreadable is known until its objects are gone.
+        // Segments that are not readable stay known until their objects are gone.
         assert!(log.segments().count() >= 2);
     }
     for stale in [3, 5] {
