@@ -8,6 +8,7 @@
 //! * [`clocks`]: the wall clock is read where a reason is listed; durations are measured elsewhere.
 //! * [`formats`]: a name that is part of a format stands in one file.
 //! * [`sizes`]: files stay small.
+//! * [`prose`]: a sentence of a comment or a document names its subject.
 //!
 //! `UPDATE_TIDY=1 cargo test -p strandline-tidy` rewrites the lists: reasons are kept, lines of code that is
 //! gone go, new lines have the reason `TODO`, which the test refuses.
@@ -24,6 +25,8 @@ mod formats;
 mod listing;
 #[cfg(test)]
 mod panics;
+#[cfg(test)]
+mod prose;
 #[cfg(test)]
 mod sizes;
 #[cfg(test)]

@@ -361,7 +361,7 @@ fn render_disks(page: &mut Page, context: &BrokerContext, partitions: &[Arc<Part
         ),
         (
             "strandline_log_dir_available_bytes",
-            "What is free of it.",
+            "Free bytes of the file system that holds a log directory.",
             DiskSpace::available_bytes,
         ),
     ] {
@@ -396,7 +396,7 @@ fn render_groups(page: &mut Page, lags: &[GroupLag]) {
         ),
         (
             "kafka_consumergroup_lag",
-            "Records between it and the high watermark.",
+            "Records between the committed offset and the high watermark.",
             |l| l.lag,
         ),
     ] {
@@ -502,7 +502,7 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
     page.family(
         "strandline_remote_copy_lag_seconds",
         "gauge",
-        "Age of the oldest of them.",
+        "Age of the oldest sealed segment that is not in the cold tier yet.",
     );
     for (topic, sums) in &topics {
         page.sample(
@@ -537,7 +537,7 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
         ),
         (
             "strandline_remote_cache_evictions_total",
-            "Chunks that left memory for others.",
+            "Chunks that left memory to make room for others.",
             &stats.evictions,
         ),
     ] {
