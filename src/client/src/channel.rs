@@ -305,6 +305,6 @@ async fn read_all(mut stream: OwnedReadHalf, waiting: Waiting, closed: Cancellat
         }
     }
     closed.cancel();
-    // Nobody will be answered any more.
+    // No answer can come any more: fail all callers that wait.
     waiting.lock().expect("no holder panics").clear();
 }

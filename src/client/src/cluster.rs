@@ -102,7 +102,7 @@ impl Cluster {
         Ok(channel)
     }
 
-    /// A channel to whoever answers first of the brokers that are known. `call` names the purpose.
+    /// A channel to the first of the known brokers that answers. `call` names the purpose.
     pub async fn any(&self, call: &str) -> Result<Channel, ClientError> {
         let began = Instant::now();
         let mut pause = RETRY;

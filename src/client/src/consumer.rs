@@ -216,14 +216,14 @@ impl Consumer {
         }
     }
 
-    /// Of what has been handed out, only records before `offset` count as consumed.
+    /// Of the records that were returned, only those before `offset` count as consumed.
     pub fn consumed_until(&mut self, topic: &Arc<str>, partition: i32, offset: i64) {
         if let Some(consumed) = self.consumed.get_mut(&(topic.clone(), partition)) {
             *consumed = (*consumed).min(offset);
         }
     }
 
-    /// Commits what has been handed out.
+    /// Commits the positions of all records that count as consumed.
     pub async fn commit(&mut self) -> Result<(), ClientError> {
         self.committed_at = Instant::now();
         let Some(membership) = &self.membership else {
@@ -364,7 +364,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Asks every leader that is not asked yet for what comes next.
+    /// Sends a fetch to every leader that has none outstanding.
     fn send_fetches(&mut self) {
         let now = Instant::now();
         let mut by_leader: BTreeMap<i32, Vec<Key>> = BTreeMap::new();

@@ -37,7 +37,7 @@ pub(crate) struct Membership {
     times: MemberTimes,
     member_id: StrBytes,
     generation: i32,
-    /// The coordinator wants everybody to join again.
+    /// The coordinator asks all members to join again.
     rejoin: Arc<AtomicBool>,
     heartbeats: Option<JoinHandle<()>>,
 }

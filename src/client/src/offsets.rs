@@ -124,7 +124,7 @@ pub async fn committed(
     cluster.retrying(asking).await
 }
 
-/// Commits offsets, as a member with its generation, or as nobody with −1 for a group without members.
+/// Commits offsets: with a generation as a member, with −1 for a group without members.
 pub async fn commit_offsets(
     cluster: &Cluster,
     group: &str,
@@ -160,7 +160,7 @@ pub async fn commit_offsets(
     check(group, first(&answer), None)
 }
 
-/// Offset and timestamp that a leader knows for (special) timestamps; what it refuses is in the result of its partition.
+/// Offset and timestamp that a leader knows for (special) timestamps. Each partition's result has its own error.
 pub(crate) async fn list_offsets_of(
     cluster: &Cluster,
     leader: i32,

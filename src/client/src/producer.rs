@@ -121,7 +121,7 @@ struct Topic {
     /// By partition; −1 while there is none.
     leaders: Vec<i32>,
     queues: Vec<Queue>,
-    /// For records without a key: the partition of the moment, and the bytes that it has got.
+    /// For records without a key: the current partition, and the bytes that it has received.
     sticky: (i32, usize),
 }
 
@@ -130,9 +130,9 @@ struct State {
     topics: HashMap<Arc<str>, Topic>,
     /// Requests under way, by broker.
     requests: HashMap<i32, usize>,
-    /// Batches that are neither delivered nor given up.
+    /// Batches that are neither delivered nor failed.
     pending: usize,
-    /// Somebody waits for everything to be sent.
+    /// Callers that wait until everything is sent.
     flushing: usize,
     /// Leaders may have changed.
     stale: bool,
@@ -145,12 +145,12 @@ struct Shared {
     buffer: Arc<Semaphore>,
     /// There is something to do for the sender.
     work: Notify,
-    /// A batch is delivered or given up.
+    /// A batch was delivered or has failed.
     settled: Notify,
     on_delivery: OnDelivery,
 }
 
-/// The handle. Records that were not flushed are given up when it goes.
+/// The handle of a producer. Records that are not flushed are lost when the handle is dropped.
 pub struct Producer {
     shared: Arc<Shared>,
     sender: JoinHandle<()>,
@@ -163,7 +163,7 @@ impl Drop for Producer {
 }
 
 impl Producer {
-    /// `on_delivery` hears of every record once; it must not block.
+    /// `on_delivery` is called once for every record; it must not block.
     pub fn new(
         cluster: Arc<Cluster>,
         options: ProducerOptions,
@@ -217,7 +217,7 @@ impl Producer {
         }
     }
 
-    /// Waits until every record that was taken is delivered or given up.
+    /// Waits until every accepted record is delivered or has failed.
     pub async fn flush(&self) {
         self.shared.lock().flushing += 1;
         self.shared.work.notify_one();
@@ -529,7 +529,7 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// A batch has its answer: it is delivered, given up, or queued again.
+    /// Handles the answer of a batch: the batch is delivered, fails, or is queued again.
     fn settle(
         &self,
         state: &mut State,
@@ -593,7 +593,7 @@ impl Shared {
         }
     }
 
-    /// Sends a request; what it gives is the answer to come.
+    /// Sends a request; returns the answer to come.
     async fn begin_request(&self, outgoing: &mut Outgoing) -> Result<Begun, ClientError> {
         if self.options.idempotent && self.options.acks == Acks::All {
             for sending in &mut outgoing.batches {
@@ -642,7 +642,7 @@ impl Shared {
         }))
     }
 
-    /// Asks anew who leads.
+    /// Fetches the metadata again, to find the leaders.
     async fn refresh(&self) {
         let names: Vec<String> = {
             let mut state = self.lock();
@@ -665,7 +665,7 @@ impl Shared {
         }
     }
 
-    /// Gives up what has waited too long without being under way.
+    /// Fails batches that have waited too long and are not in flight.
     fn expire(&self) {
         let mut expired = Vec::new();
         {
@@ -762,7 +762,7 @@ async fn send_all(shared: Arc<Shared>) {
         let (requests, next) = shared.drain();
         for request in requests {
             let lane = lanes.entry(request.leader).or_insert_with(|| {
-                // No longer than what may be in flight.
+                // The queue never holds more than the batches in flight.
                 let (lane, queue) = mpsc::unbounded_channel();
                 running.spawn(send_in_order(shared.clone(), queue));
                 lane

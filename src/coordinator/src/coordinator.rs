@@ -1,7 +1,8 @@
-//! The groups of one partition of `__consumer_offsets`: replay, commit, time, and what administration sees.
+//! The groups of one partition of `__consumer_offsets`: replay, commit, time, and the answers for administration.
 //!
-//! Crash consistency: a coordinator that dies takes with it what was not committed. The next one replays the log; no client
-//! was told of anything that is not there, and no request was served as if it were.
+//! Crash consistency: a coordinator that dies loses the records that are not committed. The next coordinator replays
+//! the log. No client was told of a change that is not in the log, and no request was served as if such a change
+//! existed.
 
 use std::collections::BTreeMap;
 
@@ -161,7 +162,7 @@ impl GroupCoordinator {
         Some(group)
     }
 
-    /// Serves what came for a group while a record of it was being appended.
+    /// Serves the requests for a group that came while a record of the group was being appended.
     fn serve_deferred(&mut self, group: &str, now: Now, out: &mut Outcome) {
         let Some(found) = self.groups.get_mut(group) else {
             return;

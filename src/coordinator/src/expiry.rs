@@ -1,5 +1,5 @@
-//! Which committed positions have expired (`offsets.retention.minutes`, KIP-211): Kafka's rules as a pure function of what the
-//! log says, so that a coordinator that has just loaded decides as the one before it.
+//! Decides which committed positions have expired (`offsets.retention.minutes`, KIP-211): Kafka's rules as a pure
+//! function of the log, so a coordinator that has just loaded decides as the previous one did.
 //!
 //! | group | a position counts from |
 //! |---|---|

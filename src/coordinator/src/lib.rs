@@ -1,8 +1,9 @@
 //! Consumer groups: `(state, command, now) -> (replies, records)`. Pure: no clock, no I/O, no randomness.
 //!
-//! A [`GroupCoordinator`] holds the groups of one partition of `__consumer_offsets`. Commands change it at once only where
-//! Kafka keeps nothing durable (which members have joined a rebalance that is under way); whatever a restart must remember
-//! comes back as records. Its effect, replies included, follows in [`GroupCoordinator::committed`] once they are in the log.
+//! A [`GroupCoordinator`] holds the groups of one partition of `__consumer_offsets`. A command changes the groups at
+//! once only where Kafka keeps nothing durable (which members have joined the current rebalance). For state that a
+//! restart must remember, the command returns records. Its effect, replies included, follows in
+//! [`GroupCoordinator::committed`] once the records are in the log.
 //!
 //! [`coordinator`] is replay, commit and time; [`offsets`] and [`expiry`] are committed positions; [`classic`] is the
 //! protocol of JoinGroup and SyncGroup.

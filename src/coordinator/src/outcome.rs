@@ -12,7 +12,7 @@ use crate::reply::Reply;
 /// Names a request that waits for its answer.
 pub type Token = u64;
 
-/// Records to be made durable, and what follows from them.
+/// Records to append, and the effect that follows when they are committed.
 #[derive(Debug)]
 pub struct PendingAppend {
     pub records: Vec<CoordinatorRecord>,
@@ -76,7 +76,7 @@ impl Outcome {
         }
     }
 
-    /// Appends records that nobody waits for.
+    /// Appends records for which no client waits.
     pub(crate) fn append_upkeep(&mut self, records: Vec<CoordinatorRecord>) {
         if !records.is_empty() {
             self.appends.push(PendingAppend {

@@ -25,7 +25,7 @@ pub struct JoinRequest {
     pub rebalance_timeout_ms: i32,
     pub protocol_type: String,
     pub protocols: Vec<(String, Bytes)>,
-    /// From version 4 on, a new dynamic member is first told its id.
+    /// From version 4 on, the coordinator first answers a new dynamic member with its id.
     pub require_known_member_id: bool,
     /// Random part of a new member's id; the caller brings the randomness.
     pub new_member_suffix: String,

@@ -1,4 +1,3 @@
-//! TLS, SASL, principals, authorizer, quotas. The room is here; what there is so far is the rule that a secret is never
-//! shown.
+//! The place for TLS, SASL, principals, authorizer and quotas. So far the crate has one rule: a secret is never shown.
 
 pub use strandline_types::Secret;

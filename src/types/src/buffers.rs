@@ -26,7 +26,7 @@ impl BufferPool {
         }
     }
 
-    /// A buffer of at least `length` bytes, with whatever is left in them from an earlier use.
+    /// A buffer of at least `length` bytes. The bytes keep the contents of an earlier use.
     pub fn take(&self, length: usize) -> PooledBuffer {
         let pooled = (SMALLEST_BYTES..=self.largest_bytes).contains(&length);
         let free = pooled.then(|| self.lock().pop()).flatten();

@@ -21,7 +21,7 @@ impl MonotonicMs {
         self.0
     }
 
-    /// The moment `ms` later. Settings may be as large as `i64::MAX`: the end of time is then the last moment.
+    /// The moment `ms` later. Settings may be as large as `i64::MAX`: the result is then the last moment that exists.
     #[must_use]
     pub const fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -39,7 +39,7 @@ impl MonotonicMs {
 pub struct Now {
     /// For sessions, time-outs, lags.
     pub monotonic: MonotonicMs,
-    /// For what is written into records, and compared with what is written there.
+    /// The wall clock, for times that are written into records or compared with records.
     pub wall_ms: TimestampMs,
 }
 

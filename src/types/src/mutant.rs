@@ -1,14 +1,14 @@
-//! Defects that a build with the feature `mutants` has when it is told to, so that what looks for defects can be seen to
-//! find them: `STRANDLINE_MUTANT=acknowledge-before-isr`. Every other build has none of this.
+//! Defects on purpose, only in a build with the feature `mutants`: `STRANDLINE_MUTANT=acknowledge-before-isr` turns one
+//! on, so that the tests that look for defects can show that they find them. Other builds contain none of this.
 
 /// A defect that loses or damages records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// `acks=all` is answered when the leader has appended.
     AcknowledgeBeforeIsr,
-    /// A follower cuts its log to its high watermark instead of asking where the epochs part.
+    /// A follower truncates its log to its high watermark instead of asking where the epochs diverge.
     TruncateToHighWatermark,
-    /// A new leader has never heard of any producer.
+    /// A new leader knows no producer.
     ForgetProducers,
     /// Segments go to the cold tier before they are committed.
     CopyAboveHighWatermark,

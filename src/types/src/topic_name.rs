@@ -4,7 +4,7 @@ use std::fmt;
 
 const MAX_LENGTH: usize = 249;
 
-/// Why a string cannot name a topic. Its text is what the client is told.
+/// The reason why a string cannot name a topic. Clients see this text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicNameError {
     Empty,

@@ -129,7 +129,7 @@ fn snappy_reader<'a>(compressed: &'a [u8]) -> Result<Box<dyn Read + 'a>, Compres
     }
 }
 
-/// Decompresses one block. Its claimed length is believed only as far as the format can reach it: a copy element of
+/// Decompresses one block. The claimed length is trusted only as far as the format can reach it: a copy element of
 /// three bytes yields at most 64.
 fn snappy_block(compressed: &[u8]) -> io::Result<Vec<u8>> {
     let claimed = snap::raw::decompress_len(compressed).map_err(io::Error::other)?;

@@ -137,7 +137,7 @@ impl Group {
         std::mem::take(&mut self.deferred)
     }
 
-    /// Nobody is, or is about to become, a member.
+    /// Whether the group has no members and no process is about to become one.
     pub fn is_unused(&self) -> bool {
         self.state == GroupState::Empty && self.members.is_empty() && self.pending.is_empty()
     }
@@ -228,7 +228,7 @@ impl Group {
         Some(member)
     }
 
-    /// The first member that is joining leads; else whoever is there.
+    /// Elects the first member that is joining; if none is, any member.
     pub fn elect_leader(&mut self) {
         let joining = self.members.values().find(|m| m.awaiting_join.is_some());
         self.leader = joining

@@ -1,4 +1,4 @@
-//! A rebalance from its first join to the generation that members are told, and what time does to it.
+//! A rebalance from its first join to the answers with the new generation, and its deadlines.
 
 use strandline_types::Now;
 use strandline_wire::ErrorCode;
@@ -127,7 +127,8 @@ pub fn after_removal(group: &mut Group, config: GroupConfig, now: Now, out: &mut
     }
 }
 
-/// Ends what is over in one group, unless its record is being appended: then the log answers first.
+/// Ends expired phases and sessions in one group, unless a record of the group is being appended: then the log answers
+/// first.
 pub(crate) fn tick(group: &mut Group, config: GroupConfig, now: Now, out: &mut Outcome) {
     if group.is_appending() {
         return;

@@ -1,4 +1,4 @@
-//! SyncGroup and Heartbeat: the leader's assignment is committed before any member is told of it.
+//! SyncGroup and Heartbeat: the leader's assignment is committed before any member receives it.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Invariant 8 in the coordinator: between a record's append and its commit nothing that it says can be seen, and what the
-//! log refuses has never been.
+//! Invariant 8 in the coordinator: the contents of a record are invisible until it is committed, and a record that the
+//! log refuses leaves no trace.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Positions expire where Kafka's do, whoever has loaded them.
+//! Positions expire as in Kafka, no matter which coordinator has loaded them.
 
 use super::*;
 

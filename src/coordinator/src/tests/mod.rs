@@ -37,7 +37,7 @@ impl Harness {
         }
     }
 
-    /// Commits what the outcome asks for, as a log that never fails.
+    /// Commits the records of the outcome, as a log that never fails.
     fn run(&mut self, outcome: Outcome) {
         self.replies.extend(outcome.replies);
         for append in outcome.appends {
@@ -169,7 +169,7 @@ impl Harness {
         self.run(outcome);
     }
 
-    /// Somebody sets the wall clock; no time passes.
+    /// An administrator sets the wall clock; no time passes.
     fn step_wall_clock(&mut self, by_ms: i64) {
         self.now.wall_ms += by_ms;
         let outcome = self.coordinator.tick(self.now);
@@ -195,7 +195,7 @@ impl Harness {
     }
 }
 
-/// A moment at which nobody has set the wall clock.
+/// A moment at which the wall clock agrees with the monotonic clock.
 fn at(ms: i64) -> Now {
     Now {
         monotonic: MonotonicMs::new(ms),

@@ -21,7 +21,7 @@ pub struct BatchRules {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`
     pub timestamp_after_max_ms: i64,
-    /// `compression.type`; `None` is `producer`: keep what came.
+    /// `compression.type`; `None` is `producer`: keep the producer's codec.
     pub compression: Option<Compression>,
 }
 
@@ -32,7 +32,7 @@ pub struct ValidatedBatch {
     pub header: BatchHeader,
 }
 
-/// Why a batch is refused. [`BatchError::code`] is what the producer is told.
+/// The reason why a batch is refused. [`BatchError::code`] is the producer's error code.
 #[derive(Debug, Error)]
 pub enum BatchError {
     #[error("the request holds no whole record batch")]
@@ -239,7 +239,8 @@ fn check_records(
     Ok(newest)
 }
 
-/// The batch as it is written: the producer's own bytes wherever its header is right and the topic asks for no other codec.
+/// The batch as it is written: the producer's own bytes, unless its header is wrong or the topic asks for another
+/// codec.
 fn apply_rules(
     records: &Bytes,
     header: BatchHeader,
