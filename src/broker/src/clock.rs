@@ -1,5 +1,5 @@
-//! The two clocks of a broker, read nowhere else: the wall clock for records and what is compared with them, the
-//! monotonic clock for every duration. No lease and no fencing depends on the wall clock.
+//! The two clocks of a broker, read nowhere else: the wall clock for records and for times that are compared with
+//! records, the monotonic clock for every duration. No lease and no fencing depends on the wall clock.
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use strandline_types::{MonotonicMs, Now, TimestampMs};
 /// The process's first look at the clock: the zero of its [`MonotonicMs`].
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Milliseconds since the Unix epoch. Anybody may set this clock at any moment.
+/// Milliseconds since the Unix epoch. An administrator or NTP may set this clock at any moment.
 pub fn now_ms() -> TimestampMs {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -241,7 +241,8 @@ async fn read_frame(
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// Reads until `buffer` holds `length` bytes. Room grows with what has come, so an announced length is not believed.
+/// Reads until `buffer` holds `length` bytes. The buffer grows with the bytes that arrive, so an announced length alone
+/// allocates nothing.
 async fn read_body(
     reader: &mut OwnedReadHalf,
     buffer: &mut BytesMut,

@@ -90,7 +90,7 @@ pub struct Disconnect {
     pub reason: String,
 }
 
-/// Counts of all causes and what of them the log has.
+/// Counts of all causes, and of the lines that the log has of each.
 #[derive(Default)]
 pub struct Disconnects {
     causes: [OneCause; Cause::ALL.len()],

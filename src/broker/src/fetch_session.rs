@@ -85,12 +85,12 @@ pub struct FetchContext {
 enum Answer {
     /// Everything: the session is new.
     Full,
-    /// Only what has changed.
+    /// Only partitions that have changed.
     Incremental,
 }
 
 impl FetchSessions {
-    /// Works out what a request fetches.
+    /// Determines the partitions that a request fetches.
     pub fn begin(
         &self,
         request: &FetchRequest,

@@ -1,7 +1,7 @@
 //! Group coordinators at run time: one task per partition of `__consumer_offsets` that this broker leads.
 //!
-//! A task replays its partition, then takes requests one after the other, appends what the pure coordinator asks for,
-//! and answers when it is committed. Requests that wait while an append is under way share the next one.
+//! A task replays its partition, then takes requests one after the other, appends the records that the pure coordinator
+//! returns, and answers when they are committed. Requests that come during an append share the next one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ const LOAD_READ_BYTES: usize = 1 << 20;
 
 type Command = Box<dyn FnOnce(&mut GroupCoordinator, Token, Now) -> Outcome + Send>;
 type Query = Box<dyn FnOnce(&GroupCoordinator) + Send>;
-/// A change that nobody waits for.
+/// A change for which no client waits.
 type Upkeep = Box<dyn FnOnce(&mut GroupCoordinator) -> Outcome + Send>;
 
 enum Message {
@@ -43,7 +43,8 @@ enum Message {
     Upkeep(Upkeep),
 }
 
-/// A running coordinator; another leader epoch needs another one, which reads what others wrote in between.
+/// A running coordinator. A new leader epoch gets a new coordinator, which reads the records that others wrote in
+/// between.
 struct Coordinator {
     leader_epoch: LeaderEpoch,
     sender: mpsc::Sender<Message>,
@@ -232,8 +233,8 @@ impl Task {
         }
     }
 
-    /// Handles a message and, as long as they come without waiting, those behind it. A client that asks after its own
-    /// commit was answered finds it; what is answered together here was not yet acknowledged to anybody.
+    /// Handles a message and the messages that are queued behind it. A client that sends a request after its commit was
+    /// answered sees its commit; messages that are handled together here were not answered before.
     fn take(&mut self, first: Message, mailbox: &mut mpsc::Receiver<Message>) -> Outcome {
         let mut all = Outcome::default();
         let mut next = Some(first);
@@ -260,7 +261,7 @@ impl Task {
         all
     }
 
-    /// Answers, appends, and goes on with what follows from the appends.
+    /// Sends replies, appends records, and repeats this with the outcome of the appends.
     async fn settle(&mut self, first: Outcome) {
         let mut outcome = first;
         loop {
@@ -365,8 +366,9 @@ fn coordinator_error(code: ErrorCode) -> ErrorCode {
     }
 }
 
-/// Waits until everything that a new leader found in its log is committed: a coordinator must not answer from what may
-/// still be lost, nor miss what will stay. `false` when the partition is led no more.
+/// Waits until every record that a new leader found in its log is committed: a coordinator must neither answer from
+/// records that may still be lost, nor miss records that will stay. Returns `false` if this broker does not lead the
+/// partition any more.
 async fn committed_to_the_end(partition: &Partition) -> bool {
     let end = partition.view().log_end_offset;
     let watch = Watch::new(Interest::Committed);

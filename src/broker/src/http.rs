@@ -72,8 +72,8 @@ async fn page(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {
     )
 }
 
-/// Ready: the quorum leads, every log is open and no directory has failed. The object store is not part of it: appends
-/// and hot reads go on without.
+/// Ready: the quorum has a leader, every log is open and no directory has failed. The object store does not count:
+/// appends and hot reads work without it.
 async fn ready(State(context): State<Arc<BrokerContext>>) -> impl IntoResponse {
     match context.readiness() {
         Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),

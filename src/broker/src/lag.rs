@@ -1,4 +1,4 @@
-//! How far the groups that are coordinated here are behind, for whoever scrapes the metrics.
+//! The lag of the groups that are coordinated here, for the metrics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,11 +16,11 @@ pub struct GroupLag {
     pub group: String,
     pub partition: TopicPartition,
     pub committed: i64,
-    /// Records behind it, in whichever tier they are.
+    /// Records behind the position, in both tiers.
     pub lag: i64,
 }
 
-/// Of partitions whose end cannot be learnt in time, nothing is told.
+/// Leaves out partitions whose end offset cannot be learnt in time.
 pub async fn group_lags(context: &BrokerContext) -> Vec<GroupLag> {
     let mut positions: BTreeMap<(String, TopicPartition), i64> = BTreeMap::new();
     for partition in context.groups.partitions() {
@@ -51,7 +51,7 @@ pub async fn group_lags(context: &BrokerContext) -> Vec<GroupLag> {
     lags.collect()
 }
 
-/// High watermarks: of what is led here at once, of the rest from their leaders.
+/// High watermarks: at once for partitions led here, for the rest from their leaders.
 async fn ends(
     context: &BrokerContext,
     wanted: BTreeSet<TopicPartition>,

@@ -1,8 +1,8 @@
 //! The broker at run time: listeners, one file per group of Kafka APIs, partition shards, group coordinators, the cold
 //! tier's tasks, timers, metrics.
 //!
-//! Start with [`server`] (what is started and in which order it stops), then [`connection`] (a request's way in and out),
-//! [`api`] (what each request does), [`partition`] (who owns a log) and [`cluster`] (what brokers owe each other).
+//! Start with [`server`] (the order of start and stop), then [`connection`] (a request's way in and out), [`api`] (the
+//! handler of each request), [`partition`] (the owners of logs) and [`cluster`] (the work between brokers).
 
 pub mod api;
 mod clock;

@@ -15,7 +15,7 @@ use crate::connection;
 use crate::disconnects::{Cause, Disconnect};
 use crate::server::BrokerContext;
 
-/// Connections that are served at once, whatever `max.connections` allows: descriptors are finite.
+/// Largest number of connections served at once, whatever `max.connections` allows: descriptors are finite.
 const MAX_CONNECTIONS: usize = 20_000;
 /// After an accept that failed: out of descriptors, most likely, so some connections must end first.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -110,7 +110,7 @@ fn limit_of(address: IpAddr, config: &BrokerConfig) -> i64 {
     own.unwrap_or_else(|| config.number("max.connections.per.ip"))
 }
 
-/// Serves connections until it is told to stop.
+/// Accepts and serves connections until the broker stops.
 pub async fn accept(
     context: Arc<BrokerContext>,
     listener: TcpListener,

@@ -95,9 +95,9 @@ pub struct QuotaWindows {
 
 #[derive(Default)]
 pub struct ClientQuotas {
-    /// Nobody has a quota: nothing is counted.
+    /// Whether any client has a quota. Without one, nothing is counted.
     active: AtomicBool,
-    /// Somebody has a quota of the time of threads.
+    /// Whether any client has a quota of the time of threads.
     times_requests: AtomicBool,
     rules: ArcSwap<Quotas>,
     windows: ArcSwap<QuotaWindows>,
@@ -125,7 +125,7 @@ impl ClientQuotas {
         self.times_requests.load(Ordering::Acquire)
     }
 
-    /// Counts what a client uses; gives how long it has to wait.
+    /// Counts the amount that a client uses; returns how long the client must wait.
     pub fn spend(&self, kind: QuotaKind, client_id: &str, amount: usize) -> Duration {
         if !self.active.load(Ordering::Acquire) {
             return Duration::ZERO;

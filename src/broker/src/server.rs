@@ -46,7 +46,7 @@ use crate::throttle::Throttle;
 use crate::tier::{OwnershipError, Tier, TierManager, open_tier, take_over_partitions};
 use crate::timers::{checkpoints, housekeeping, retention};
 
-/// Why a broker did not start; each names what is at fault.
+/// The reason why a broker did not start; each variant names the setting, file or address at fault.
 #[derive(Debug, Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -140,7 +140,7 @@ impl BrokerContext {
         self.lifecycle.epoch
     }
 
-    /// The broker that clients are told to bring administrative requests to. Any of them hands a command on, so a
+    /// The broker to which clients send administrative requests. Any broker forwards a command to the controller, so a
     /// controller that is no broker is never named.
     pub fn controller_for_clients(&self) -> i32 {
         let (leader, _) = self.quorum.leader();
@@ -320,7 +320,7 @@ impl Server {
         self.http_address
     }
 
-    /// Returns when the process cannot go on as a member of its cluster, with the reason.
+    /// Returns the reason when the process cannot continue as a member of its cluster.
     pub async fn failed(&self) -> String {
         self.quorum.failed().await
     }

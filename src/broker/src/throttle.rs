@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The longest that anybody is told to wait before asking again.
+/// The longest wait before a caller asks again.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// A limit of bytes per second, with bursts of up to one second's worth. Bytes that are on their way may pass and are

@@ -17,7 +17,7 @@ impl BrokerContext {
             return self.ensure_offsets_topic().await;
         }
         if is_internal_topic(name) {
-            // A topic with the configuration of an ordinary one would not keep what a coordinator needs.
+            // A topic with an ordinary configuration would lose records that a coordinator needs.
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         self.create(NewTopic {

@@ -1,6 +1,8 @@
-//! Which offset a timestamp means, over both tiers: the cold one up to where the local log begins, then the local one.
+//! Look-up of the offset for a timestamp over both tiers: the cold one up to where the local log begins, then the local
+//! one.
 //!
-//! The answer is what a scan from the log start would find first. The log start may lie inside a batch, in either tier.
+//! The answer is the record that a scan from the log start would find first. The log start may lie inside a batch, in
+//! either tier.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -132,7 +134,7 @@ impl<'a> ColdSegment<'a> {
 
     async fn first_at_or_above(&self, at: TimestampMs) -> Result<Option<Found>, ErrorCode> {
         let mut from = self.start;
-        // A batch may have its timestamp in records below the log start; the search then goes on behind it.
+        // A batch may have its timestamp in records below the log start; the search then continues behind the batch.
         while let Some(batch) = self.batch(at, from).await? {
             let mut records = self.records(&batch)?.into_iter();
             if let Some(found) = records.find(|record| record.1 >= at) {

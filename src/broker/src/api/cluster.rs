@@ -50,7 +50,7 @@ pub async fn api_versions(call: &Call, request: m::ApiVersionsRequest) -> m::Api
             .with_min_version(*min)
             .with_max_version(*max)
     });
-    // All processes of a cluster run the same version, so what is supported is in effect.
+    // All processes of a cluster run the same version, so every supported feature is in effect.
     let finalized = FEATURES.iter().map(|(name, _, max)| {
         FinalizedFeatureKey::default()
             .with_name(StrBytes::from_static_str(name))
@@ -63,8 +63,8 @@ pub async fn api_versions(call: &Call, request: m::ApiVersionsRequest) -> m::Api
         .with_finalized_features(finalized.collect())
 }
 
-/// Every level is fixed here, so all that can be asked for is what is there already; nothing is changed for one wish where
-/// another one is impossible.
+/// Every feature has one level here, so a request can only ask for the level that is in effect. As in Kafka, one
+/// impossible update refuses the whole request.
 pub async fn update_features(
     call: &Call,
     request: m::UpdateFeaturesRequest,

@@ -86,7 +86,7 @@ fn entries(call: &Call, resource_type: i8, name: &str) -> Result<Vec<ConfigEntry
                 .collect())
         }
         BROKER if name.is_empty() => {
-            // Only what was set for all brokers at run time.
+            // Only the values that were set for all brokers at run time.
             let config = BrokerConfig {
                 dynamic_default: call.context.config().dynamic_default.clone(),
                 ..BrokerConfig::default()

@@ -1,5 +1,5 @@
-//! `DescribeLogDirs`: what lies on this broker's disks. Bytes in the cold tier are not on them and not counted.
-//! `AlterReplicaLogDirs`: what is to lie elsewhere.
+//! `DescribeLogDirs`: the replicas on this broker's disks. Bytes in the cold tier do not count. `AlterReplicaLogDirs`:
+//! moves of replicas to another directory.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -135,7 +135,7 @@ fn known_topic(call: &Call, topic: &TopicImage, operations_asked: bool) -> Metad
         })
 }
 
-/// Replicas that nobody can read from now: their broker is fenced, or their disk has failed.
+/// Replicas that cannot be read: their broker is fenced, or their disk has failed.
 fn offline(call: &Call, partition: &PartitionImage) -> Vec<m::BrokerId> {
     let image = call.context.quorum.image();
     let is_offline = |id: &&BrokerId| {
@@ -156,8 +156,8 @@ fn partition_error(
     partition: &PartitionImage,
 ) -> ErrorCode {
     let mine = partition.leader.map(|l| l.0) == Some(call.context.node_id());
-    // Its disk has failed, or it does not dare to lead: then this broker's metadata is old as well, and a client that
-    // hears of no leader asks another one.
+    // This broker should lead, but its disk has failed or it has stepped aside. Its metadata is then old as well, so
+    // answer without a leader: the client asks another broker.
     let cannot = mine
         && call
             .context

@@ -46,7 +46,7 @@ pub(crate) struct Call {
     pub version: i16,
     pub correlation_id: i32,
     pub client_id: StrBytes,
-    /// If somebody's time is limited.
+    /// The meter for the request's time, if any client has a quota of time.
     pub meter: Option<Arc<RequestMeter>>,
 }
 
@@ -110,7 +110,8 @@ pub(crate) async fn begin(
     };
     if !(api.min..=api.max).contains(&frame.api_version) {
         if api.key == ApiKey::ApiVersions {
-            // A client newer than this broker learns what it may ask, in the layout that everybody understands.
+            // A client newer than this broker learns the supported versions, in the layout that every client
+            // understands.
             call.version = 0;
             let response = cluster::unsupported_api_versions();
             return Ok(async move { call.respond(&response) }.boxed());

@@ -155,7 +155,8 @@ pub async fn alter_client_quotas(
     m::AlterClientQuotasResponse::default().with_entries(entries)
 }
 
-/// There is no SASL listener, so nobody has credentials; tools that list users' configurations ask for them all the same.
+/// There is no SASL listener, so no user has credentials. Tools that list users' configurations send this request all
+/// the same.
 pub async fn describe_user_scram_credentials(
     _: &Call,
     request: m::DescribeUserScramCredentialsRequest,

@@ -19,7 +19,7 @@ use super::produce::find_led;
 const HIGH_WATERMARK: i64 = -1;
 
 /// Deletes records below the offsets asked for. Each partition is answered when the new log start is durable on every
-/// in-sync replica, or after the request's time-out; a log that cannot be written says so.
+/// in-sync replica, or after the request's time-out. A log that cannot be written is answered with an error.
 pub async fn delete_records(
     call: &Call,
     request: m::DeleteRecordsRequest,

@@ -75,7 +75,7 @@ impl<'a> MutationQuota<'a> {
         quota
     }
 
-    /// The client has used up what it may.
+    /// Whether the client has exceeded its quota.
     fn are_exceeded(&self) -> bool {
         !self.wait.is_zero()
     }

@@ -1,7 +1,7 @@
 //! A broker's way into the cluster and out of it.
 //!
-//! In: it registers, fenced; reads the metadata up to its registration; is unfenced by the controller. Out: it asks to be
-//! relieved of what others can lead, waits until all of them know, and only then stops.
+//! In: the broker registers, fenced; reads the metadata up to its registration; the controller unfences it. Out: the
+//! broker asks the controller to move its leaderships, waits until all brokers know the change, and only then stops.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use crate::partition::LogDirs;
 use crate::settings::Settings;
 
 const RETRY: Duration = Duration::from_millis(200);
-/// How often a broker that waits says so.
+/// How often a waiting broker logs that it waits.
 const COMPLAIN: Duration = Duration::from_secs(10);
-/// How long the others may take to hear of a shutdown before it goes on without them.
+/// How long a stopping broker waits for the others to learn of its shutdown.
 const GOODBYE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Error)]
@@ -118,7 +118,8 @@ impl Lifecycle {
         }
     }
 
-    /// Hands over what others can lead. Returns when all that live have the change, or when nobody can be asked.
+    /// Hands over the leaderships that others can take. Returns when all live brokers have the change, or when no
+    /// controller answers.
     pub async fn say_goodbye(&self) {
         let command = Command::ShutDownBroker {
             id: self.id,

@@ -1,5 +1,5 @@
-//! This broker among others: it registers and says goodbye, follows leaders, tells the controller who is in sync; and,
-//! where its process is the active controller, it watches over the rest.
+//! This broker among others: it registers, hands over at a stop, follows leaders, and reports in-sync replicas to the
+//! controller. The process of the active controller also fences and unfences brokers and balances leaders.
 
 pub mod controller;
 mod fetcher;

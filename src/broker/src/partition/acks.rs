@@ -63,8 +63,8 @@ impl WaitingAppends {
         }
     }
 
-    /// The high watermark is at `high_watermark`: answers producers. Without `enough_acknowledgements` they hear that the
-    /// records are in the log, but on too few replicas.
+    /// The high watermark is at `high_watermark`: answers producers. Without `enough_acknowledgements`, the answer is
+    /// that the records are in the log, but on too few replicas.
     pub fn committed(&mut self, high_watermark: Offset, enough_acknowledgements: bool) {
         while let Some(done) = self
             .produced

@@ -1,8 +1,9 @@
 //! Checkpoints of the log directories: recovery points, high watermarks, log starts, and the lineage of each partition.
 //!
-//! Crash consistency: checkpoints lag; recovery walks what they do not cover. They know partitions by name, so a name is
-//! forgotten, durably, before a directory is created under it. A replica that is offline keeps its entries: without a
-//! recovery point, the next start would cut what this one did not dare to.
+//! Crash consistency: checkpoints lag; recovery reads the batches that they do not cover. Checkpoints know partitions
+//! by name, so a name is removed from them, durably, before a directory is created under it. A replica that is offline
+//! keeps its entries: without a recovery point, the next start would truncate bytes that this start refused to
+//! truncate.
 
 use std::io;
 use std::sync::MutexGuard;
@@ -24,8 +25,8 @@ pub(super) struct DirectoryCheckpoints {
 }
 
 impl DirectoryCheckpoints {
-    /// Reads what the last process wrote. A high watermark that is lost is found again among the replicas, and a log start
-    /// in the partition's own directory; a recovery point is not.
+    /// Reads the checkpoints of the last process. A lost high watermark is found again among the replicas, and a lost
+    /// log start in the partition's own directory; a lost recovery point is not.
     pub fn read(dir: &LogDir) -> Self {
         let lost = |what: &str, error: &io::Error| {
             tracing::error!(directory = %dir.path.display(), %error, "the checkpoint of {what} cannot be read");
@@ -149,8 +150,8 @@ impl PartitionManager {
         here.map(|f| f.topic_partition.clone()).collect()
     }
 
-    /// Forgets what checkpoints of any directory say of these names, durably: it was said of directories that are gone.
-    /// Blocks.
+    /// Removes these names from the checkpoints of all directories, durably: the entries belong to directories that are
+    /// gone. Blocks.
     pub(super) fn forget_checkpoints(&self, names: &[TopicPartition]) -> io::Result<()> {
         let mut written = self.written();
         for (dir, before) in self.log_dirs.dirs.iter().zip(written.iter_mut()) {

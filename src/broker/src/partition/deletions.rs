@@ -1,7 +1,7 @@
 //! Deletions of records that wait for the followers. Pure but for the answers: no I/O, no clock.
 //!
 //! A leader raises its own log start at once. The deletion is answered when every member of the ISR reports a log start
-//! that is at least as large: whichever of them leads next, no deleted record comes back (Kafka's low watermark).
+//! that is at least as large. From then on, no election can bring a deleted record back (Kafka's low watermark).
 
 use strandline_types::Offset;
 use tokio::sync::oneshot;

@@ -1,5 +1,5 @@
-//! Replicas that failed to open. Such a replica stays offline until the next start: opened again with other offsets, its
-//! log could be cut below what was acknowledged. Its directory and its checkpoints stay as they are.
+//! Replicas that failed to open. Such a replica stays offline until the next start: if it were opened again with other
+//! offsets, its log could be truncated below acknowledged records. Its directory and its checkpoints stay as they are.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! One thread per log directory that makes appends durable: whatever has gathered while the last flush ran goes with the
-//! next one (group commit).
+//! One thread per log directory that makes appends durable: appends that gather during a flush share the next one
+//! (group commit).
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

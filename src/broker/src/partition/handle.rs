@@ -265,7 +265,7 @@ impl Partition {
         }
     }
 
-    /// Has everybody who waits for news look again.
+    /// Wakes all callers that wait for news, so that they look again.
     pub(super) fn wake_all(&self) {
         self.watchers.tell(true, true);
     }
@@ -275,7 +275,7 @@ impl Partition {
         self.watchers.add(watch, number);
     }
 
-    /// Tells the owner where a follower is, unless it has just heard the same.
+    /// Tells the owner a follower's position, unless the owner got the same position a moment ago.
     pub async fn note_replica_fetch(&self, fetch: ReplicaFetch, now: MonotonicMs) {
         {
             let mut noted = self.noted.lock().expect("no holder panics");
@@ -295,12 +295,12 @@ impl Partition {
             key: self.key,
             fetch,
         };
-        // The partition is gone: nobody needs to know.
+        // A failed send is ignored: the partition is gone.
         let _ = self.owner.send(message).await;
     }
 
-    /// Hands over what the leader sent; answered when it is in the log, and on disk where the topic flushes before it
-    /// acknowledges.
+    /// Hands over records that the leader sent. Returns when they are in the log, and on disk where the topic flushes
+    /// before it acknowledges.
     pub async fn append_fetched(&self, fetched: FetchedRecords) -> Result<(), PartitionError> {
         let (reply, receiver) = oneshot::channel();
         let message = ShardMessage::AppendFetched {
@@ -342,7 +342,7 @@ impl Partition {
         Ok(receiver)
     }
 
-    /// Runs `task` on the owner's thread; what it has done can be seen here when this returns.
+    /// Runs `task` on the owner's thread. When this returns, the published view shows the effects of the task.
     pub async fn run<T: Send + 'static>(
         &self,
         task: impl FnOnce(&mut OwnedPartition) -> T + Send + 'static,

@@ -46,7 +46,7 @@ impl OwnedPartition {
         self.handle.config().min_insync_replicas.max(1) as usize
     }
 
-    /// Takes over what the metadata says about this replica.
+    /// Takes over the role that the metadata assigns to this replica.
     pub fn assign(&mut self, assignment: Assignment) {
         let now = monotonic();
         let min = self.min_insync_replicas();
@@ -58,7 +58,7 @@ impl OwnedPartition {
                 }
                 _ => {
                     self.fail_waiting(&not_leader());
-                    // The controller has just been heard of.
+                    // A new leadership comes from a live controller.
                     self.aside = false;
                     self.take_over(leadership, remote.as_deref());
                 }
@@ -150,8 +150,8 @@ impl OwnedPartition {
         }
     }
 
-    /// Deletes records below `to`, durably here. The receiver hears when every in-sync replica has deleted them, too; it
-    /// closes if this broker stops leading before.
+    /// Deletes records below `to`, durably here. The receiver gets a value when every in-sync replica has deleted them,
+    /// too. The channel closes if this broker stops leading before.
     pub fn delete_records(&mut self, to: Offset) -> Result<oneshot::Receiver<Offset>, ErrorCode> {
         if self.aside || !matches!(self.state, ReplicaState::Leader(_)) {
             return Err(ErrorCode::NotLeaderOrFollower);
@@ -210,7 +210,7 @@ impl OwnedPartition {
         self.review_isr(i64::MAX);
     }
 
-    /// Whether no in-sync follower has been silent for longer; then nobody else can be leading.
+    /// Whether every in-sync follower has fetched within `max_silence_ms`; then no other broker can be leading.
     pub fn hears_from_followers(&self, max_silence_ms: i64) -> bool {
         match &self.state {
             ReplicaState::Leader(state) => state.hears_from_followers(monotonic(), max_silence_ms),
@@ -218,8 +218,8 @@ impl OwnedPartition {
         }
     }
 
-    /// Stops leading without waiting for the metadata, as long as `aside`: the controller has not answered for too long,
-    /// and somebody else may lead by now.
+    /// Stops leading without waiting for the metadata, as long as `aside`: the controller has not answered for too
+    /// long, and another broker may lead by now.
     pub fn step_aside(&mut self, aside: bool) {
         self.aside = aside;
         if aside {

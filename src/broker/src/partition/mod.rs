@@ -1,4 +1,4 @@
-//! Partitions at run time: who owns a log, who flushes it, and what everybody else may see.
+//! Partitions at run time: the owners of logs, the flushers, and the views that the rest of the broker reads.
 
 mod acks;
 mod checkpoints;

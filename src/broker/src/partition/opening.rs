@@ -72,8 +72,8 @@ impl PartitionManager {
             let others = self.checkpoints.iter().map(which);
             point(which(checkpoints)).or_else(|| others.filter_map(point).max())
         };
-        // A lost checkpoint must not hide cold data: the log then begins where the first remote segment does. A follower
-        // without a log hears from its leader where to begin.
+        // A lost checkpoint must not hide cold data: the log then begins where the first remote segment does. A
+        // follower without a log learns from its leader where to begin.
         let is_leader = state.leader == Some(self.node_id);
         let remote = image.remote_log(id).filter(|_| known || is_leader);
         let first_remote = remote.and_then(|log| log.readable().next().map(|s| s.base_offset));

@@ -1,7 +1,7 @@
 //! A partition in the hands of its owner: the log, its role, its flushes, and the appends that wait.
 //!
-//! After each change the owner asks for a flush, advances the high watermark, publishes the view, and only then answers:
-//! readers must see a batch before its producer hears of it.
+//! After each change the owner requests a flush, advances the high watermark, publishes the view, and only then
+//! answers: readers must see a batch before its producer gets the acknowledgement.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct OwnedPartition {
     pub(super) aside: bool,
     /// A leadership that begins when log and cold tier are one log: see [`OwnedPartition::take_over`].
     pub(super) takeover: Option<Leadership>,
-    /// Where wishes about the ISR go; each partition has at most one under way.
+    /// The queue of wishes about the ISR; each partition has at most one under way.
     pub(super) isr_requests: mpsc::UnboundedSender<IsrRequest>,
     flusher: mpsc::UnboundedSender<FlushRequest>,
     /// Counts the directories that the log was in.
@@ -103,7 +103,7 @@ impl OwnedPartition {
             .and_then(|()| Ok(self.follow_log_start(fetched.log_start_offset)?))
             .map_err(fetched_error);
         if result.is_ok() {
-            // Answered when the view shows it: whoever asked names the position that it reads there.
+            // Answered when the view shows the append: the fetcher reads its next position from the view.
             self.waiting.fetched(self.log.log_end_offset(), reply);
         } else {
             let _ = reply.send(result);
@@ -167,7 +167,8 @@ impl OwnedPartition {
         }
     }
 
-    /// Remembers what an idempotent producer was refused, and says why its next batch is ahead of the sequence.
+    /// Remembers the refusal of an idempotent producer's batch, and explains why its next batch is ahead of the
+    /// sequence.
     fn note_result(
         &self,
         result: Result<AppendInfo, AppendError>,
@@ -294,7 +295,7 @@ impl OwnedPartition {
             ReplicaState::Follower { high_watermark } => ((*high_watermark).min(vouched), true),
         };
         self.log.advance_high_watermark(high_watermark);
-        // Readers must see a batch before its producer hears of it.
+        // Readers must see a batch before its producer gets the acknowledgement.
         self.handle.publish(self.log.view());
         self.publish_leadership();
         self.waiting.vouched(vouched);

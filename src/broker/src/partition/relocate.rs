@@ -16,7 +16,7 @@ use super::table::PartitionManager;
 
 /// Bytes to copy between two looks at the throttle.
 const PIECE_BYTES: u64 = 4 << 20;
-/// With less than this to copy the owner does the rest, and nobody appends meanwhile.
+/// If less than this is left, the owner copies the rest, and no append can happen meanwhile.
 const REST_BYTES: u64 = 256 << 10;
 
 /// A move of one replica.
@@ -122,7 +122,7 @@ async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, mo
             if let Failure::Log(error) = failure {
                 tracing::error!(partition = %tp, to = %dir.path.display(), %error, "a replica did not move to another log directory");
             }
-            // A stop leaves what there is: the move begins again at the next start.
+            // A stop keeps the copied files: the move begins again at the next start.
             if !manager.stop_moves.is_cancelled() {
                 let future = dir.future_path(tp);
                 let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(future)).await;
@@ -135,7 +135,7 @@ async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, mo
     }
 }
 
-/// Copies until little is left and has the owner go on in the new directory; returns the old one, which has left its name.
+/// Copies until little is left, then lets the owner switch to the new directory. Returns the old directory, renamed.
 async fn relocate(
     manager: &Arc<PartitionManager>,
     partition: &Arc<Partition>,
@@ -190,7 +190,7 @@ async fn relocate(
         if let Ok(retired) = moved.await.map_err(gone)?? {
             return Ok(retired);
         }
-        // The log was cut meanwhile: what was copied may not be in it any more.
+        // The log was truncated meanwhile: the copy may have records that are not in the log any more.
     }
 }
 

@@ -17,7 +17,7 @@ use super::handle::Partition;
 use super::shard::ShardMessage;
 use super::table::PartitionManager;
 
-/// Directories that wait to be unlinked: at most those of the partitions that were here.
+/// Directories that wait to be unlinked: at most one for each partition that was here.
 pub(super) struct Removals {
     /// `None` after [`Removals::stop`].
     queue: Mutex<Option<Sender<PathBuf>>>,

@@ -1,5 +1,5 @@
 //! Shards: threads that own partitions, each behind one bounded mailbox. One thread appends to a log, advances its high
-//! watermark and publishes its view; nothing of it is behind a lock. [`super::owned`] says what is done with a partition.
+//! watermark and publishes its view, without locks. [`super::owned`] has the work on one partition.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -97,7 +97,7 @@ impl ShardPool {
         self.shards[(key % self.shards.len() as u64) as usize].clone()
     }
 
-    /// Ends the threads after what is in their mailboxes. Blocks.
+    /// Ends the threads after they have handled the messages in their mailboxes. Blocks.
     pub fn stop(&self) {
         for shard in &self.shards {
             let _ = shard.blocking_send(ShardMessage::Stop);

@@ -1,8 +1,8 @@
-//! The first thing that a leader does: compare its log with its cold tier. Nothing is read, written, copied or deleted
-//! until they are one log.
+//! The first step of a new leader: compare its log with its cold tier. The broker reads, writes, copies and deletes
+//! nothing until the two are one log.
 //!
-//! Where they agree, which is the rule, the broker leads at once. Else the owner keeps the leadership back, and
-//! `tier::takeover` repairs: what it needs (a side object, a committed record) an owner cannot wait for.
+//! If they agree, which is the rule, the broker leads at once. Otherwise the owner does not lead yet, and
+//! `tier::takeover` repairs: the repair waits for a side object and a committed record, and an owner must not wait.
 
 use std::sync::atomic::Ordering;
 
@@ -52,7 +52,7 @@ impl OwnedPartition {
         self.takeover.as_ref().map(|l| l.leader_epoch)
     }
 
-    /// Leads if log and tier agree by now; says what is still to be repaired otherwise.
+    /// Leads if log and tier agree by now; returns the repair that is still needed.
     pub fn try_takeover(&mut self, remote: &RemoteLogImage) -> Comparison {
         let compared = self.compare_with(remote);
         if compared == Comparison::Agrees

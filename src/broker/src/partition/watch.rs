@@ -1,4 +1,4 @@
-//! Waiting for news of many partitions at once, and hearing which of them have any.
+//! Waiting for news of many partitions at once, and learning which of them have any.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};

@@ -62,7 +62,7 @@ pub struct Settings {
     pub properties: BTreeMap<String, String>,
 }
 
-/// One line, whatever the value was.
+/// An error of one line, whatever the value was.
 fn invalid(property: &str, reason: impl Into<String>) -> SettingsError {
     let reason: String = reason.into();
     SettingsError::Property {

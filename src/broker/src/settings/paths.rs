@@ -1,5 +1,5 @@
-//! Where a process keeps what: log directories, the metadata, the disk cache. No two of them may share a place, because
-//! each deletes what it does not know.
+//! The places of log directories, metadata and the disk cache. No two of them may share a directory, because each
+//! deletes files that it does not know.
 
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,7 @@ pub enum PropertySource {
     Override,
 }
 
-/// Properties with their sources, and what a user should hear about them.
+/// Properties with their sources, and the warnings for the user.
 #[derive(Clone, Debug, Default)]
 pub struct Properties {
     pub values: BTreeMap<String, (String, PropertySource)>,
@@ -39,7 +39,7 @@ const CLIENT_PREFIXES: &[&str] = &[
 ];
 
 impl Properties {
-    /// Reads a properties file, then what the environment and the command line put over it.
+    /// Reads a properties file, then the values from the environment and the command line, which take precedence.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -81,7 +81,7 @@ impl Properties {
         self.values.insert(key, (value.trim().to_owned(), source));
     }
 
-    /// Checks every value and notes what is odd.
+    /// Checks every value and collects warnings.
     fn review(&mut self) -> Result<(), SettingsError> {
         for (key, (value, _)) in &self.values {
             if key == "zookeeper.connect" {

@@ -12,7 +12,7 @@ pub struct Roles {
     pub controller: bool,
 }
 
-/// Both roles where nothing is said, unless the voters are others.
+/// The roles of the process. Without `process.roles`: a broker, and a controller unless only other processes vote.
 pub(super) fn roles(
     text: Option<&str>,
     node_id: i32,
@@ -78,7 +78,8 @@ pub(super) fn contacts(text: &str) -> Result<Vec<String>, SettingsError> {
         .collect()
 }
 
-/// Where this controller listens, and what the others call it. A quorum of one needs no listener.
+/// The address where this controller listens, and the address that it announces to the others. A quorum of one needs no
+/// listener.
 pub(super) fn controller_listener(
     roles: Roles,
     node_id: i32,

@@ -44,7 +44,7 @@ impl TierManager {
                 s.last_error = None;
                 s.last_error_ms = None;
             });
-            // Local space is what a long backlog runs out of, so it is given back segment by segment.
+            // A long backlog uses up local space, so free space after each segment.
             self.trim_local(partition).await?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Deleting remote segments, in two committed phases: unreadable first, forgotten when the objects are gone. Copies that
-//! nobody will finish and topics that were deleted go the same way.
+//! Deletes remote segments in two committed phases: first the segment becomes unreadable, and when its objects are
+//! gone, the metadata forget it. Unfinished copies that no process continues, and deleted topics, go the same way.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl TierManager {
         self.finish_deletion(segment).await
     }
 
-    /// The same for a copy that nobody will finish.
+    /// Deletes an unfinished copy that no process continues.
     pub(super) async fn abandon(
         &self,
         segment: &RemoteLogSegmentMetadata,
@@ -60,7 +60,8 @@ impl TierManager {
         .await
     }
 
-    /// Goes on with deletions that an earlier pass or process began, and ends copies that nobody will finish.
+    /// Continues deletions that an earlier pass or process began, and deletes unfinished copies that no process
+    /// continues.
     pub(super) async fn finish_deletions(
         &self,
         partition: &Arc<Partition>,

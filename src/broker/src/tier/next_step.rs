@@ -3,7 +3,7 @@
 /// The state of a partition when a pass begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The image and the partition's owner say so.
+    /// Both the image and the partition's owner say that this broker leads.
     pub leads: bool,
     /// Log and cold tier are not one log yet: see `partition::takeover`.
     pub is_taking_over: bool,
@@ -14,7 +14,8 @@ pub struct Seen {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Go on with deletions that an earlier pass or process began, and end copies that nobody will finish.
+    /// Continue deletions that an earlier pass or process began, and delete unfinished copies that no process
+    /// continues.
     FinishDeletions,
     /// The topic is not tiered any more, with consent to delete.
     DeleteEverything,

@@ -13,11 +13,12 @@ use super::{ColdThreads, Tier};
 use crate::server::StartError;
 use crate::settings::Settings;
 
-/// How long a broker that is started for the first time leaves an object store alone that did not answer.
+/// The pause between attempts to reach an object store that does not answer at the first start.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Opens the cold tier. A store that forbids what the broker needs is an error. One that does not answer yet is waited for at
-/// first; once there is data in it, the broker starts all the same, because appends and hot reads do not need it.
+/// Opens the cold tier. While the tier has no data, the broker waits for a store that does not answer, and any other
+/// error ends the start. Once the tier has data, the broker starts even without the store, because appends and hot
+/// reads do not need it.
 pub async fn open_tier(
     settings: &Settings,
     config: &BrokerConfig,

@@ -102,7 +102,8 @@ fn without_marker(unmarked: Unmarked, known: Option<&KnownRemoteStore>, url: &st
     }
 }
 
-/// Finds out whether `store` is the cluster's, and makes it so where nobody's is there. Returns when it is.
+/// Determines whether `store` is the cluster's, and claims it if no cluster owns it. Returns when the store is the
+/// cluster's.
 pub async fn own(store: &RemoteStore, quorum: &Quorum, url: &str) -> Result<(), OwnershipError> {
     if url.starts_with("memory:") {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Passes over the tiered partitions of this broker: who is worked on, when, and in which order of steps.
+//! Passes over the tiered partitions of this broker: which partitions, when, and in which order of steps.
 //!
 //! Partitions work side by side, steps of one partition in order ([`next_step`]). The plans come from
 //! `tiering::planner`; every step is committed by the quorum before the next one relies on it:
@@ -76,7 +76,7 @@ impl TierManager {
     /// Works until `stop`; a copy that is under way then is abandoned and swept up by the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut last_sweep = tokio::time::Instant::now();
-        // Dropped at the end, the set aborts what is under way.
+        // When the set is dropped at the end, it aborts running work.
         let mut work = JoinSet::new();
         loop {
             self.look_at_owner().await;
@@ -111,9 +111,9 @@ impl TierManager {
         }
     }
 
-    /// Starts work on every tiered partition that is not being worked on, so that one that is slow holds up no other. A
-    /// leader copies and deletes; a follower only lets go of what it has on its own disk. Objects of deleted topics and
-    /// orphans are one broker's.
+    /// Starts work on every tiered partition that is not being worked on, so that a slow partition delays no other. A
+    /// leader copies and deletes; a follower only deletes local segments. One broker deletes the objects of deleted
+    /// topics, and orphans.
     async fn pass(self: &Arc<Self>, work: &mut JoinSet<()>) {
         let partitions = self.context.partitions.all();
         let image = self.context.quorum.image();
@@ -204,7 +204,7 @@ impl TierManager {
         });
     }
 
-    /// All steps of one partition. A copy that failed does not keep retention from what was copied before.
+    /// All steps of one partition. Retention also runs after a failed copy, because earlier copies may allow deletions.
     async fn work_on(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
         let seen = Seen {
             leads: self.leads(partition),

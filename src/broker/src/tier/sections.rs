@@ -35,7 +35,7 @@ pub struct Sections {
     last_time_entry: Option<TimestampMs>,
     max_timestamp: (TimestampMs, Offset),
     epochs: Vec<EpochStart>,
-    /// Of this segment's batches alone, and those with what was there before.
+    /// Producers of this segment's batches alone, and together with the producers before the segment.
     written: ProducerState,
     replayed: ProducerState,
 }
@@ -126,7 +126,7 @@ impl Sections {
     }
 }
 
-/// The claimed lineage, or what the batches say from the segment on where the two differ.
+/// The claimed lineage; where it differs from the batches, the lineage of the batches from the segment on.
 fn lineage(claimed: &Claimed, batches: &[EpochStart]) -> Vec<EpochStart> {
     let (from, end) = (claimed.base_offset, claimed.end_offset);
     let known = &claimed.lineage;

@@ -1,5 +1,5 @@
-//! Walks the batches of a segment while it is copied: checks CRC, order of offsets and that nothing is cut off, and hands
-//! each batch to [`Sections`].
+//! Walks the batches of a segment while it is copied: checks the CRC, the order of offsets and that the last batch is
+//! whole, and hands each batch to [`Sections`].
 
 use strandline_tiering::upload::{SegmentCheck, Walked};
 use strandline_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, verify_crc};
@@ -49,7 +49,7 @@ impl BatchCheck {
 impl SegmentCheck for BatchCheck {
     fn check(&mut self, mut bytes: &[u8]) -> Result<(), (u64, String)> {
         if !self.open.is_empty() {
-            // Take what the open batch still needs, header first.
+            // Take the missing bytes of the open batch, header first.
             let mut open = std::mem::take(&mut self.open);
             loop {
                 let wanted = match BatchHeader::decode(&open) {

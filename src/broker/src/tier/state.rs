@@ -41,7 +41,7 @@ pub async fn state_at(
     lineage.retain(|entry| entry.start_offset < end);
     // A segment without producers has no snapshot.
     let mut producers = decode_snapshot(&snapshot).unwrap_or_default();
-    // The segment may have been cut since it was copied.
+    // The segment may have been shortened since it was copied.
     producers.truncate_from_end(end);
     Ok((lineage, producers))
 }

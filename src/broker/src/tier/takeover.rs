@@ -1,5 +1,5 @@
-//! Makes one log of a new leader's log and its cold tier, where [`Comparison`] says that they are not. Until that is done
-//! the broker does not lead the partition: clients and followers ask again.
+//! Makes one log of a new leader's log and its cold tier, where [`Comparison`] finds that they differ. Until the repair
+//! is done the broker does not lead the partition: clients and followers ask again.
 //!
 //! | repair | a crash after it leaves | who repairs |
 //! |---|---|---|
@@ -28,10 +28,10 @@ use crate::server::BrokerContext;
 /// Between two attempts; doubled up to the second one.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Takes over what the metadata names this broker the leader of, until `stop`.
+/// Takes over the partitions for which the metadata name this broker the leader, until `stop`.
 pub async fn take_over_partitions(context: Arc<BrokerContext>, stop: CancellationToken) {
     let busy = Arc::new(Mutex::new(HashSet::new()));
-    // Dropped at the end, the set aborts what is under way.
+    // When the set is dropped at the end, it aborts running work.
     let mut work = JoinSet::new();
     let mut next = 0;
     loop {

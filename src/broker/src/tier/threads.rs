@@ -1,7 +1,7 @@
-//! Threads of the cold tier: a runtime of its own, at a lower priority than whatever serves hot traffic.
+//! Threads of the cold tier: a runtime of its own, at a lower priority than the threads that serve hot traffic.
 //!
-//! A catch-up of many gigabytes checks and moves chunks of megabytes. On the threads that answer producers each of them
-//! would be a pause, and where processors are scarce it would take half of them.
+//! A catch-up of many gigabytes checks and moves chunks of megabytes. On the threads that answer producers, each chunk
+//! would cause a pause, and where processors are scarce the catch-up would take half of them.
 
 use std::io;
 

@@ -90,7 +90,7 @@ pub(super) async fn read_remote(
     used
 }
 
-/// The local records behind a gap that ends the cold tier: nobody has the offset that was asked for, as after compaction.
+/// The local records behind a gap that ends the cold tier: no replica has the requested offset, as after compaction.
 async fn behind_gap(
     image: &ClusterImage,
     reading: &Reading,

@@ -1,8 +1,8 @@
 //! Fetch: hot records from the local log, cold ones from the remote tier, both through the same offsets.
 //!
 //! Local reads come first and never wait for the object store. Remote reads of one request run in parallel under the
-//! bytes that are left, for at most `remote.fetch.max.wait.ms`; what is not there by then is still being loaded, and the
-//! client's next fetch finds it.
+//! bytes that are left, for at most `remote.fetch.max.wait.ms`. Chunks that have not arrived by then are still being
+//! loaded, and the client's next fetch finds them.
 //!
 //! Read next: `wait.rs` (the loop), `plan.rs` (which tier is asked), `local.rs`, `cold.rs`.
 

@@ -38,7 +38,8 @@ pub async fn offset_commit(
     let retention_ms = request.retention_time_ms;
     let expires = (retention_ms >= 0).then(|| now.saturating_add(retention_ms));
     let mut commits = Vec::new();
-    // In the order of the request: a code that is known already, or `None` for what the coordinator decides.
+    // One entry for each partition, in the order of the request: an error code that is known already, or `None` where
+    // the coordinator decides.
     let mut known: Vec<(m::TopicName, Vec<KnownCode>)> = Vec::new();
     for topic in request.topics {
         let mut partitions = Vec::new();

@@ -1,4 +1,4 @@
-//! A new beginning where the leader's log begins: what lies before is deleted, or in the cold tier.
+//! A new beginning where the leader's log begins: earlier records are deleted, or in the cold tier.
 
 use std::sync::Arc;
 
@@ -40,8 +40,8 @@ impl Fetcher {
         if ends_before || code == ErrorCode::OffsetMovedToTieredStorage {
             return self.begin_where_leader_begins(one, log_start, open).await;
         }
-        // No epoch tells where the two logs part: a leader that was elected uncleanly, on an empty disk, has less than
-        // everybody else. Kafka truncates to the leader's end, too.
+        // No epoch shows where the two logs diverge: the leader was elected uncleanly, on an empty disk, and has fewer
+        // records than the others. Kafka truncates to the leader's end, too.
         let end = self.leaders_end(one, open).await?;
         let cut = Truncation {
             one: one.clone(),

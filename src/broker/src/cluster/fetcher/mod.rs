@@ -1,14 +1,14 @@
 //! Replica fetchers: one task for each leader that this broker follows. The task fetches all partitions of that leader,
-//! appends the records, and fetches on from where the logs then end.
+//! appends the records, and fetches again from the new ends of the logs.
 //!
-//! The position in a fetch is a promise: everything below it is in the log, and on disk where the topic flushes before it
-//! acknowledges. So a round ends when its appends are durable. A log that has diverged from its leader's is truncated by
-//! leader epoch, and the recovery point is written before anything is appended behind the cut.
+//! The position in a fetch is a promise: all records below it are in the log, and on disk where the topic flushes
+//! before it acknowledges. So a round ends when its appends are durable. A log that has diverged from its leader's is
+//! truncated by leader epoch, and the recovery point is written before anything is appended behind the truncation.
 //!
-//! The leader keeps a fetch session (KIP-227): after the first request only positions that have changed are named, so a
-//! round costs what has moved, whatever the number of partitions.
+//! The leader keeps a fetch session (KIP-227): after the first request, a request names only positions that have
+//! changed. So the cost of a round depends on how many partitions have changed, not on how many there are.
 //!
-//! Read next: `round.rs` (one fetch and what follows), `positions.rs` (what a request tells), `answer.rs`.
+//! Read next: `round.rs` (one fetch and its answer), `positions.rs` (the contents of a request), `answer.rs`.
 
 mod answer;
 mod append;

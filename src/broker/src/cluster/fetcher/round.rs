@@ -24,7 +24,7 @@ const RECONNECT: Duration = Duration::from_millis(100);
 /// A live leader answers soon after `replica.fetch.wait.max.ms`. After this time the fetcher connects again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a fetch that others wait for may go on before newly followed partitions are asked for.
+/// How long a fetch on which other partitions wait may take before newly followed partitions are requested.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 pub(super) struct Fetcher {
@@ -58,7 +58,7 @@ impl Fetcher {
         }
     }
 
-    /// One fetch and what follows from it.
+    /// Sends one fetch and handles its answer.
     async fn round(&mut self, connection: &mut Option<Connection>) -> Result<(), ClientError> {
         if connection.is_none() {
             self.session = Session {

@@ -1,4 +1,4 @@
-//! A fetch session (KIP-227) from the follower's side: what the leader has been told.
+//! A fetch session (KIP-227) from the follower's side: the positions that the leader knows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,7 +40,7 @@ impl Session {
             self.id = id;
         }
         if self.id == 0 {
-            // The leader keeps no session for us: everything is told every time.
+            // The leader keeps no session for this follower: every request names all positions.
             self.all_changed = true;
             self.told.clear();
             self.told.extend(telling.positions);

@@ -8,7 +8,7 @@ use strandline_types::{LeaderEpoch, Offset};
 use super::answer::Asked;
 use super::round::Fetcher;
 
-/// Where a log is to be cut.
+/// The offset at which a log is truncated.
 #[derive(Clone, Copy)]
 pub(super) enum Cut {
     /// By the epoch with which the leader's log has diverged from this one, and where that epoch ends there.
