@@ -1,5 +1,6 @@
-//! AWS's own credential chain (profiles, SSO, processes, web identity, instance role), cached until shortly before it
-//! expires. `object_store` asks for credentials on every request and does not cache what a custom provider gives.
+//! AWS's own credential chain (profiles, SSO, processes, web identity, instance role), cached until shortly before the
+//! credentials expire. `object_store` asks for credentials on every request and does not cache those of a custom
+//! provider.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -46,7 +47,7 @@ impl CredentialProvider for CachedCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        // The lock is held across the renewal on purpose: one renewal serves everybody who waits.
+        // The lock is held across the renewal on purpose: one renewal serves all callers that wait.
         let mut cached = self.cached.lock().await;
         let now = Instant::now();
         if let Some((credential, expiry)) = cached.as_ref()
@@ -87,8 +88,9 @@ impl CredentialProvider for CachedCredentials {
     }
 }
 
-/// When `expiry` is reached if the wall clock says `wall` at this moment; `None`: after the end of time. Later steps of the wall clock change nothing: with
-/// a clock that is set back, expired credentials would be used until it has caught up.
+/// The moment at which `expiry` is reached if the wall clock shows `wall` now; `None` if this is after the end of time.
+/// Later steps of the wall clock change nothing: if the clock were set back, expired credentials would otherwise be
+/// used until the clock has caught up.
 fn moment_of(expiry: SystemTime, wall: SystemTime, now: Instant) -> Option<Instant> {
     let left = expiry.duration_since(wall).unwrap_or_default();
     now.checked_add(left)

@@ -1,5 +1,5 @@
-//! The cold tier: which segments go there and when they leave ([`planner`]), how they get there ([`upload`]), how they
-//! are read back ([`reader`], [`cache`]), and what must be swept up ([`collector`]).
+//! The cold tier: the plan of copies and deletions ([`planner`]), the upload of segments ([`upload`]), reads
+//! ([`reader`], [`cache`]), and the sweep of orphaned objects ([`collector`]).
 //!
 //! An object is readable if and only if the quorum says `CopySegmentFinished`; this crate neither knows the quorum nor
 //! the log. Callers pass paths, offsets and metadata, and get bytes, checksums and plans.

@@ -1,14 +1,14 @@
 //! Compares a replica's log with the segments that the cold tier holds of it, by leader epoch (KIP-101, KIP-405). Pure.
 //!
-//! Offsets alone do not identify records: after an unclean election, a lost disk or the power loss of an unflushed topic,
-//! a leader's log can end below the cold tier's end, and its next records would get offsets that the tier has given out.
-//! So every look at remote segments asks first where their epochs agree with the log's:
+//! Offsets alone do not identify records. After an unclean election, a lost disk or the power loss of an unflushed
+//! topic, a leader's log can end below the cold tier's end, and its next records would get offsets that the tier has
+//! assigned already. So every use of remote segments first asks where their epochs agree with the log's:
 //!
-//! * [`compare`] says what a leader must repair before it serves anybody;
-//! * [`agreed_end_offset`] says up to where local segments count as copied;
-//! * [`holder`] says which segment may answer for an offset.
+//! * [`compare`]: the repair that a leader needs before it serves clients;
+//! * [`agreed_end_offset`]: the offset up to which local segments count as copied;
+//! * [`holder`]: the segment that may answer for an offset.
 //!
-//! An epoch has one leader, which gives out each offset once. So equal epochs at an offset mean equal records.
+//! An epoch has one leader, which assigns each offset once. So equal epochs at an offset mean equal records.
 
 use strandline_types::{EpochStart, Offset, RemoteLogSegmentMetadata};
 
@@ -72,8 +72,8 @@ pub fn compare<'a>(
     }
 }
 
-/// Where a log that agrees with its tier begins: the first offset that either of them holds, if that is above the log
-/// start. Nobody has the records below, so the log start may rise to it.
+/// The first offset of a log that agrees with its tier: the first offset that either of them holds, if it is above the
+/// log start. Nobody has the records below, so the log start may rise to it.
 pub fn first_held_offset<'a>(
     readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
     local: &LocalLog<'_>,
@@ -129,8 +129,8 @@ pub fn holder<'a>(
     })
 }
 
-/// The lineage of what the readable segments hold, sorted by base offset: for a log that begins behind them where no side
-/// object tells.
+/// The lineage of the readable segments' records, in order of base offset: for a log that begins behind them where no
+/// side object has the lineage.
 pub fn lineage_of<'a>(
     readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
 ) -> Vec<EpochStart> {

@@ -145,7 +145,8 @@ pub fn plan_total_retention(
     plan
 }
 
-/// Copies that nobody will finish: started by this broker's earlier life or by an earlier leader, and not in `running`.
+/// Unfinished copies that no process continues: started by this broker's earlier life or by an earlier leader, and not
+/// in `running`.
 pub fn abandoned_copies<'a>(
     segments: impl Iterator<Item = &'a RemoteLogSegmentMetadata>,
     running: &BTreeMap<RemoteLogSegmentId, Offset>,

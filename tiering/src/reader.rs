@@ -35,7 +35,7 @@ const PREFETCH_CHUNKS: u64 = 3;
 pub struct RemoteRecords {
     pub slices: Vec<Bytes>,
     pub bytes: usize,
-    /// Where reading may go on.
+    /// The offset at which reading may continue.
     pub next_offset: Offset,
 }
 
@@ -56,7 +56,7 @@ struct Open<'a> {
 impl RemoteReader {
     /// Whole batches from the one that holds `offsets.start` on: at most `max_bytes`, but at least one, and none that
     /// begins at `offsets.end` or beyond, where the segment may hold another history. Empty only if the segment holds
-    /// nothing in that range. `next` is the segment behind, whose head is fetched ahead near the end.
+    /// no record in that range. `next` is the following segment, whose head is fetched ahead near the end.
     pub async fn read(
         &self,
         segment: &RemoteLogSegmentMetadata,
@@ -127,7 +127,7 @@ impl RemoteReader {
                 b.max_timestamp_ms >= timestamp_ms && b.last_offset >= from
             })
             .await?;
-        // Behind its end, a segment that was cut holds another history.
+        // Behind the end of a segment that was shortened, its object holds another history.
         let found = found.filter(|(_, batch)| batch.base_offset < segment.end_offset);
         let Some((position, batch)) = found else {
             return Ok(None);
@@ -195,7 +195,7 @@ impl Open<'_> {
         self.find(0, wanted).await
     }
 
-    /// Whether what was found where an index points to is a batch of this segment, and not one behind `offset`.
+    /// Whether the bytes at an index entry's position are a batch of this segment, and not one behind `offset`.
     fn begins_here(&self, batch: &BatchOutline, offset: Offset) -> bool {
         let segment = self.segment.base_offset..=offset;
         segment.contains(&batch.base_offset) && batch.last_offset >= batch.base_offset

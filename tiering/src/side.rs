@@ -137,7 +137,7 @@ impl SideObject {
         if chunks.len() < 4 || !chunks.len().is_multiple_of(4) {
             return Err(SideError::Format);
         }
-        // Version 0.1 recorded what was configured although its checksums covered a part of an upload at most.
+        // Version 0.1 recorded the configured chunk size, although its checksums covered a part of an upload at most.
         side.chunk_bytes = u64::from(chunks.get_u32()).min(PART_BYTES as u64);
         if side.chunk_bytes == 0 {
             return Err(SideError::Format);

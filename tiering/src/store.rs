@@ -91,7 +91,7 @@ struct Timeouts {
     retry_for: Duration,
 }
 
-/// One part of an upload may take this long; a copy that does not move is given up and begun anew.
+/// One part of an upload may take this long; a copy that makes no progress fails and begins again.
 const UPLOADS: Timeouts = Timeouts {
     request: Duration::from_secs(120),
     retries: 6,

@@ -1,4 +1,4 @@
-//! A token bucket in bytes per second, shared by whoever copies or reads (KIP-956's limits, but inside a segment too).
+//! A token bucket in bytes per second, shared by all copies or all reads (KIP-956's limits, but inside a segment, too).
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -4,9 +4,10 @@
 //! PUT, or a multipart upload above [`PART_BYTES`]; the side object follows.
 //!
 //! Crash consistency: the quorum knows `CopySegmentStarted` before the first byte moves. A crash before the log object
-//! is complete leaves an unfinished multipart upload (the bucket's lifecycle rule aborts it); after it, one or two
-//! objects that no finished record names: the next leader marks the attempt deleted, and the collector sweeps what is
-//! left. A failure here aborts the multipart upload and removes what was written, as far as the store lets it.
+//! is complete leaves an unfinished multipart upload, which the bucket's lifecycle rule aborts. A later crash leaves
+//! one or two objects that no finished record names: the next leader marks the attempt deleted, and the collector
+//! sweeps the objects. After a failure, the uploader aborts the multipart upload and removes the objects, as far as the
+//! store allows.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -80,7 +81,7 @@ pub enum UploadError {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// A copy that does not move is given up and begun anew.
+    /// A copy that makes no progress fails and begins again.
     #[error("{call} {key}: nothing has moved for {} s", STALL_TIMEOUT.as_secs())]
     Stalled { call: &'static str, key: String },
     /// The local copy is damaged; it is not copied and must not be deleted elsewhere on its account.
@@ -110,7 +111,8 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Uploads both objects of `segment`. Not cancel safe: dropped half-way, it leaves what a crash would.
+    /// Uploads both objects of `segment`. Not cancel safe: if the future is dropped half-way, it leaves the same
+    /// objects as a crash.
     pub async fn upload(
         &self,
         segment: &RemoteLogSegmentMetadata,
@@ -204,7 +206,7 @@ impl Uploader {
         source.finish()
     }
 
-    /// Removes both objects of an attempt; what is not there is no error. Returns whether both are gone.
+    /// Removes both objects of an attempt; a missing object is no error. Returns whether both are gone.
     pub async fn remove(&self, segment: &RemoteLogSegmentMetadata) -> bool {
         let mut gone = true;
         for kind in [ObjectKind::Log, ObjectKind::Side] {

@@ -180,7 +180,7 @@ fn run_tool(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let status = runtime.block_on(strandline_tools::run(tool, arguments));
-            // A thread that still waits for standard input holds nobody up.
+            // A thread that still waits for standard input must not delay the exit.
             runtime.shutdown_background();
             status
         }
@@ -188,7 +188,8 @@ fn run_tool(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// `kafka-topics --list | head` is no failure: when nobody reads standard output any more, the process ends as others do.
+/// `kafka-topics --list | head` is no failure: when the reader of standard output is gone, the process ends as other
+/// programs do.
 fn end_quietly_without_reader() {
     const KILLED_BY_SIGPIPE: i32 = 128 + 13;
     let report = std::panic::take_hook();

@@ -3,7 +3,7 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// `READY=1` or `STOPPING=1`. Without a service manager nothing happens; one that cannot be told is a line in the log.
+/// `READY=1` or `STOPPING=1`. Without a service manager nothing happens; a failed notification is logged.
 pub fn tell(state: &str) {
     let Ok(address) = std::env::var("NOTIFY_SOCKET") else {
         return;

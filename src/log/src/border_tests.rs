@@ -171,7 +171,7 @@ fn a_cut_into_the_batch_of_the_log_start_gives_no_offset_below_it_out_again() {
     );
     let appended = append(&mut log, batch(3, 1)).unwrap();
     assert_eq!(appended.base_offset, START);
-    // A cut below the log start takes the log start along.
+    // A truncation below the log start lowers the log start.
     let directory = tempfile::tempdir().unwrap();
     let mut log = leader(directory.path());
     assert!(log.truncate(START - 1).unwrap());

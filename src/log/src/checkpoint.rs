@@ -2,7 +2,7 @@
 //!
 //! Crash consistency: a checkpoint is written to `<name>.tmp`, flushed, renamed over the old one, and the directory is
 //! flushed. A crash leaves the old file or the new one. A file that does not parse is damaged, which is not the same as
-//! absent: the reader decides what follows from not knowing its contents.
+//! absent: the reader decides how to continue without its contents.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -74,7 +74,7 @@ pub(crate) fn format_epochs(epochs: &[EpochStart]) -> String {
     text
 }
 
-/// A small file as it was found.
+/// The contents of a small file, or its defect.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<T> {
     Whole(T),

@@ -25,9 +25,9 @@ impl LeaderEpochs {
         self.entries.last().map(|e| e.epoch)
     }
 
-    /// Notes that `epoch` writes from `start_offset` on; returns whether that was new. Entries that the new one
-    /// contradicts (a later start, or an epoch not below) are dropped: first of all epochs that began here and wrote
-    /// nothing, because the one before them may be the one that goes on.
+    /// Notes that `epoch` writes from `start_offset` on; returns whether that was new. Drops entries that contradict
+    /// the new one (a later start, or an epoch that is not lower). Epochs that began here and wrote nothing go first,
+    /// because the epoch before them may be the one that continues.
     pub fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
         while let Some(last) = self.entries.last()
             && last.epoch != epoch

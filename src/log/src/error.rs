@@ -13,7 +13,7 @@ use crate::producer_state::SequenceError;
 pub enum LogError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// Bytes below the recovery point are damaged. They are never cut away: another copy must repair them.
+    /// Bytes below the recovery point are damaged. They are never truncated: another copy must repair them.
     #[error("{}: corrupt at byte {position} (offset {offset}), below what was committed: {reason}", path.display())]
     Corrupt {
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum LogError {
         offset: Offset,
         reason: String,
     },
-    /// A file beside the records is damaged, and the records do not tell what it said.
+    /// A file beside the records is damaged, and its contents cannot be derived from the records.
     #[error("{}: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
 }

@@ -28,7 +28,7 @@ pub(crate) struct IndexFile {
 pub(crate) enum Found {
     /// There was no file.
     Missing,
-    /// The last entry was cut off.
+    /// The last entry is incomplete.
     Torn,
     /// Any number of whole entries.
     Whole,

@@ -12,7 +12,7 @@ use crate::error::LogError;
 use crate::index::Found;
 use crate::segment::Segment;
 
-/// Bytes behind the last entry of an offset index that are no sign of a lost entry, whatever `index.interval.bytes` was
+/// Bytes behind the last entry of an offset index up to which no entry is missing, whatever `index.interval.bytes` was
 /// when the index was written.
 const LONGEST_TAIL_BYTES: u64 = 1 << 16;
 
@@ -107,7 +107,7 @@ impl Tail {
             ..Self::default()
         };
         let mut position = start;
-        // A damaged batch is not the index's fault: reading it says so.
+        // A damaged batch is not the index's fault: reading the batch reports the damage.
         while let Ok(Some(header)) = segment.header_at(position, bytes) {
             tail.note(&header, position - start);
             if position - start > most {

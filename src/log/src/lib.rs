@@ -4,8 +4,8 @@
 //! [`LogView`] that the owner published last and read files by position. The formats are Kafka's to the byte
 //! (`docs/FORMATS.md`), so `kafka-dump-log.sh` reads what is written here.
 //!
-//! Not here: who leads, what is in sync, what is in the cold tier. The owner says how far the high watermark may go
-//! and which segments may be deleted.
+//! Not here: leadership, in-sync replicas, the cold tier. The owner decides how far the high watermark may advance and
+//! which segments may be deleted.
 
 mod checkpoint;
 mod config;

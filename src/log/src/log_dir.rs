@@ -183,7 +183,7 @@ impl LogDir {
         write_atomically(&self.path.join(CLEAN_SHUTDOWN), b"{\"version\":0}\n")
     }
 
-    /// Lets another broker take the directory, though somebody may still hold this value.
+    /// Lets another broker take the directory, even while other owners of this value exist.
     pub fn release(&self) -> io::Result<()> {
         Ok(rustix::fs::flock(
             &self.lock,

@@ -44,8 +44,8 @@ fn parse(text: &str) -> Option<Offset> {
     offset.parse().ok().filter(|offset| *offset >= 0)
 }
 
-/// First offset that can be read: nothing lies below the first local segment and the first remote one, whatever was
-/// recorded.
+/// The first offset that can be read. No record exists below both the first local segment and the first remote one,
+/// whatever log start was recorded.
 pub(crate) fn log_start_at_open(
     recorded: Offset,
     first_local: Offset,

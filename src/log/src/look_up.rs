@@ -57,7 +57,7 @@ impl Segment {
             Ok(Some(header)) if header.last_offset() == self.base_offset + i64::from(relative) => {
                 Ok(Some((position, header)))
             }
-            // Behind what is published: the entry of a batch that is being appended.
+            // The entry lies behind the published end: its batch is being appended.
             Ok(None) => Ok(None),
             Err(LogError::Io { path, source }) => Err(LogError::Io { path, source }),
             _ => {

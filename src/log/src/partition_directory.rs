@@ -111,7 +111,7 @@ impl LogDir {
         fs::remove_file(path.join(REPLACES_ANOTHER))
     }
 
-    /// Removes what was set aside at or before `until_ms`; returns the paths.
+    /// Removes directories that were set aside at or before `until_ms`; returns their paths.
     pub fn remove_strays(&self, until_ms: TimestampMs) -> io::Result<Vec<PathBuf>> {
         let mut removed = Vec::new();
         for entry in fs::read_dir(&self.path)? {

@@ -23,7 +23,7 @@ const SNAPSHOT_ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8;
 /// A batch that a producer must not or need not append.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SequenceError {
-    /// Already in the log; the producer is told so as a success.
+    /// The batch is in the log already; the producer gets the answer of a success.
     #[error("duplicate of the batch at offset {base_offset}")]
     Duplicate {
         base_offset: Offset,
@@ -115,9 +115,10 @@ impl ProducerState {
 
     /// Whether a batch from a client may be appended next. Batches without a producer id always may.
     ///
-    /// A producer that is not known begins with sequence 0, or its first batch was refused and its second would pass for
-    /// the first: the client would then be told that both are here (ADR 12). Where it may have been forgotten, because
-    /// it was silent for long or its records are `deleted`, any sequence will do, as in Kafka.
+    /// An unknown producer must begin with sequence 0. Otherwise its first batch was refused, and the second batch
+    /// would pass for the first: the client would then believe that both are in the log (ADR 12). Where the broker may
+    /// have forgotten the producer, because it was silent for long or its records are `deleted`, any sequence is
+    /// accepted, as in Kafka.
     pub fn check(&self, header: &BatchHeader, deleted: bool) -> Result<(), SequenceError> {
         if !header.has_producer_id() {
             return Ok(());
@@ -174,7 +175,8 @@ impl ProducerState {
         }
     }
 
-    /// Notes a batch that is in the log, its offsets already final. Never refuses: what is in the log has happened.
+    /// Notes a batch that is in the log, with its final offsets. Never refuses, because the batch is in the log
+    /// already.
     pub fn update(&mut self, header: &BatchHeader) {
         if !header.has_producer_id() || header.is_control() {
             return;
@@ -199,8 +201,8 @@ impl ProducerState {
         producer.batches.push_back(Batch::of(header));
     }
 
-    /// Forgets batches that reach `end_offset` or beyond, because the log ends there. A producer that has none left may
-    /// go on with any sequence.
+    /// Forgets batches that reach `end_offset` or beyond, because the log ends there. A producer without any remaining
+    /// batch may continue with any sequence.
     pub fn truncate_from_end(&mut self, end_offset: Offset) {
         let before = self.producers.len();
         self.producers.retain(|_, producer| {

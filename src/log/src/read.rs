@@ -8,7 +8,8 @@ use crate::error::{LogError, ReadError};
 use crate::segment::Segment;
 use crate::view::LogView;
 
-/// A run of bytes in one segment that begins with a whole batch. Its end may cut a batch; the reader drops that.
+/// A run of bytes in one segment that begins with a whole batch. The run may end inside a batch; the reader drops the
+/// incomplete one.
 #[derive(Clone, Debug)]
 pub struct LogSlice {
     pub segment: Arc<Segment>,
@@ -18,7 +19,7 @@ pub struct LogSlice {
 
 impl LogView {
     /// The bytes from the batch that holds `offset` on, at most `max_bytes` but at least that whole batch, and no
-    /// record at or above `limit_offset`. `None` when there is nothing below the limit yet.
+    /// record at or above `limit_offset`. `None` if the log has no record below the limit yet.
     pub fn slice(
         &self,
         offset: Offset,

@@ -1,10 +1,10 @@
 //! Opening a partition's directory after a clean or an unclean stop.
 //!
 //! Crash consistency. A crash can leave: a torn or garbage tail in the active segment; a segment file without indexes
-//! or with stale ones; a snapshot or checkpoint `.tmp`; a new segment without its directory entry. Repair: the batches of
-//! the last segments are checked from the recovery point on and a torn tail is cut ([`crate::tail`]); then the same segments
-//! are walked, and their indexes, the lineage and the producer state are built again. Damage that was flushed once changes
-//! no byte: the partition stays offline.
+//! or with stale ones; a snapshot or checkpoint `.tmp`; a new segment without its directory entry. Repair: recovery
+//! checks the batches of the last segments from the recovery point on and truncates a torn tail ([`crate::tail`]). Then
+//! it walks the same segments and rebuilds their indexes, the lineage and the producer state. Damage in flushed bytes
+//! changes nothing on disk: the partition stays offline.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::producer_state::{ProducerState, read_snapshot};
 use crate::segment::{Segment, file_name};
 use crate::tail::TailCheck;
 
-/// As a recovery point: everything may have been flushed, so nothing is cut.
+/// The recovery point if everything may have been flushed, so nothing may be truncated.
 pub(crate) const NOTHING_MAY_BE_CUT: Offset = Offset::MAX;
 
 /// The contents of a log as recovery found them.
@@ -44,7 +44,7 @@ pub(crate) struct RecoveryInput<'a> {
     /// The last stop was clean: everything was flushed.
     pub clean: bool,
     pub lineage: Lineage,
-    /// As it was recorded. A log without any segment begins here.
+    /// The recorded log start. A log without any segment begins here.
     pub log_start_offset: Offset,
     /// Where the readable remote segments begin, if there are any.
     pub first_remote_offset: Option<Offset>,

@@ -1,9 +1,9 @@
 //! Moving a log to another directory while it is written to (KIP-113).
 //!
-//! Anybody copies sealed segments, and most of the active one, from views. The owner then copies the rest, renames the
-//! new directory to its final name and goes on there (`partition_log/replace`). Crash consistency: nobody opens the new
-//! directory before the rename. The rename happens after everything in the directory is on disk, and a file in it says
-//! that it replaces the other one, so a start that finds both knows which one is older.
+//! Copying sealed segments, and most of the active one, needs only views. The owner then copies the rest, renames the
+//! new directory to its final name and continues there (`partition_log/replace`). Crash consistency: no process opens
+//! the new directory before the rename. The rename happens after everything in the directory is on disk. A file in the
+//! directory says that it replaces the other one, so a start that finds both knows which one is older.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions as FileOptions};
@@ -25,16 +25,17 @@ pub(crate) const REPLACES_ANOTHER: &str = "replaces-another-directory";
 #[derive(Debug)]
 pub struct Relocation {
     pub(crate) target: PathBuf,
-    /// [`PartitionLog::cuts`] when it began: what was copied before a cut may not be there any more.
+    /// [`PartitionLog::cuts`] at the beginning: records that were copied before a truncation may not be in the log any
+    /// more.
     pub(crate) cuts: u64,
-    /// Segments of which something is there.
+    /// Segments of which the target has at least a part.
     pub(crate) begun: BTreeSet<Offset>,
-    /// Sealed segments that are there with all their files.
+    /// Sealed segments that the target has with all their files.
     complete: BTreeSet<Offset>,
 }
 
 impl Relocation {
-    /// Begins with an empty directory at `target`, for the log in `source`, which was cut `cuts` times so far.
+    /// Begins with an empty directory at `target`, for the log in `source`, which was truncated `cuts` times so far.
     pub fn begin(target: &Path, source: &Path, cuts: u64) -> Result<Self, LogError> {
         match fs::remove_dir_all(target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -484,7 +484,7 @@ fn an_empty_log_begins_behind_the_cold_tier_with_its_lineage_and_producers() {
 
 #[test]
 fn nothing_follows_a_batch_that_could_not_be_written() {
-    // A disk that is full: the first write fails, and what comes next would go to another segment.
+    // A full disk: the first write fails, and the next append would go to another segment.
     let full = |directory: &Path| {
         let path = directory.join("00000000000000000000.log");
         std::os::unix::fs::symlink("/dev/full", path).unwrap();
@@ -538,7 +538,7 @@ fn a_log_moves_without_the_segments_that_retention_took_on_the_way() {
     let future = root.path().join("future");
     let mut relocation = Relocation::begin(&future, &here, log.cuts()).unwrap();
     log.advance_log_start(start).unwrap();
-    // The files are gone, and whoever holds the older view copies what it can still read.
+    // The files are gone, and a holder of the older view copies the bytes that it can still read.
     relocation.copy(&before, u64::MAX).unwrap();
     assert_eq!(log.relocate(relocation, &there).unwrap().unwrap(), here);
     let moved = log.view();

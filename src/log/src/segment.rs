@@ -36,7 +36,7 @@ pub struct Segment {
     pub(crate) index_is_wrong: AtomicBool,
 }
 
-/// A sealed segment as it is handed to whoever copies it: paths, offsets, sizes; nothing of the log's own state.
+/// A sealed segment for the code that copies it: paths, offsets, sizes; nothing of the log's own state.
 #[derive(Clone, Debug)]
 pub struct SealedSegment {
     pub base_offset: Offset,
@@ -236,8 +236,8 @@ impl Segment {
             })
     }
 
-    /// Cuts the segment in front of the batch that holds `offset`, indexes included. Gives the new end offset and the bytes
-    /// since the last index entry.
+    /// Truncates the segment in front of the batch that holds `offset`, indexes included. Returns the new end offset
+    /// and the bytes since the last index entry.
     pub(crate) fn truncate(&self, offset: Offset) -> Result<(Offset, u64), LogError> {
         let failed = |e| LogError::io(&self.log_path)(e);
         let cut = match self.find_batch(offset, self.bytes())? {

@@ -1,8 +1,9 @@
-//! Checks the batches of the last segments before anything else is done with a log, and cuts a torn tail.
+//! Checks the batches of the last segments before a log is used, and truncates a torn tail.
 //!
-//! Three findings are kept apart. Bytes that are no batch at or above the recovery point were never flushed: they are cut.
-//! The same bytes below the recovery point were flushed once: nothing is cut and no byte changes
-//! ([`LogError::Corrupt`]). A read that fails says nothing about the bytes ([`LogError::Io`]): nothing is cut either.
+//! Three findings are kept apart. Bytes that are no batch at or above the recovery point were never flushed: they are
+//! truncated. The same bytes below the recovery point were flushed once: nothing is truncated and no byte changes
+//! ([`LogError::Corrupt`]). A read that fails proves nothing about the bytes ([`LogError::Io`]): nothing is truncated
+//! either.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub(crate) struct TailCheck {
     pub first_unflushed: usize,
     /// Checksums are verified of batches that end above this offset.
     pub verify_above: Offset,
-    /// Damage below this offset is never cut.
+    /// Bytes below this offset are never truncated.
     pub cut_from: Offset,
 }
 
@@ -33,8 +34,8 @@ struct Damage {
 }
 
 impl TailCheck {
-    /// Checks the segments and cuts what is torn. Segments behind a cut are removed from `segments`, the newest first, so
-    /// that a crash leaves no hole.
+    /// Checks the segments and truncates a torn tail. Segments behind the truncation are removed from `segments`, the
+    /// newest first, so that a crash leaves no hole.
     pub fn run(&self, segments: &mut Vec<Arc<Segment>>) -> Result<(), LogError> {
         let mut torn = None;
         for (at, segment) in segments.iter().enumerate().skip(self.first) {
@@ -82,7 +83,7 @@ impl TailCheck {
         Ok(None)
     }
 
-    /// The header of a whole batch, or what is wrong with its bytes. Below the recovery point the header is enough: the
+    /// The header of a whole batch, or the defect of its bytes. Below the recovery point the header is enough: the
     /// bytes were flushed.
     fn check_batch(
         &self,

@@ -9,11 +9,11 @@ use crate::segment::Segment;
 
 /// A partition's log at one moment. Offsets satisfy
 /// `log_start_offset <= local_log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset`,
-/// but that the log start may lie above the local start until deleted segments are gone.
+/// except that the log start may lie above the local start until deleted segments are gone.
 #[derive(Clone, Debug)]
 pub struct LogView {
     pub segments: Arc<Vec<Arc<Segment>>>,
-    /// First offset a client may read, in whichever tier it is.
+    /// The first offset that a client may read, in either tier.
     pub log_start_offset: Offset,
     /// First offset on this disk.
     pub local_log_start_offset: Offset,

@@ -21,7 +21,8 @@ pub struct BrokerImage {
     pub rack: Option<String>,
     pub listeners: Vec<Listener>,
     pub log_dirs: Vec<Uuid>,
-    /// Leads nothing and is shown to no client: not heard of for too long, or not yet caught up with the metadata.
+    /// A fenced broker leads nothing and is shown to no client: it was silent for too long, or has not yet caught up
+    /// with the metadata.
     pub fenced: bool,
     /// On its way out: it gets no leaderships and no place in an ISR any more.
     pub in_controlled_shutdown: bool,
@@ -55,9 +56,9 @@ pub struct PartitionImage {
     pub removing_replicas: Vec<BrokerId>,
     /// Left the ISR while it was below `min.insync.replicas`: they have every committed record and may lead.
     pub eligible_leader_replicas: Vec<BrokerId>,
-    /// Led last when neither set had anybody left.
+    /// The last leader, when neither set has a member left.
     pub last_known_leader: Option<BrokerId>,
-    /// The leader was elected uncleanly and has not said yet that it has recovered.
+    /// The leader was elected uncleanly and has not reported its recovery yet.
     pub leader_recovering: bool,
     /// Replicas whose log directory has failed, until their broker starts again.
     pub offline_replicas: Vec<BrokerId>,

@@ -1,7 +1,7 @@
 //! The cluster's metadata: its records, the image they add up to, and the controller's decisions. Pure.
 //!
 //! `decide(image, command) -> records` in [`controller`]; `image.apply(record)` in [`image`]. The quorum makes records
-//! durable between the two. Nothing here knows a clock, a socket or a random number: whoever calls brings them.
+//! durable between the two. Nothing here knows a clock, a socket or a random number: callers bring them.
 
 pub mod config;
 pub mod controller;

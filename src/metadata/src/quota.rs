@@ -1,10 +1,10 @@
-//! Quotas of clients (KIP-13, KIP-124, KIP-546): to whom they belong, and which of them counts.
+//! Quotas of clients (KIP-13, KIP-124, KIP-546): their owners, and the order in which they apply.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One part of a quota's owner: a name, or everybody who has no quota of their own.
+/// One part of a quota's owner: a name, or all clients that have no quota of their own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum QuotaName {
     Default,
@@ -71,7 +71,7 @@ pub fn effective(
             ip: None,
         };
         let rate = quotas.get(&entity)?.get(key)?.get();
-        // A default is everybody's own, not one for all of them.
+        // A default gives each client an account of its own, not one account to all.
         let account = QuotaEntity {
             user: entity.user.and(named(user)),
             client_id: entity.client_id.and(named(client_id)),

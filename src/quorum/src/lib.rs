@@ -1,11 +1,12 @@
 //! The metadata quorum: `openraft` behind an API of our own. No openraft type leaves this crate.
 //!
-//! [`Quorum::submit`] brings a command to whoever leads, which decides about it against the applied image and makes the
-//! records durable on a majority; [`Quorum::image`] is what has been applied here, and brokers act on nothing else.
+//! [`Quorum::submit`] brings a command to the leader, which decides about it against the applied image and makes the
+//! records durable on a majority; [`Quorum::image`] is the applied image of this process, and brokers act on nothing
+//! else.
 //!
-//! Voters are at first the processes named by `controller.quorum.voters`, later those that an operator has added and not
-//! removed; everybody else follows as a learner. `link` carries what they say to each other, `peers` knows who is there,
-//! `node` forms the quorum, joins it and answers, `voters` changes it.
+//! At first, the voters are the processes named by `controller.quorum.voters`. Later, they are those that an operator
+//! has added and not removed; all other processes follow as learners. `link` carries the messages between members,
+//! `peers` knows which of them are connected, `node` forms the quorum, joins it and answers, `voters` changes it.
 
 #[cfg(test)]
 mod damage_tests;

@@ -1,7 +1,7 @@
-//! A connection between two members: either side asks, the other answers, as many at once as there are.
+//! A connection between two members: either side sends requests, and the other side answers, many at once.
 //!
-//! After eight bytes that say what is spoken, frames of length (u32, little endian) and a `postcard` payload. A frame's
-//! announced length allocates nothing ahead of its bytes.
+//! After a preface of eight bytes that names the protocol, frames of length (u32, little endian) and a `postcard`
+//! payload. A frame's announced length allocates nothing ahead of its bytes.
 
 use std::collections::HashMap;
 use std::future::Future;

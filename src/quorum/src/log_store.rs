@@ -1,14 +1,14 @@
 //! The raft log and vote on disk.
 //!
 //! `log`: a first frame with the id up to which entries were purged, then one frame an entry. `vote`: one frame. All
-//! entries since the last purge are also in memory; snapshots bound them. A thread of its own writes, in the order in
-//! which it is asked, so that a slow disk delays what waits for it and not the heartbeats; appends that gather meanwhile
-//! share a flush.
+//! entries since the last purge are also in memory; snapshots bound them. A thread of its own writes, in the order of
+//! the requests, so that a slow disk delays the writes and not the heartbeats; appends that gather meanwhile share a
+//! flush.
 //!
-//! Crash consistency: an append is acknowledged after `fdatasync`; a torn tail is an entry that nobody was told about
-//! and is cut at the next start. An entry that is damaged may have been acknowledged: nothing is cut, and the node does not
-//! start. A vote is durable before it is answered. Truncation is durable before anything is
-//! appended behind it. A purge replaces the whole file.
+//! Crash consistency: an append is acknowledged after `fdatasync`. A torn tail is an entry that was never acknowledged,
+//! and the next start truncates it. A damaged entry may have been acknowledged: nothing is truncated, and the node does
+//! not start. A vote is durable before it is answered. A truncation is durable before anything is appended behind it. A
+//! purge replaces the whole file.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -154,8 +154,8 @@ impl LogStore {
     }
 }
 
-/// The writing thread; ends with the last handle. After a failed write nothing is written any more: what is on disk then
-/// is not known, and the next start finds out.
+/// The writing thread; ends with the last handle. After a failed write the thread writes nothing any more: the contents
+/// of the disk are then unknown, and the next start reads them.
 fn write_all(mut file: File, path: &Path, requests: &mpsc::Receiver<WriteRequest>) {
     let mut failed: Option<String> = None;
     let mut next = None;
@@ -231,7 +231,7 @@ impl Inner {
         Ok((at, bytes))
     }
 
-    /// Drops entries up to `upto` from memory; gives the file as it is to be.
+    /// Drops entries up to `upto` from memory; returns the new contents of the file.
     fn purge(&mut self, upto: LogId) -> io::Result<Vec<u8>> {
         let kept = self.entries.split_off(&(upto.index + 1));
         let mut bytes = frame(&encode(&Some(upto))?);

@@ -32,11 +32,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// A link whose peer leaves this unanswered is dialled anew.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between looks at whether everybody is there.
+/// Between looks at whether all voters are connected.
 const FORM_RETRY: Duration = Duration::from_millis(200);
-/// A leader whose majority has been silent for longer speaks for nobody.
+/// A leader whose majority has been silent for longer does not act as leader.
 const QUORUM_SILENCE: Duration = Duration::from_millis(1500);
-/// How long a new leader may take to apply what earlier ones committed.
+/// How long a new leader may take to apply the entries that earlier leaders committed.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 /// How long a majority may take to write an entry before its fate counts as unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -246,7 +246,7 @@ impl Node {
         }
     }
 
-    /// Keeps a link to one controller until it is told to stop.
+    /// Keeps a link to one controller until `stop`.
     pub async fn dial(self: Arc<Self>, address: String, stop: CancellationToken) {
         loop {
             if let Some(link) = self.connect(&address).await {
@@ -362,8 +362,8 @@ impl Node {
         }
     }
 
-    /// Ends every link when raft has ended here, because it was asked to or because its disk failed: this process hears of
-    /// no change any more, and the others must not count on it.
+    /// Closes every link when raft has ended here, because the process stops or because its disk failed: this process
+    /// learns of no change any more, and the others must not count on it.
     pub async fn end_with_raft(self: Arc<Self>) {
         let mut metrics = self.raft.metrics();
         let _ = metrics.wait_for(|m| m.running_state.is_err()).await;

@@ -40,7 +40,7 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Peers {
     state: Mutex<State>,
-    /// Somebody came, went, or told how far it is.
+    /// A process connected, disconnected, or reported its applied index.
     pub changed: Notify,
 }
 

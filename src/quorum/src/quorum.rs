@@ -30,11 +30,11 @@ use crate::types::{Member, NodeId, Raft};
 
 /// Entries between snapshots.
 const SNAPSHOT_EVERY: u64 = 5000;
-/// Milliseconds. A follower stands for election when a lease of the longest election time-out has passed since it last
-/// heard from the leader, and then another, random one: after 350 to 500 ms here.
+/// Milliseconds. A follower stands for election when the longest election time-out has passed since the last heartbeat,
+/// and after it another, random one: here after 350 to 500 ms.
 const HEARTBEAT_MS: u64 = 50;
 const ELECTION_MS: std::ops::Range<u64> = 100..250;
-/// How long a command may wait for somebody who leads, and its effect for being applied here.
+/// How long a command may wait for a leader, and its effect for being applied here.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a quorum of one may take to lead and apply its log.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub struct Change {
     pub answer: Answer,
 }
 
-/// Where a controller hears the other members.
+/// The address and socket on which a controller accepts links of other members.
 #[derive(Debug)]
 pub struct ControllerListener {
     pub listener: std::net::TcpListener,
@@ -236,7 +236,7 @@ impl Quorum {
         }
     }
 
-    /// `node.id` of the leader and its term; −1 while nobody leads.
+    /// `node.id` of the leader and its term; −1 while there is no leader.
     pub fn leader(&self) -> (i32, i32) {
         let metrics = self.node.raft.metrics().borrow().clone();
         let leader = metrics.current_leader.and_then(|id| {
@@ -246,7 +246,7 @@ impl Quorum {
         (leader.unwrap_or(-1), metrics.current_term as i32)
     }
 
-    /// The threads of the quorum, for what must not wait behind clients.
+    /// The threads of the quorum, for work that must not wait behind clients.
     pub fn threads(&self) -> tokio::runtime::Handle {
         let threads = self.threads.lock().expect("no holder panics");
         let threads = threads.as_ref().expect("taken only when dropped");
@@ -293,7 +293,7 @@ impl Quorum {
         }
     }
 
-    /// Processes that this controller has heard of, by `node.id`, itself included.
+    /// Processes whose links or reports this controller has seen, by `node.id`, itself included.
     pub fn presences(&self) -> HashMap<i32, Presence> {
         let mut presences = self.node.peers.presences();
         let own = Presence {
@@ -306,7 +306,7 @@ impl Quorum {
         presences
     }
 
-    /// Somebody came, went, or told how far it is.
+    /// Returns when a process connected, disconnected, or reported its applied index.
     pub async fn presences_changed(&self) {
         self.node.peers.changed.notified().await;
     }

@@ -44,7 +44,7 @@ pub(crate) enum Request {
     Join(NodeId, Member),
     /// To the leader: decide and commit.
     Submit(Box<Command>),
-    /// To the leader: where everybody stands.
+    /// To the leader: the state of the quorum and of each member.
     Describe,
     /// To the leader: a controller becomes a voter, or is one no longer.
     ChangeVoter(VoterChange),
@@ -53,7 +53,7 @@ pub(crate) enum Request {
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Response {
     Hello(Hello),
-    /// Whether the one who answers leads, with a majority behind it.
+    /// Whether the answering member leads, with a majority behind it.
     Alive {
         leads: bool,
     },
@@ -79,7 +79,7 @@ pub(crate) struct Committed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum SubmitFailure {
     Refused(Refusal),
-    /// Nothing was proposed; somebody else leads, or nobody.
+    /// Nothing was proposed: another member leads, or none.
     NotLeader,
     /// Whether the records were committed is not known.
     Unknown(String),
@@ -118,7 +118,7 @@ pub struct QuorumDescription {
     /// `node.id` of the leader.
     pub leader: i32,
     pub epoch: i32,
-    /// Exclusive end of what is committed.
+    /// Exclusive end of the committed entries.
     pub high_watermark: i64,
     pub voters: Vec<MemberProgress>,
     pub observers: Vec<MemberProgress>,
@@ -132,6 +132,6 @@ pub struct MemberProgress {
     pub address: String,
     /// Exclusive.
     pub log_end_offset: i64,
-    /// Milliseconds since the leader last heard of it; `None`: not in this leader's time.
+    /// Milliseconds since the leader last heard from the member; `None` if it has not yet.
     pub silent_ms: Option<i64>,
 }

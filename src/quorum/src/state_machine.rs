@@ -172,7 +172,7 @@ fn write_snapshot(path: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::Result<(
     replace(path, &[frame(&meta), frame(data)].concat())
 }
 
-/// Writes the image as it was when the builder was made.
+/// Writes a snapshot of the image at the builder's creation.
 pub(crate) struct SnapshotBuilder {
     path: PathBuf,
     meta: SnapshotMeta,

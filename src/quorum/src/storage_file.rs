@@ -35,10 +35,10 @@ pub(crate) fn frames(bytes: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
     })
 }
 
-/// Whether what follows the last whole frame, at `end`, is a write that a crash interrupted. Otherwise a frame that was once
-/// whole is damaged.
+/// Whether the bytes behind the last whole frame, at `end`, are a write that a crash interrupted. Otherwise a frame
+/// that was once whole is damaged.
 ///
-/// A crash leaves a frame that is cut off, or, where the disk wrote the pages of several frames in another order, sectors of
+/// A crash leaves an incomplete frame or, where the disk wrote the pages of several frames in another order, sectors of
 /// zeros in front of whole frames. A damaged frame has whole frames behind it and no such sector.
 pub(crate) fn is_torn(bytes: &[u8], end: usize, is_whole: impl Fn(&[u8]) -> bool) -> bool {
     let rest = bytes.get(end..).unwrap_or_default();

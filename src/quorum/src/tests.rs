@@ -419,7 +419,7 @@ async fn a_controller_is_added_by_name_and_the_leader_removed_and_both_stay_so()
     assert!(rest.contains(&now.leader), "a voter leads: {now:?}");
     write(&cluster.running[&leader], "by the removed one").await;
 
-    // Its configuration still names it; what was said since counts more.
+    // Its configuration still names it; the committed removal takes precedence.
     cluster.stop(leader).await;
     cluster.restart(leader).await;
     write(&cluster.running[&leader], "again").await;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Names a member by its metadata directory, not by `node.id`: a node whose disk was replaced is another member, which
-/// cannot vote with what the old one promised and it has forgotten.
+/// has forgotten the old member's promises and must not vote in its name.
 pub(crate) type NodeId = u64;
 
 /// A member as the others see it.
@@ -23,8 +23,8 @@ pub struct Member {
 /// One entry's payload: encoded metadata records, all applied or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Proposal {
-    /// Index of the last change that the decision knew of. If another one came in between (an entry of an older leader,
-    /// or one that was given up and committed all the same), this entry changes nothing.
+    /// Index of the last change that the decision knew. If another change came in between (an entry of an older leader,
+    /// or one that timed out and was committed all the same), this entry changes nothing.
     pub based_on: u64,
     pub records: Vec<u8>,
 }

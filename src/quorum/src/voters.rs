@@ -18,10 +18,10 @@ use crate::node::Node;
 use crate::rpc::{Request, Response, SubmitFailure, VoterChange, VoterRefusal};
 use crate::types::{Member, NodeId};
 
-/// How long a joining member may take to catch up before the attempt is given up and made again.
+/// How long a joining member may take to catch up before the attempt fails and is repeated.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 const JOIN_RETRY: Duration = Duration::from_millis(200);
-/// Between attempts to bring the voters to what is wished.
+/// Between attempts to change the voters to the wanted ones.
 const KEEP_RETRY: Duration = Duration::from_secs(1);
 
 impl Node {
@@ -32,7 +32,7 @@ impl Node {
             && said.unwrap_or_else(|| self.voters.contains_key(&member.node_id))
     }
 
-    /// Makes a process a member, or what the leader knows of it what it is now, as the leader.
+    /// Makes a process a member, or updates the leader's record of a member. Only on the leader.
     pub async fn admit(&self, id: NodeId, member: Member) -> Result<(), String> {
         let _turn = self.joining.lock().await;
         if !self.leads_with_majority() {
@@ -92,8 +92,8 @@ impl Node {
         Ok(())
     }
 
-    /// Asks to become a member for as long as this process is none, is known as it was before, or does not vote though it
-    /// should.
+    /// Asks for membership as long as this process is no member, the recorded member differs from it, or it should vote
+    /// and does not.
     pub async fn join(self: Arc<Self>) {
         loop {
             tokio::select! {
@@ -248,7 +248,7 @@ impl Node {
         Ok(())
     }
 
-    /// As the leader, finishes what an earlier one began: members that are not to vote any more lose their vote.
+    /// On the leader: finishes removals that an earlier leader began. Removed members lose their vote.
     pub async fn keep_voters(self: Arc<Self>) {
         let mut images = self.image.clone();
         loop {

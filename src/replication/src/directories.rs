@@ -1,12 +1,14 @@
-//! Which directory of a disk belongs to a replica. Pure: [`claim`] looks at all directories of one partition's name and
-//! says what happens to each, before any of them is opened.
+//! Decides which directory of a disk belongs to a replica. Pure: [`claim`] looks at all directories of one partition's
+//! name and decides about each, before any of them is opened.
 //!
-//! Invariants: a directory is opened for the topic id that it names, and for no other. Where records of the wanted replica
-//! are here, or may be, no empty log is made in their place: the replica stays offline instead. Only what the metadata or a
-//! finished move has replaced is removed; everything else that is in the way is set aside.
+//! Invariants: a directory is opened for the topic id that it names, and for no other. Where records of the wanted
+//! replica are here, or may be, no empty log is created in their place: the replica stays offline instead. A directory
+//! is removed only if the metadata or a finished move has replaced it; every other directory that is in the way is set
+//! aside.
 //!
-//! Crash consistency: the caller first renames what is set aside or removed, then forgets checkpoints of the name, then
-//! creates or opens. A crash between two steps leaves a state from which [`claim`] decides the same again.
+//! Crash consistency: the caller first renames directories that are set aside or removed, then forgets checkpoints of
+//! the name, then creates or opens. A crash between two steps leaves a state from which [`claim`] makes the same
+//! decisions again.
 
 use std::fmt;
 

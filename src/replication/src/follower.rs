@@ -1,11 +1,12 @@
-//! Where a follower's log and its leader's part.
+//! The offset at which a follower's log diverges from its leader's.
 
 use strandline_types::{LeaderEpoch, Offset};
 
-/// Where to cut, given that the leader says that epoch `diverging.0` ends at `diverging.1` in its log.
+/// Where to truncate, given that epoch `diverging.0` ends at `diverging.1` in the leader's log.
 ///
-/// `own_end` is this log's end for an epoch: the largest epoch at or below the one asked for, and where it ends. If that
-/// is not the leader's epoch, the cut is at the end of what both may have, and the next fetch asks again from there.
+/// `own_end` is this log's end for an epoch: the largest epoch at or below the one asked for, and where it ends. If
+/// this epoch is not the leader's, the log is truncated at the end of the records that both may have, and the next
+/// fetch asks again from there.
 pub fn truncation_offset(
     diverging: (LeaderEpoch, Offset),
     log_end_offset: Offset,

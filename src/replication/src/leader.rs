@@ -39,7 +39,7 @@ pub struct IsrWish {
 struct Follower {
     /// End of its log as far as it vouches for it; −1 before its first fetch.
     end_offset: Offset,
-    /// Where its log starts, durably; −1 before it says so.
+    /// Where the follower's log starts, durably; −1 before the follower has reported it.
     log_start_offset: Offset,
     /// Of the incarnation that fetched last.
     broker_epoch: BrokerEpoch,
@@ -69,14 +69,14 @@ pub struct LeaderState {
     /// acknowledges.
     vouched: Offset,
     followers: BTreeMap<BrokerId, Follower>,
-    /// Asked of the controller; what came of it is not known yet.
+    /// The wish that the controller has not answered yet.
     pending: Option<Pending>,
     min_insync_replicas: usize,
     high_watermark: Offset,
 }
 
 impl LeaderState {
-    /// Begins to lead. Members of the ISR count as caught up now, so that a new leader gives everybody the full time.
+    /// Begins to lead. Members of the ISR count as caught up now, so that a new leader gives each the full time.
     pub fn new(
         local: BrokerId,
         leadership: Leadership,
@@ -134,7 +134,7 @@ impl LeaderState {
         self.maximal_isr().count() >= self.min_isr()
     }
 
-    /// Takes over a newer state of the same leadership: a wish was granted, or somebody was fenced.
+    /// Takes over a newer state of the same leadership: a wish was granted, or a broker was fenced.
     pub fn update(&mut self, leadership: Leadership, now: MonotonicMs) {
         if leadership.partition_epoch > self.leadership.partition_epoch {
             self.pending = None;
@@ -164,8 +164,8 @@ impl LeaderState {
         }
     }
 
-    /// The committed ISR and whoever is about to be added to it: the high watermark waits for all of them, because the
-    /// controller may have added them already.
+    /// The committed ISR and the replicas that a pending wish adds: the high watermark waits for all of them, because
+    /// the controller may have added them already.
     fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> + '_ {
         let wished = self.pending.iter().flat_map(|p| &p.wish.new_isr);
         let added = wished.map(|(id, _)| id);
@@ -255,8 +255,8 @@ impl LeaderState {
         }
     }
 
-    /// Whether `id` has what it takes to join the ISR: it runs in the incarnation that the metadata knows, may lead, and
-    /// has everything that is committed and everything from before this leader (KIP-841, KIP-903).
+    /// Whether replica `id` may join the ISR: the metadata knows its incarnation, it may lead, and it has every
+    /// committed record and every record from before this leader (KIP-841, KIP-903).
     fn may_join(&self, id: BrokerId) -> bool {
         let Some(replica) = self.leadership.replicas.iter().find(|r| r.id == id) else {
             return false;
@@ -289,7 +289,7 @@ impl LeaderState {
             .copied()
             .collect();
         let joining = self.leadership.replicas.iter().map(|r| r.id);
-        // A leader that is still recovering says so first; others join with the next wish.
+        // A leader that is still recovering reports its recovery first; others join with the next wish.
         let joining = joining.filter(|id| !recovered && !self.leadership.isr.contains(id));
         isr.extend(joining.filter(|id| *id != self.local && self.may_join(*id)));
         if isr == self.leadership.isr && !recovered {
@@ -329,8 +329,8 @@ impl LeaderState {
         }
     }
 
-    /// Whether every other member of the ISR has fetched within `max_silence_ms`: as long as they do, none of them has
-    /// heard of another leader.
+    /// Whether every other member of the ISR has fetched within `max_silence_ms`: as long as they fetch here, none of
+    /// them knows another leader.
     pub fn hears_from_followers(&self, now: MonotonicMs, max_silence_ms: i64) -> bool {
         self.leadership
             .isr
@@ -345,8 +345,9 @@ impl LeaderState {
     }
 }
 
-/// Whether clients may be told where the log ends. A new leader's high watermark may be older than what they have seen, until
-/// it has passed the beginning of its epoch: `last_epoch` of the log and where it begins (KIP-207).
+/// Whether clients may learn where the log ends. A new leader's high watermark may be lower than one that clients have
+/// seen, until it has passed the beginning of the leader's epoch: `last_epoch` of the log and where it begins
+/// (KIP-207).
 pub fn end_is_known(
     leader_epoch: LeaderEpoch,
     last_epoch: Option<(LeaderEpoch, Offset)>,

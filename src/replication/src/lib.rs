@@ -1,9 +1,9 @@
-//! Replication as pure state: what a leader knows of its followers, where a follower must cut its log, and which directory
-//! of a disk belongs to a replica ([`directories`]).
+//! Replication as pure state: a leader's knowledge of its followers, the offset at which a follower must truncate its
+//! log, and the claim of directories ([`directories`]).
 //!
 //! [`LeaderState`] turns the positions that followers fetch from into the high watermark and into wishes about the ISR;
-//! the controller decides about those, and the answer comes back with the metadata. [`truncation_offset`] is KIP-101's
-//! and KIP-320's rule: by leader epoch, never by high watermark. Offsets, epochs and times come in; nothing here acts.
+//! the controller decides about the wishes, and the metadata brings the answer. [`truncation_offset`] is KIP-101's and
+//! KIP-320's rule: by leader epoch, never by high watermark. Offsets, epochs and times come in; nothing here acts.
 
 pub mod directories;
 mod follower;

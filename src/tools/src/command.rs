@@ -14,7 +14,7 @@ use strandline_client::{ClientError, ClientOptions, Cluster};
 
 use crate::properties::Properties;
 
-/// Stands in for `--bootstrap-server` where a tool is not told one.
+/// Replaces `--bootstrap-server` where the option is not given.
 const BOOTSTRAP_VARIABLE: &str = "STRANDLINE_BOOTSTRAP_SERVER";
 
 /// The failure of a tool: exit status 1, and messages that have not been printed yet.
@@ -67,7 +67,7 @@ pub fn told(error: &ClientError) -> String {
     }
 }
 
-/// Prints what a failure says and makes an exit status of it.
+/// Prints the messages of a failure and returns the exit status.
 pub fn finish(outcome: Outcome) -> ExitCode {
     let _ = std::io::stdout().flush();
     let Err(failure) = outcome else {

@@ -308,7 +308,7 @@ async fn alter(cluster: &Cluster, options: &Options, entities: &[Entity]) -> Res
     Ok(())
 }
 
-/// Sets what has a value and takes back what has none.
+/// Sets the keys that have a value, and deletes the others.
 pub async fn alter_resource(
     cluster: &Cluster,
     (kind, name): (i8, &str),
@@ -421,7 +421,7 @@ fn source_name(source: i8) -> &'static str {
     }
 }
 
-/// The source of what was set for an entity itself.
+/// The source of values that were set for an entity itself.
 fn own_source(kind: i8, is_default: bool) -> i8 {
     match kind {
         TOPIC => 1,

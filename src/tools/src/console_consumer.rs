@@ -289,7 +289,7 @@ fn settings(given: &Options) -> Result<Properties, Failure> {
     if properties.get("group.id").is_none() {
         let number = rand::rng().random_range(0..100_000);
         properties.set("group.id", &format!("console-consumer-{number}"));
-        // Nobody will ask for the offsets of a group of the moment.
+        // Nothing will read the offsets of a temporary group.
         if properties.get("enable.auto.commit").is_none() {
             properties.set("enable.auto.commit", "false");
         }

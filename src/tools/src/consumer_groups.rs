@@ -247,7 +247,7 @@ async fn describe_group(cluster: &Cluster, group: &str) -> Result<DescribedGroup
     Ok(found)
 }
 
-/// The state of a group that has members: nobody else may change its offsets.
+/// The state of a group that has members: only its members may change its offsets.
 pub async fn state_with_members(
     cluster: &Cluster,
     group: &str,
@@ -257,7 +257,7 @@ pub async fn state_with_members(
             let state = described.group_state.to_string();
             Ok((!matches!(state.as_str(), "Empty" | "Dead")).then_some(state))
         }
-        // A group that nobody has heard of begins with the offsets that it is given.
+        // An unknown group begins with the offsets that it is given.
         Err(error) if error.code().is_some() => Ok(None),
         Err(error) => Err(error),
     }
@@ -282,7 +282,7 @@ async fn describe(cluster: &Cluster, options: &Options) -> Result<(), ClientErro
     for group in group_names(cluster, options).await? {
         let described = describe_group(cluster, &group).await?;
         let state = described.group_state.to_string();
-        // A group that exists only as offsets that nobody has committed does not exist.
+        // A group without members and without committed offsets does not exist.
         let offsets = committed(cluster, &group, None).await?;
         if state == "Dead" && offsets.is_empty() {
             return Err(not_found(&group));

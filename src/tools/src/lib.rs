@@ -1,8 +1,9 @@
-//! Kafka's command-line tools, by Kafka's names, options, output and exit statuses, on our own client; and one of ours for
-//! those who come from Kafka, [`migrate_groups`].
+//! Kafka's command-line tools, by Kafka's names, options, output and exit statuses, on our own client; and one of our
+//! own, [`migrate_groups`], for migrations from Kafka.
 //!
-//! One file a tool. [`run`] finds it by its name, with or without `.sh`; each tool's options are a `clap` structure, and
-//! what all of them share is in `command`. Output that people's scripts read is Kafka 4.3's to the letter.
+//! One file a tool. [`run`] finds a tool by its name, with or without `.sh`; each tool's options are a `clap`
+//! structure, and the parts that all tools share are in `command`. Output that scripts read is Kafka 4.3's to the
+//! letter.
 
 mod broker_api_versions;
 mod cluster;

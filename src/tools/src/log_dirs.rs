@@ -68,7 +68,7 @@ pub struct Replica {
     pub is_future: bool,
 }
 
-/// The directories of one broker: path, what is wrong with it, what is in it.
+/// The directories of one broker: path, error, replicas.
 pub async fn directories(
     cluster: &Cluster,
     broker: i32,

@@ -141,7 +141,7 @@ async fn translate(
                 "the source has no record left to look it up by: set it by kafka-consumer-groups.sh --reset-offsets"
                     .to_owned(),
             ),
-            // One topic that is not mirrored keeps nobody from the others.
+            // A topic that is not mirrored does not stop the others.
             Err(error) if error.code().is_some() => Err(told(&error)),
             Err(error) => return Err(error),
         };

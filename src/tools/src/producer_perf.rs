@@ -56,7 +56,7 @@ struct Options {
     warmup_records: u64,
 }
 
-/// Records that have been acknowledged since a moment.
+/// Records that have been acknowledged since the tally began.
 struct Tally {
     began: Instant,
     count: u64,
@@ -111,7 +111,7 @@ impl Stats {
         self.window.note(latency_ms, bytes);
     }
 
-    /// A line for what has come since the last one, when it is time for one.
+    /// Prints a line for the records since the last line, when it is time.
     fn report_window(&mut self) {
         let elapsed = self.window.began.elapsed();
         if elapsed < self.interval {

@@ -220,7 +220,7 @@ async fn plan_group(
         }
         Target::File(plan) => plan.get(group).cloned().unwrap_or_default(),
     };
-    // Within what is there.
+    // Clamp to the offsets that exist.
     let (starts, ends) = (at(EARLIEST).await?, at(LATEST).await?);
     let mut fitted = BTreeMap::new();
     for (key, offset) in wished {

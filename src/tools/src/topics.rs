@@ -23,7 +23,7 @@ use crate::configs::{TOPIC, describe_configs};
 use crate::replica_moves;
 
 const CLASS: &str = "org.apache.kafka.tools.TopicCommand";
-/// A value that nobody has set.
+/// The source of a value that is a default.
 const DEFAULT_CONFIG: i8 = 5;
 
 #[derive(clap::Parser)]

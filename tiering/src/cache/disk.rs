@@ -84,7 +84,7 @@ impl Index {
 }
 
 impl DiskCache {
-    /// Opens a directory of our own; counts what an earlier process left.
+    /// Opens a directory of our own; counts the chunks that an earlier process left.
     pub fn open(directory: &Path, limit_bytes: u64) -> Result<Self, DiskCacheError> {
         let failed = |source| DiskCacheError {
             path: directory.to_path_buf(),
@@ -185,7 +185,7 @@ impl DiskCache {
     }
 }
 
-/// The chunk of a file that this cache has written; `None` for a file of somebody else, which stays.
+/// The chunk of a file that this cache has written; `None` for a foreign file, which stays.
 fn parse_name(path: &Path, suffix: &str) -> Option<ChunkKey> {
     let stem = path.file_name()?.to_str()?.strip_suffix(suffix)?;
     let (segment, chunk) = stem.split_once('-')?;

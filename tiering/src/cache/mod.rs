@@ -1,9 +1,10 @@
 //! Chunks of remote segments: in memory, below it on disk, below that one shared ranged GET per chunk.
 //!
-//! A chunk is loaded once however many ask for it; who stops waiting does not stop the load. Failures are not kept.
-//! Memory keeps what was used last (`moka`, LRU: admission by frequency would turn away the chunks that were just
-//! fetched ahead). The disk takes a chunk when it had to be fetched from the bucket a second time, so one long scan
-//! neither fills the disk nor wears it out. Loading, checking and decoding run on the threads that the cache was given.
+//! A chunk is loaded once, however many readers ask for it; a reader that stops waiting does not stop the load.
+//! Failures are not kept. Memory keeps the chunks that were used last (`moka`, LRU: admission by frequency would refuse
+//! chunks that were just fetched ahead). The disk takes a chunk that had to be fetched from the bucket a second time,
+//! so one long scan neither fills the disk nor wears it out. Loading, checking and decoding run on the threads that the
+//! cache was given.
 
 mod ahead;
 mod disk;
@@ -44,7 +45,7 @@ pub enum FetchError {
     /// The store failed; the same read may succeed later.
     #[error("get {key}: {reason}")]
     Store { key: String, reason: String },
-    /// The store answered with bytes that are not what was written.
+    /// The bytes from the store are not those that were written.
     #[error("{key}, chunk {chunk}: crc {found:#010x}, recorded is {wanted:#010x}")]
     Corrupt {
         key: String,
@@ -169,7 +170,7 @@ impl ChunkCache {
             return Ok(side);
         }
         let (inner, segment) = (self.inner.clone(), segment.clone());
-        // In a task of its own: the load goes on and serves others though this caller may go away.
+        // In a task of its own: the load continues and serves other readers if this caller goes away.
         let load = async move {
             let load = inner.load_side(&segment);
             inner.sides.try_get_with(segment.id, load).await

@@ -208,7 +208,7 @@ proptest! {
         cut in 0..60usize,
         borders in proptest::collection::vec(1..30usize, 1..10),
     ) {
-        // Two logs with the same beginning; each goes on in an epoch that the other has not.
+        // Two logs with the same beginning; each continues in an epoch that the other has not.
         let cut = cut.min(shared.len());
         let last = shared.last().copied().unwrap_or(0);
         let mut mine = shared[..cut].to_vec();

@@ -192,7 +192,7 @@ async fn wait_for_offload(cluster: &Cluster, topic: &str) -> Result<(), ClientEr
         .with_message("leaving the local disk");
     let deadline = tokio::time::Instant::now() + OFFLOAD_TIMEOUT;
     let (mut last, mut quiet) = (-1, 0);
-    // Done when the local start has stopped moving: what is left is the active segments.
+    // Done when the local start has stopped moving: only the active segments are left.
     while quiet < 5 {
         let gone: i64 = offsets(cluster, topic, EARLIEST_LOCAL)
             .await?

@@ -9,7 +9,7 @@ use strandline_broker::settings::Properties;
 pub struct Threads {
     /// `num.network.threads`: they read requests and answer them.
     pub network: Option<usize>,
-    /// `num.io.threads`: they read what is not in the page cache.
+    /// `num.io.threads`: these threads read bytes that are not in the page cache.
     pub io: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! `strandline tier orphans`: what the next sweep of the bucket would remove. Removes nothing.
+//! `strandline tier orphans`: lists the objects that the next sweep of the bucket would remove. Removes nothing.
 
 use strandline_tiering::collector::SweepReport;
 

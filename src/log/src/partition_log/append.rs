@@ -1,7 +1,7 @@
 //! Appends: a leader's batches get their sequences checked and their offsets; a follower's are written as they come.
 //!
 //! Crash consistency: a batch is in the log when its bytes are published. A crash before its flush leaves a torn tail,
-//! which recovery cuts.
+//! which recovery truncates.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -121,8 +121,8 @@ impl PartitionLog {
         })
     }
 
-    /// Appends whole batches as the leader wrote them: offsets and epochs are final. Every batch is checked; what follows
-    /// a bad one is not appended.
+    /// Appends whole batches as the leader wrote them: offsets and epochs are final. Every batch is checked; batches
+    /// behind a bad one are not appended.
     pub fn append_fetched(
         &mut self,
         records: &Bytes,
@@ -155,7 +155,7 @@ impl PartitionLog {
             Err(error) => Err(error.into()),
         };
         if result.is_err() {
-            // Of what was to come, and did not.
+            // Drop the epochs of batches that were not written.
             epochs.truncate_from_end(self.log_end_offset.max(1));
             if self.log_end_offset < self.log_start_offset {
                 // The log had begun with a batch that then was not written.
@@ -204,8 +204,8 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Writes what has gathered. An error is noted in the result of each batch of the run; nothing that was checked against
-    /// them may follow.
+    /// Writes the batches of the run. After an error, the result of each batch of the run has the error, and no batch
+    /// that was checked against them may follow.
     fn write_run(
         &mut self,
         run: &mut PendingWrite,
@@ -219,8 +219,8 @@ impl PartitionLog {
         let active = self.active().clone();
         let start = active.bytes();
         if let Err(error) = run.write(&active, start) {
-            // The bytes behind `start` are garbage nobody can see; the next append writes over them. The producer
-            // state is rebuilt, because it already counted these batches.
+            // The bytes behind `start` are garbage that no reader can see; the next append overwrites them. The
+            // producer state is rebuilt, because it already counts these batches.
             let _ = active.file().set_len(start);
             let failed = || LogError::Io {
                 path: active.log_path.clone(),

@@ -163,7 +163,7 @@ impl PartitionLog {
             .collect()
     }
 
-    /// Sealed segments in order, for whoever copies them. Retention of everything may seal the active one first.
+    /// Sealed segments in order, for copying. If retention has expired every segment, it may seal the active one first.
     pub fn sealed_segments(&self) -> Vec<SealedSegment> {
         self.segments
             .windows(2)

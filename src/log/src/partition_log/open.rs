@@ -22,13 +22,13 @@ pub struct OpenOptions {
     pub config: LogConfig,
     /// Everything below was flushed; [`OpenOptions::NOTHING_MAY_BE_CUT`] where it is not known.
     pub recovery_point: Offset,
-    /// As the log directory's checkpoint has it; what the partition's own directory records comes first.
+    /// The log start in the log directory's checkpoint. A log start in the partition's own directory takes precedence.
     pub log_start_offset: Offset,
     /// Where the readable remote segments begin, if there are any.
     pub first_remote_offset: Option<Offset>,
     /// The lineage of the remote segments, in case the local one is lost.
     pub remote_epochs: Vec<EpochStart>,
-    /// As it was written last; it may lag.
+    /// The high watermark in the checkpoint; it may lag.
     pub high_watermark: Offset,
     pub clean: bool,
 }
@@ -58,7 +58,7 @@ pub fn write_leader_epochs(directory: &Path, epochs: &LeaderEpochs) -> std::io::
 }
 
 impl PartitionLog {
-    /// Opens or creates the log in `directory`, repairing what a crash left.
+    /// Opens or creates the log in `directory`, and repairs the traces of a crash.
     pub fn open(
         topic_partition: TopicPartition,
         directory: &Path,

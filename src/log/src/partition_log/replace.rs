@@ -1,4 +1,4 @@
-//! Replacing all segments at once: the log begins again empty elsewhere, or goes on in another directory.
+//! Replacing all segments at once: the log begins again, empty, at another offset, or continues in another directory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,8 @@ use crate::relocation::{REPLACES_ANOTHER, Relocation};
 use crate::segment::{EXTENSIONS, Segment, file_name};
 
 impl PartitionLog {
-    /// Drops all segments and begins empty at `offset`: the disk lost what the rest of the cluster has elsewhere.
+    /// Drops all segments and begins empty at `offset`: the disk lost records that the rest of the cluster has
+    /// elsewhere.
     pub(super) fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.cuts += 1;
         // The newest first: a crash leaves a log that is merely shorter.
@@ -51,8 +52,9 @@ impl PartitionLog {
     ) -> Result<(), LogError> {
         let mut lineage = LeaderEpochs::from_entries(epochs);
         lineage.truncate_from_end(offset);
-        // Before the log begins at `offset`: with the old lineage, the epochs below would be read as those of another
-        // history after a crash. A lineage that is ahead of the log is cut at its end.
+        // Write the lineage before the log begins at `offset`: with the old lineage, a crash would make recovery read
+        // the epochs below as those of another history. A lineage that is ahead of the log is truncated at the log's
+        // end.
         write_leader_epochs(&self.directory, &lineage).map_err(LogError::io(&self.directory))?;
         write_log_start(&self.directory, log_start_offset)?;
         self.log_start_offset = log_start_offset;
@@ -91,8 +93,8 @@ impl PartitionLog {
         Ok(true)
     }
 
-    /// Ends a relocation: copies what is left, and goes on in `to`, durable up to its end. Returns the directory that is
-    /// to be deleted, or the relocation if it must begin again because this log was cut in the meantime.
+    /// Ends a relocation: copies the rest, and continues in `to`, durable up to its end. Returns the directory that
+    /// must be deleted, or the relocation if it must begin again because this log was truncated in the meantime.
     ///
     /// After an error nothing has changed.
     pub fn relocate(

@@ -33,8 +33,8 @@ impl PartitionLog {
             .is_some_and(|first| timestamp_ms.saturating_sub(first) > self.config.segment_ms)
     }
 
-    /// When the active segment was first written. An earlier process can have said that only by the wall clock; from the
-    /// first look on, the monotonic clock counts.
+    /// The time of the active segment's first write. The wall clock gives the time if an earlier process wrote the
+    /// segment; after the first look, the monotonic clock counts.
     fn active_since(&mut self, now: Now) -> MonotonicMs {
         let active = self.active();
         let base_offset = active.base_offset;
@@ -75,8 +75,8 @@ impl PartitionLog {
         self.active_first_timestamp_ms = None;
     }
 
-    /// Rolls an active segment that is not empty and older than `segment.ms` by the broker's clock, whether anybody appends
-    /// or not. Called every second. Returns whether it did.
+    /// Rolls an active segment that is not empty and older than `segment.ms` by the broker's clock, even without
+    /// appends. Called every second. Returns whether it rolled the segment.
     pub fn roll_if_overdue(&mut self, now: Now) -> Result<bool, LogError> {
         let due = self.active().bytes() > 0
             && now.monotonic.ms_since(self.active_since(now)) > self.config.segment_ms;
@@ -86,8 +86,9 @@ impl PartitionLog {
         Ok(due)
     }
 
-    /// Rolls an active segment whose newest record is older than `retention_ms`, so that it can be deleted as any other
-    /// one: without appends, no clock of its own would seal it. Only what is committed. Returns whether it did.
+    /// Rolls an active segment whose newest record is older than `retention_ms`, so that it can be deleted: without
+    /// appends, no other rule would seal it. Leaves a segment with uncommitted records alone. Returns whether it rolled
+    /// the segment.
     pub fn roll_if_expired(
         &mut self,
         retention_ms: i64,

@@ -12,11 +12,11 @@ use crate::producer_state::read_snapshot;
 use crate::segment::{Segment, file_name};
 
 impl PartitionLog {
-    /// Drops everything from `offset` on, whole batches only, because another leader's log goes on from there. Returns
-    /// whether anything went.
+    /// Truncates the log at `offset`, by whole batches only, because another leader's log continues from there. Returns
+    /// whether the log became shorter.
     ///
-    /// Crash consistency: the caller writes the recovery point before anything is appended behind the cut; until then
-    /// a crash finds a log that is merely shorter than its recovery point.
+    /// Crash consistency: the caller writes the recovery point before anything is appended behind the truncation; until
+    /// then a crash finds a log that is merely shorter than its recovery point.
     pub fn truncate(&mut self, offset: Offset) -> Result<bool, LogError> {
         if offset >= self.log_end_offset {
             return Ok(false);
@@ -53,7 +53,8 @@ impl PartitionLog {
         self.change_epochs(|epochs| epochs.truncate_from_end(end_offset));
         self.rebuild_producers()?;
         if end_offset < self.log_start_offset {
-            // The cut fell into the batch that holds the log start. No offset below the log start is given out again.
+            // The truncation point lies in the batch that holds the log start. No offset below the log start is
+            // assigned again.
             let start = self.log_start_offset.min(offset);
             if start < self.log_start_offset {
                 write_log_start(&self.directory, start)?;

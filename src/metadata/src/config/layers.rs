@@ -89,7 +89,7 @@ impl BrokerConfig {
         broker_defs().map(|def| self.describe(def))
     }
 
-    /// Whether somebody has given the key a value.
+    /// Whether the key was given a value.
     pub fn is_set(&self, key: &str) -> bool {
         let layers = [&self.dynamic, &self.dynamic_default, &self.file];
         layers.iter().any(|layer| layer.contains_key(key))
@@ -166,7 +166,7 @@ pub fn describe_topic(
         value: Some(value.clone()),
         source: ConfigSource::DynamicTopic,
     });
-    // Of coarser keys, such as hours, only what somebody has set is named: the topic's default says the same as theirs.
+    // Of coarser keys, such as hours, only those with a value are named: their default is the same as the topic's.
     let inherited = def.broker_synonyms.iter().enumerate();
     let inherited = inherited.flat_map(|(rank, key)| {
         let mut places = broker.places(key);

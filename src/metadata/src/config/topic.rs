@@ -141,7 +141,8 @@ impl TopicConfig {
 
 /// Checks a topic's complete set of overrides before it is committed. The error is Kafka's text.
 ///
-/// `before` is what the topic had; `None` for a new one. `remote_enabled` is `remote.log.storage.system.enable`.
+/// `before` has the topic's previous overrides; `None` for a new topic. `remote_enabled` is
+/// `remote.log.storage.system.enable`.
 pub fn validate_topic_configs(
     overrides: &BTreeMap<String, String>,
     before: Option<&BTreeMap<String, String>>,

@@ -79,7 +79,7 @@ pub(super) fn register(
     Ok(records)
 }
 
-/// The broker is gone or silent: others lead what it led.
+/// The broker is gone or silent: other replicas take over its partitions.
 pub(super) fn fence(
     image: &ClusterImage,
     context: &ControllerContext,
@@ -100,7 +100,7 @@ pub(super) fn fence(
     Ok(records)
 }
 
-/// Takes a broker out of the ISR of these partitions, and lets others lead what it led.
+/// Takes a broker out of the ISR of these partitions, and elects other leaders for those that it led.
 fn hand_over(
     image: &ClusterImage,
     context: &ControllerContext,
@@ -116,7 +116,7 @@ fn hand_over(
     )
 }
 
-/// The broker is up and knows the metadata as of its registration: it may lead what has no leader.
+/// The broker is up and knows the metadata as of its registration: it may lead partitions that have no leader.
 pub(super) fn unfence(
     image: &ClusterImage,
     context: &ControllerContext,

@@ -1,6 +1,6 @@
-//! The controller's decisions: [`decide`] takes the image and a [`Command`] and gives the records to commit and what to
-//! answer. Nothing here acts; the quorum commits the records first. A command travels between brokers as it is, so any
-//! of them can take a request and hand it to the one that decides.
+//! The controller's decisions: [`decide`] takes the image and a [`Command`] and returns the records to commit and the
+//! answer. Nothing here acts; the quorum commits the records first. Brokers forward a command unchanged, so any of them
+//! can take a request and hand it to the active controller.
 
 mod brokers;
 mod configs;
@@ -83,8 +83,8 @@ pub enum Command {
     },
     AllocateProducerIds,
     UpdateRemoteSegment(RemoteLogSegmentMetadata),
-    /// Nobody will finish this copy. Refused if it has finished: whoever asks may not have heard of it, and others may
-    /// rely on it already.
+    /// No process will finish this copy. Refused if the copy has finished: the sender may not know so yet, and readers
+    /// may rely on the copy already.
     AbandonCopy {
         partition: TopicIdPartition,
         id: RemoteLogSegmentId,
@@ -106,7 +106,7 @@ pub enum Command {
         node_id: BrokerId,
         votes: bool,
     },
-    /// A leader's log and its cold tier have parted.
+    /// A leader's log and its cold tier have diverged.
     CutRemoteLog(RemoteLogCut),
     NoteRemoteStore(RemoteStoreStep),
 }

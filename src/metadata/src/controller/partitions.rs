@@ -1,8 +1,9 @@
 //! A partition's leader and in-sync sets: how they change when replicas come, go or fall behind.
 //!
-//! Every change goes through [`PartitionChange::finish`], which ends reassignments whose targets are in sync, elects where
-//! the leader cannot go on, and keeps the eligible leader replicas (KIP-966): who left the ISR while it was below
-//! `min.insync.replicas` has every committed record, because the high watermark stood still from then on.
+//! Every change goes through [`PartitionChange::finish`], which ends reassignments whose targets are in sync, elects a
+//! new leader where the old one cannot continue, and keeps the eligible leader replicas (KIP-966). A replica that left
+//! the ISR while it was below `min.insync.replicas` has every committed record, because the high watermark did not move
+//! from then on.
 
 use serde::{Deserialize, Serialize};
 use strandline_types::{
@@ -128,7 +129,7 @@ impl<'a> PartitionChange<'a> {
         })
     }
 
-    /// A reassignment ends when everybody who is to stay is in sync.
+    /// A reassignment ends when every replica that is to stay is in sync.
     fn finish_reassignment(&mut self) {
         if !self.state.is_reassigning() {
             return;
@@ -193,7 +194,8 @@ impl<'a> PartitionChange<'a> {
             self.lead_alone(leader);
             self.state.leader_recovering = true;
         } else {
-            // Noted as soon as nobody leads: those that are still eligible may be forgotten one by one.
+            // Recorded as soon as the partition has no leader: the replicas that are still eligible may be forgotten
+            // one by one.
             let last = self.state.leader.or(self.state.last_known_leader);
             self.state.last_known_leader =
                 last.filter(|l| self.lost != Some((*l, Loss::Everything)));
@@ -255,7 +257,7 @@ pub(super) fn alter_isr(
     })
 }
 
-/// The broker, if the one who asks is its registered incarnation.
+/// The broker, if the request comes from its registered incarnation.
 pub(super) fn check_broker_epoch(
     image: &ClusterImage,
     id: BrokerId,

@@ -36,7 +36,7 @@ pub(super) fn update_remote_segment(
     Ok(vec![MetadataRecord::RemoteSegment(segment)])
 }
 
-/// Ends a copy that nobody will finish; its objects go next.
+/// Abandons an unfinished copy; its objects are deleted next.
 pub(super) fn abandon_copy(
     image: &ClusterImage,
     partition: TopicIdPartition,
@@ -69,7 +69,7 @@ pub struct RemoteLogCut {
     pub leader_epoch: LeaderEpoch,
     /// The first offset that the cold tier must not answer for any more.
     pub from: Offset,
-    /// Where the leader's log goes on. Where that is not at `from`, nobody has the records in between.
+    /// Where the leader's log continues. If this is not `from`, nobody has the records in between.
     pub resumes_at: Offset,
     /// Names the gap, if there is one.
     pub gap: RemoteLogSegmentId,
@@ -78,7 +78,7 @@ pub struct RemoteLogCut {
     pub event_timestamp_ms: TimestampMs,
 }
 
-/// Makes remote segments unreadable from `cut.from` on. A segment that begins below keeps what it holds below. A gap
+/// Makes remote segments unreadable from `cut.from` on. A segment that begins below keeps its records below. A gap
 /// becomes a segment without bytes, so that the tier still ends where its last segment does.
 pub(super) fn cut_remote_log(
     image: &ClusterImage,
@@ -139,8 +139,8 @@ fn check_leader(
     Ok(())
 }
 
-/// A copy must tell the same history as the readable segments that it overlaps, and none that is older than what they end
-/// with.
+/// A copy must have the same history as the readable segments that it overlaps, and no older epoch than the one in
+/// which they end.
 fn check_lineage(
     readable: &RemoteLogSegmentMetadata,
     copy: &RemoteLogSegmentMetadata,

@@ -50,10 +50,10 @@ impl KnownRemoteStore {
 /// A step of a broker that looks for its cold tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RemoteStoreStep {
-    /// The cluster has no store yet: it shall be this one. Changes nothing where another was faster.
+    /// Claims the store if the cluster has none yet. Changes nothing if another broker was faster.
     Claim { id: Uuid, url: String },
-    /// The marker with this id stands in the bucket. Committed even if it was known, so that whoever sends this knows
-    /// afterwards that its image is not an old one.
+    /// Records that the marker with this id stands in the bucket. The command is committed even if the id was known, so
+    /// that the sender knows afterwards that its image is up to date.
     Confirm { id: Uuid },
 }
 

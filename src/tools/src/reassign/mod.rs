@@ -337,7 +337,7 @@ async fn execute(cluster: &Cluster, options: &Options, plan: &[PlannedPartition]
     Ok(())
 }
 
-/// Asks for new replicas; tells what has begun.
+/// Asks for new replicas; reports the reassignments that have begun.
 async fn reassign(cluster: &Cluster, options: &Options, plan: &[PlannedPartition]) -> Outcome {
     let targets = plan.iter().map(|p| {
         let target = Some(p.replicas.as_slice());
@@ -366,7 +366,7 @@ async fn reassign(cluster: &Cluster, options: &Options, plan: &[PlannedPartition
     Ok(())
 }
 
-/// `None` as a target calls a reassignment off. Gives what was refused.
+/// `None` as a target cancels a reassignment. Returns the refused reassignments.
 async fn alter_reassignments<'a>(
     cluster: &Cluster,
     targets: impl Iterator<Item = (Key, Option<&'a [i32]>)>,

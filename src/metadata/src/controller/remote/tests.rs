@@ -1,4 +1,4 @@
-//! Copies of another history are refused; a cut ends one by committed records.
+//! Copies of another history are refused; a cut ends a history by committed records.
 
 use strandline_types::TopicId;
 use uuid::Uuid;
