@@ -182,7 +182,7 @@ async fn produce(bootstrap: &str, producers: usize, plan: Arc<Plan>) -> Result<F
     ]))
 }
 
-/// Latencies in microseconds of what was acknowledged while it was measured.
+/// Latencies in microseconds of records that were acknowledged during the measurement.
 async fn produce_as_one(
     cluster: Arc<Cluster>,
     values: Vec<Bytes>,
@@ -331,7 +331,7 @@ async fn fetch(
             check(topic, partition.error_code, None)?;
             let batches = partition.records.unwrap_or_default();
             for found in split_batches(&batches) {
-                // The last one may be cut off by the limit.
+                // The last batch may be incomplete because of the limit.
                 let Ok((_, header)) = found else { break };
                 let next = header.last_offset() + 1;
                 offsets[partition.partition_index as usize] = next;

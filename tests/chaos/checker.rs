@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// Ten records, all acknowledged but two whose fate nobody heard of; one of these is in the log.
+    /// Ten records, all acknowledged but two whose fate is unknown; the log has one of these.
     fn good() -> (Vec<Sent>, Vec<Read>) {
         let mut all: Vec<Sent> = (0..8).map(|i| sent(i, acknowledged(i as i64))).collect();
         all.push(sent(8, Outcome::Unknown));

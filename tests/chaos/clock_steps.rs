@@ -120,7 +120,7 @@ async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), S
     Ok(())
 }
 
-/// Counts what a group's members are told to give back.
+/// Counts the revocations of a group's members.
 #[derive(Clone, Default)]
 struct Revocations(Arc<AtomicU32>);
 

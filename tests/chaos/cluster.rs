@@ -1,4 +1,4 @@
-//! Real processes in network namespaces of their own, joined by a bridge, and what can be done to them.
+//! Real processes in network namespaces of their own, joined by a bridge, and the faults that can be applied to them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -108,7 +108,7 @@ impl Network {
         let _ = run(&format!("ip link del {bridge}"));
     }
 
-    /// `to` does not hear `from` any more.
+    /// Drops packets from `from` to `to`.
     pub fn cut(&self, from: i32, to: i32) -> Result<(), String> {
         let known = 1..=self.nodes;
         assert!(known.contains(&from) && known.contains(&to));
@@ -316,7 +316,7 @@ impl Cluster {
         shims::disturb_flushes(&self.node_directory(id), how, on);
     }
 
-    /// Has a node's wall clock say so much more than the machine's.
+    /// Sets a node's wall clock ahead of the machine's by this much.
     pub fn set_clock(&self, id: i32, offset_ms: i64) -> Result<(), String> {
         shims::set_clock(&self.node_directory(id), offset_ms)
     }
@@ -346,7 +346,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks any node that answers for what the metadata says.
+    /// The metadata, from any node that answers.
     pub async fn metadata(&self) -> Option<MetadataResponse> {
         for id in self.ids() {
             if let Some(answer) = self.metadata_of(id).await {
@@ -356,7 +356,7 @@ impl Cluster {
         None
     }
 
-    /// The active controller and the leader of the first partition of `topic`, as far as anybody answers.
+    /// The active controller and the leader of the first partition of `topic`, from any node that answers.
     pub async fn controller_and_leader(&self, topic: &str) -> (Option<i32>, Option<i32>) {
         let Some(metadata) = self.metadata().await else {
             return (None, None);
@@ -372,8 +372,8 @@ impl Cluster {
         (known(metadata.controller_id.0), leader.and_then(known))
     }
 
-    /// Waits until every node says that every partition has all its replicas in sync, under the same leader: one that was
-    /// cut off knows only how it was before.
+    /// Waits until every node reports that every partition has all its replicas in sync, under the same leader: a node
+    /// that was cut off knows only the state before.
     pub async fn wait_until_in_sync(&self, limit: Duration) -> Result<Duration, String> {
         let began = Instant::now();
         loop {
@@ -396,7 +396,7 @@ impl Cluster {
     }
 }
 
-/// Notes what is not as it should be in one node's metadata, or is not what another node says.
+/// Notes deviations in one node's metadata, and differences from another node's.
 fn compare(
     id: i32,
     metadata: &MetadataResponse,

@@ -1,4 +1,4 @@
-//! Topics that are deleted while whoever empties their part of the bucket, or the active controller, is killed half-way.
+//! Topics are deleted, and the broker that deletes their objects, or the active controller, is killed half-way.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Requests to whoever leads a partition, without the pauses and caches of a client library. Topics are named by id, so
+//! Requests to the leader of a partition, without the pauses and caches of a client library. Topics are named by id, so
 //! that no request reaches a later topic of the same name.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub const LATEST: i64 = -1;
 /// Why there is no answer that says yes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A node said so.
+    /// A node answered with this error.
     Code(ErrorCode),
     /// No answer, or none that could be read: the request may have been carried out.
     Silence(String),
@@ -188,7 +188,7 @@ impl Direct {
         Ok(answer.base_offset)
     }
 
-    /// Deletes what lies below `offset`; returns the partition's low watermark.
+    /// Deletes the records below `offset`; returns the partition's low watermark.
     pub async fn delete_records(
         &mut self,
         topic: &str,
@@ -233,7 +233,7 @@ impl Direct {
         self.ask(ApiKey::Metadata, 12, &request).await
     }
 
-    /// `timestamp` is [`EARLIEST`] or [`LATEST`]; −1 for an epoch asks whoever thinks that it leads.
+    /// `timestamp` is [`EARLIEST`] or [`LATEST`]; with epoch −1 any broker that believes to lead may answer.
     pub async fn list_offset(
         &mut self,
         topic: &str,

@@ -1,7 +1,7 @@
-//! A history is a cluster of three with clients that write and read, faults one after the other, and then: everything
-//! healed, every replica in sync again within a minute, everything read back and compared with what the clients were
-//! told, and the three logs compared with each other. Beside the topic that all clients share, one is deleted and made
-//! again, and of two others records are deleted.
+//! A history is a cluster of three with clients that write and read, and faults one after the other. At the end
+//! everything is healed, and every replica must be in sync again within a minute. Then all records are read back and
+//! compared with the answers that clients got, and the three logs are compared with each other. Beside the topic that
+//! all clients share, one topic is deleted and made again, and records of two others are deleted.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ impl History {
         }
     }
 
-    /// Reads what the topics hold that were deleted, or whose records were.
+    /// Reads the topics that were deleted, and those whose records were deleted.
     async fn check_deletions(&self) -> Result<Vec<String>, String> {
         if self.reborn.is_none() {
             return Ok(Vec::new());

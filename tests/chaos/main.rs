@@ -1,5 +1,5 @@
-//! Real processes, real faults, and a checker: `tests/chaos/run` builds and starts this. Needs root, `ip`, `iptables` and
-//! `gcc`. `history` has what happens in one run, `measures` and `clock_steps` what is measured instead.
+//! Real processes, real faults, and a checker: `tests/chaos/run` builds and starts this. Needs root, `ip`, `iptables`
+//! and `gcc`. `history` runs one history; `measures` and `clock_steps` run the measurements.
 
 mod checker;
 mod clock_steps;
@@ -37,7 +37,7 @@ struct Options {
     seed: u64,
     #[arg(long, default_value_t = 4)]
     histories: u64,
-    /// How long faults go on in each history.
+    /// How long each history applies faults.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
     /// Only these faults, by name (kill-leader, pause, …).
@@ -68,7 +68,8 @@ struct Options {
     /// Instead of histories: set the wall clock of one node and set it back this many times; what stands still meanwhile.
     #[arg(long)]
     clock_steps: Option<usize>,
-    /// Instead of histories: delete this many topics and kill whoever is at work half-way; when is the bucket empty of them?
+    /// Instead of histories: deletes this many topics, kills the broker that deletes their objects half-way, and
+    /// measures when the bucket is empty of them.
     #[arg(long)]
     deletions: Option<usize>,
     /// Where data and logs of failed histories stay.

@@ -20,14 +20,14 @@ pub enum Nemesis {
     KillAll,
     /// And then the first that leads again.
     KillAllThenLeader,
-    /// A follower that does not hear the leader any more may be the next one.
+    /// A follower that is cut off from the leader may be elected next.
     SplitThenKillLeader,
     Pause,
-    /// Nobody hears one node, and it hears nobody of the others.
+    /// One node and the others get no packets from each other.
     Isolate,
-    /// The others do not hear one node, but it hears them.
+    /// The others get no packets from one node, but it gets theirs.
     Mute,
-    /// Two nodes do not hear each other; both hear the third.
+    /// Two nodes get no packets from each other; both get those of the third.
     Split,
     RollingRestart,
     StoreDown,
@@ -36,7 +36,7 @@ pub enum Nemesis {
     SlowFlush,
     FailingFlush,
     DiskFull,
-    /// Somebody sets the wall clock of a node, and sets it back.
+    /// The wall clock of a node is set, and set back.
     ClockOfLeader,
     ClockOfFollower,
     ClockOfController,
@@ -201,7 +201,7 @@ impl Nemesis {
                 Ok(())
             }
             Self::FailingFlush => {
-                // The disk is bad: the process goes on without it, or ends. A new process finds it well again.
+                // The disk is bad: the process continues without it, or ends. A new process finds the disk well again.
                 cluster.disturb_flushes(any, "flush-fails", true);
                 tokio::time::sleep(lasts).await;
                 cluster.kill(any);
@@ -213,7 +213,7 @@ impl Nemesis {
                 cluster.fill_disk(victim, true)?;
                 tokio::time::sleep(lasts).await;
                 cluster.fill_disk(victim, false)?;
-                // A process that could not write its metadata has ended; one that went on needs no help.
+                // A process that could not write its metadata has ended; a process that continued needs no help.
                 cluster.launch(victim)
             }
             Self::ClockOfLeader
@@ -230,7 +230,7 @@ impl Nemesis {
         }
     }
 
-    /// The node whose clock is meant, as far as anybody knows it.
+    /// The node whose clock is set, if any node knows it.
     pub async fn clock_owner(self, cluster: &Cluster) -> Option<i32> {
         let (controller, leader) = cluster.controller_and_leader(TOPIC).await;
         match self {

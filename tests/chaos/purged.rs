@@ -49,7 +49,7 @@ impl Purge {
 
 pub type Purges = Mutex<Vec<(&'static str, Uuid, Purge)>>;
 
-/// Writes batches to a topic and deletes records up to the middle of some of them, until told to stop.
+/// Writes batches to a topic and deletes records up to the middle of some of them, until the history stops.
 pub async fn purge(addresses: Vec<String>, topic: &'static str, notes: &Notes, purges: &Purges) {
     let mut direct = Direct::new(addresses);
     let mut configs = vec![
@@ -105,7 +105,7 @@ async fn write(direct: &mut Direct, topic: Uuid, batch: u64, purge: &mut Purge) 
     }
 }
 
-/// Deletes records up to the middle of a batch, and looks whether what was acknowledged before still holds.
+/// Deletes records up to the middle of a batch, and checks that earlier acknowledged deletions still hold.
 async fn delete(
     direct: &mut Direct,
     topic: &str,
@@ -140,7 +140,8 @@ async fn delete(
     (low < to).then(|| format!("{topic}: deleted up to {to}, and the low watermark is {low}"))
 }
 
-/// Whether the log still begins where it was told to. A leader that was cut off refuses to answer for a later epoch.
+/// Whether the log still begins at the acknowledged start. A leader that was cut off refuses to answer for a later
+/// epoch.
 async fn look_at_start(direct: &mut Direct, topic: &str, purge: &mut Purge) -> Option<String> {
     let (start, epoch) = purge.shown;
     match direct.list_offset(topic, PARTITION, EARLIEST, epoch).await {
@@ -148,7 +149,7 @@ async fn look_at_start(direct: &mut Direct, topic: &str, purge: &mut Purge) -> O
             "{topic}: begins at {begins} in epoch {epoch}, although everything below {start} was deleted"
         )),
         Err(Refusal::Code(ErrorCode::FencedLeaderEpoch)) => {
-            // Somebody else leads by now; the next look is under the new epoch.
+            // Another broker leads by now; the next look is under the new epoch.
             let newer = direct.leader_epoch(topic, PARTITION).await.ok()?;
             purge.shown.1 = epoch.max(newer);
             None

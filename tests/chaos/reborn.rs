@@ -89,7 +89,7 @@ pub async fn live(addresses: Vec<String>, notes: &Notes, lives: &Lives) {
             *lives.last.lock().expect("no holder panics") = Some(life);
             return;
         }
-        // While faults go on a reading may come to nothing; what was read must be right.
+        // While faults go on a reading may fail; records that were read must be right.
         if let Ok((log, ends)) = read(&mut partitions, &life).await {
             let complaints = complaints(&life.below(&ends), &log);
             *lives.checked.lock().expect("no holder panics") += 1;
@@ -125,7 +125,7 @@ async fn create(direct: &mut Direct, notes: &Notes) -> Option<Uuid> {
     None
 }
 
-/// `false` when the history is over before anybody confirmed the deletion.
+/// Returns `false` if the history ends before a node confirms the deletion.
 async fn delete(direct: &mut Direct, id: Uuid, notes: &Notes) -> bool {
     while !notes.stopped() {
         let deleted = direct.delete_topic(id).await;
@@ -160,7 +160,7 @@ async fn write(partitions: &mut [Direct], life: &mut Life, length: Duration, not
                     Ok(base) => Outcome::Acknowledged {
                         offset: Some(base + i as i64),
                     },
-                    // A leader may have appended before it said no.
+                    // A leader may have appended before it refused.
                     Err(_) => Outcome::Unknown,
                 },
             });

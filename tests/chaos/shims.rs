@@ -52,8 +52,8 @@ pub fn disturb_flushes(node: &Path, how: &str, on: bool) {
     };
 }
 
-/// Has a node's wall clock say `offset_ms` more than the machine's from now on. The file is mapped by the node and must
-/// not become shorter for a moment.
+/// Sets a node's wall clock ahead of the machine's by `offset_ms` from now on. The node maps the file, so the file must
+/// never become shorter.
 pub fn set_clock(node: &Path, offset_ms: i64) -> Result<(), String> {
     let path = node.join(CLOCK);
     let file = File::options()

@@ -1,5 +1,5 @@
-//! Clients under fault: idempotent producers that note what they hear, a consumer that notes what it reads, and the final
-//! reading of everything.
+//! Clients under fault: idempotent producers that note their answers, a consumer that notes its records, and the final
+//! reading of all records.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -100,8 +100,8 @@ pub const COMMITS: i32 = -2;
 /// Nothing that lives takes longer to answer the probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// Writes one record after the other to the first partition of a topic of its own, to whoever leads it, without any of the
-/// pauses that client libraries make: what is left is the cluster's silence.
+/// Writes one record after the other to the first partition of a topic of its own, to its leader, without the pauses of
+/// client libraries: the remaining silence is the cluster's.
 pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>) {
     let record = RecordToWrite {
         timestamp: 0,
@@ -150,8 +150,8 @@ pub fn config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-/// Sends until told to stop. A producer that has given up on a record cannot vouch for the order of what follows, so
-/// another one takes its place, under another number.
+/// Sends until the history stops. A producer that has failed a record cannot vouch for the order of later records, so
+/// another producer takes its place, under another number.
 pub async fn produce(bootstrap: String, notes: Arc<Notes>) {
     while !notes.stopped() {
         let number = notes.next_producer.fetch_add(1, Ordering::AcqRel);
@@ -203,7 +203,7 @@ pub async fn produce(bootstrap: String, notes: Arc<Notes>) {
                 }
                 Err((error, _))
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {}
-                // A producer with a fatal error: another one goes on.
+                // After a fatal error, another producer continues.
                 Err(_) => break,
             }
             tokio::time::sleep(PACE).await;
@@ -212,7 +212,7 @@ pub async fn produce(bootstrap: String, notes: Arc<Notes>) {
     }
 }
 
-/// The client dropped the record before it was sent to anybody.
+/// The client dropped the record before it sent the record to any broker.
 fn never_left(error: &rdkafka::error::KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -251,7 +251,7 @@ fn consumer(bootstrap: &str) -> BaseConsumer {
     consumer
 }
 
-/// Reads along until told to stop. Runs on a thread of its own.
+/// Reads along until the history stops. Runs on a thread of its own.
 pub fn follow(bootstrap: &str, notes: &Notes) -> Result<(), String> {
     let consumer = consumer(bootstrap);
     while !notes.stopped() {
@@ -271,8 +271,8 @@ pub use strandline_types::OFFSETS_TOPIC;
 /// The group whose offsets are checked. Partition 0 of three of the offsets topic is its home.
 pub const GROUP: &str = "offsets-kept";
 
-/// Commits one offset after the other and reads each back: it must be the last one that was acknowledged, or one whose fate
-/// is unknown. Runs on a thread of its own until told to stop.
+/// Commits one offset after the other and reads each back: it must be the last one that was acknowledged, or one whose
+/// fate is unknown. Runs on a thread of its own until the history stops.
 pub fn commit(bootstrap: &str, notes: &Notes) {
     let consumer: BaseConsumer = config(bootstrap)
         .set("group.id", GROUP)
@@ -325,7 +325,7 @@ fn is_fatal(error: &rdkafka::error::KafkaError) -> bool {
     )
 }
 
-/// Everything from the beginning to the end as it is when this is called. Blocks.
+/// Reads all records up to the end offsets at the time of the call. Blocks.
 pub fn read_all(bootstrap: &str, limit: Duration) -> Result<Vec<Read>, String> {
     let consumer = consumer(bootstrap);
     let deadline = Instant::now() + limit;

@@ -79,7 +79,7 @@ fn recorded_responses_have_the_shape_that_the_schema_gives() {
     assert!(checked > 730, "{checked}");
 }
 
-/// Sends a recorded request as it is and reads our answer; `None` where the broker closed the connection.
+/// Sends a recorded request unchanged and reads our answer; `None` if the broker closed the connection.
 async fn exchange(address: &str, request: &[u8]) -> Option<Bytes> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_i32(request.len() as i32).await.unwrap();

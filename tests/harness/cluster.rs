@@ -55,7 +55,7 @@ const PORTS: (i32, i32) = (9000, 19_000);
 fn own_address() -> Ipv4Addr {
     static CLUSTERS: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
-    // 127.128.0.0/9 for this; chaos and whoever starts a stack by hand take theirs below.
+    // 127.128.0.0/9 for this; chaos and stacks that are started by hand take addresses below.
     let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
     Ipv4Addr::new(127, high | 0x80, low, cluster)
 }

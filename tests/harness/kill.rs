@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A directory as it was at one moment.
+/// The contents of a directory at one moment.
 pub(crate) struct Moment {
     directory: PathBuf,
     copy: TempDir,

@@ -242,7 +242,7 @@ async fn handle(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Res
     }
 }
 
-/// A request to delete many objects, cut down to the first half of them.
+/// A request to delete many objects, shortened to the first half of them.
 async fn half_of(request: Request) -> Request {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX)

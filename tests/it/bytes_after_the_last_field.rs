@@ -1,5 +1,5 @@
-//! Kafka ignores what follows a request's last field. Clients send such bytes: librdkafka from 2.12 on in every Metadata
-//! request for all topics.
+//! Kafka ignores bytes behind a request's last field. Clients send such bytes: librdkafka from 2.12 on in every
+//! Metadata request for all topics.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as m;

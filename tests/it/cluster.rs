@@ -141,7 +141,7 @@ async fn a_minute_without_a_quorum_does_not_disturb_producers_and_consumers() {
     let consumer: StreamConsumer = config.create().unwrap();
     consumer.subscribe(&["t"]).unwrap();
     let (mut sent, mut round_trips) = (0, Vec::new());
-    // The first record finds the group, the second shows that it goes on.
+    // The first record finds the group, the second shows that the group continues.
     let mut down_since = None;
     while down_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(60)) {
         let began = Instant::now();
@@ -168,7 +168,7 @@ async fn a_minute_without_a_quorum_does_not_disturb_producers_and_consumers() {
     let p99 = round_trips[round_trips.len() * 99 / 100];
     assert!(p99 < Duration::from_secs(3), "p99 {p99:?}");
     let longest = round_trips[round_trips.len() - 1];
-    // Less than a session: nobody was given up by anybody.
+    // Shorter than a session: no broker was fenced and no member expired.
     assert!(longest < Duration::from_secs(9), "waited for {longest:?}");
     // When the controllers are back, they decide again.
     let coming_back = cluster.controllers();
@@ -212,7 +212,7 @@ async fn groups_go_on_under_another_coordinator() {
             })
             .await;
         }
-        // The coordinator is whoever leads the group's partition.
+        // The coordinator is the leader of the group's partition.
         let mut coordinator = None;
         for partition in 0..3 {
             coordinator = coordinator.or(cluster.partition("__consumer_offsets", partition).await);

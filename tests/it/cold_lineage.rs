@@ -122,7 +122,7 @@ async fn a_log_that_lost_its_newest_segments_goes_on_behind_its_cold_tier() {
     assert_eq!(read_all(&mut client, "t", 0).await, expected);
     expected.extend(write(&mut client, "new", 200).await);
     assert_eq!(read_all(&mut client, "t", 0).await, expected);
-    // Trimmed locally, what was written after the loss is read from the tier.
+    // After local trimming, records that were written after the loss are read from the tier.
     copied(&mut client).await;
     let mut connection = Connection::open(&broker.address()).await.unwrap();
     set_configs(&mut connection, 2, "t", &[("local.retention.bytes", "1")]).await;

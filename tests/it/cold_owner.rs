@@ -7,7 +7,7 @@ use super::{TIERED, offloaded, produce, read_all};
 
 const MARKER: &str = "strandline-store.json";
 
-/// Starts a broker that has no data of its own on the prefix of another one; returns what it says.
+/// Starts a broker that has no data of its own on the prefix of another one; returns the broker or its error.
 async fn start_on(url: &str) -> Result<TestBroker, String> {
     let broker = TestBroker::prepare_tiered(&[("strandline.remote.store.url", url)]);
     match Server::start(broker.settings()).await {
@@ -37,7 +37,7 @@ async fn another_cluster_is_refused_and_touches_nothing() {
         .err()
         .expect("the prefix belongs to another cluster");
     assert!(refused.contains("belongs to cluster"), "{refused}");
-    // A prefix that was made before there were markers: the objects are nobody's that the other cluster knows.
+    // A prefix from the time before markers: the other cluster knows none of the objects.
     std::fs::remove_file(&marker).unwrap();
     let refused = start_on(&url_of(&broker)).await;
     let refused = refused.err().expect("the segments are another cluster's");

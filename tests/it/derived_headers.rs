@@ -46,7 +46,7 @@ fn batch(codec: Compression, sequence: i32, timestamps: &[i64], max_timestamp: i
     bytes.into()
 }
 
-/// Produces a batch as it is; returns its base offset.
+/// Produces a batch unchanged; returns its base offset.
 async fn produce_raw(address: &str, topic: &str, batch: &Bytes) -> i64 {
     let data = PartitionProduceData::default().with_records(Some(batch.clone()));
     let data = TopicProduceData::default()

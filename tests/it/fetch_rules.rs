@@ -69,7 +69,7 @@ async fn a_fetch_session_answers_what_has_changed_and_refuses_what_it_does_not_k
     assert_eq!(answered(&first), [0, 1, 2], "all of a new session");
     let id = first.session_id;
     assert!(id > 0);
-    // Nobody has said that partition 0 was read, so it comes again; the empty ones do not.
+    // The client has not acknowledged the records of partition 0, so they come again; the empty partitions do not.
     let second = fetch(&mut connection, &request((id, 1), &[])).await;
     assert_eq!((second.session_id, answered(&second)), (id, vec![0]));
     let third = fetch(&mut connection, &request((id, 2), &[(0, 10, -1)])).await;

@@ -1,4 +1,5 @@
-//! Internal topics belong to brokers: what a client could do to them is refused, and groups stay as they are.
+//! Internal topics belong to brokers: requests of clients that could harm them are refused, and groups stay as they
+//! are.
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;

@@ -101,7 +101,7 @@ async fn a_replica_moves_to_another_directory_while_it_is_written_to() {
     let from = dirs.home("t-0").unwrap();
     let to = dirs.other(&from);
     assert_eq!(alter(&broker, "t", &to).await, ErrorCode::None.code());
-    // Appends go on until the move has ended, and after it.
+    // Appends continue until the move has ended, and after it.
     while dirs.home("t-0").as_deref() != Some(&to) {
         wanted.extend(produce(&mut client, "t", 50, 200).await);
     }
@@ -144,7 +144,7 @@ async fn an_interrupted_move_goes_on_after_a_restart_and_can_be_called_off() {
         broker.stop().await;
         broker.resume().await;
     }
-    // Where it is already: the move is called off, and what was copied goes.
+    // The target is the present directory: the move is cancelled, and the copied files are deleted.
     assert_eq!(alter(&broker, "t", &from).await, ErrorCode::None.code());
     let is_future =
         |entry: &std::fs::DirEntry| entry.path().display().to_string().ends_with("-future");

@@ -1,4 +1,4 @@
-//! `DeleteRecords` moves the log start into a batch: replicas that begin there hold what the others hold.
+//! `DeleteRecords` moves the log start into a batch: replicas that begin there have the same records as the others.
 
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::delete_records_request::{
@@ -58,7 +58,7 @@ fn on_disk(cluster: &TestCluster, id: i32, start: i64) -> Vec<(i64, Vec<u8>)> {
     found
 }
 
-/// Waits until all three replicas are in sync, and compares what they have on their disks with what was produced.
+/// Waits until all three replicas are in sync, and compares the records on their disks with those that were produced.
 async fn all_hold(cluster: &TestCluster, start: i64, values: &[bytes::Bytes]) {
     let state = cluster
         .wait_for("t", "all three replicas are in sync", |p| {

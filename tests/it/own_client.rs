@@ -57,7 +57,7 @@ async fn every_record_is_written_once_and_in_order_while_leaders_go() {
     let (count, errors) = std::mem::take(&mut *delivered.lock().unwrap());
     assert_eq!((count as u64, errors), (RECORDS, Vec::new()));
 
-    // Two members share the partitions; what they read together is everything, once and in order.
+    // Two members share the partitions; together they read every record, once and in order.
     let read: Arc<Mutex<BTreeMap<i32, Vec<u64>>>> = Arc::default();
     let mut members = tokio::task::JoinSet::new();
     for _ in 0..2 {

@@ -79,7 +79,7 @@ async fn every_replica_forgets_a_silent_producer() {
         .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
         .await;
     produce_as_seven(&mut cluster.connection(led.leader).await).await;
-    // The brokers come back with what was produced, and have to forget it on their own.
+    // The brokers come back with all records, and must expire the producers on their own.
     cluster.stop_all().await;
     cluster.resume_together(&cluster.ids()).await;
     cluster

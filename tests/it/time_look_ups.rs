@@ -188,7 +188,7 @@ async fn special_timestamps_answer_as_defined(
     let largest = look_up(connection, &[MAX_TIMESTAMP; PARTITIONS as usize]).await;
     let earliest = look_up_all(connection, EARLIEST).await;
     let latest = look_up_all(connection, LATEST).await;
-    // In this order: a copy that ends in between only raises what is asked second.
+    // In this order: a copy that ends in between only raises the second answer.
     let tiered = look_up_all(connection, LATEST_TIERED).await;
     let pending = look_up_all(connection, EARLIEST_PENDING_UPLOAD).await;
     let local = look_up_all(connection, EARLIEST_LOCAL).await;

@@ -48,7 +48,7 @@ const INSTANCE: &str = "i";
 /// previous one is answered.
 #[derive(Default)]
 struct StaticClient {
-    /// The member id of the assignment, as the coordinator has said; `None` after a leave.
+    /// The member id of the assignment, according to the coordinator's answers; `None` after a leave.
     holder: Option<String>,
     /// The value of `holder` once a request is answered.
     asked: BTreeMap<Token, Option<String>>,
@@ -195,7 +195,7 @@ impl World {
         self.take(outcome);
     }
 
-    /// The member with an assignment, as anybody can see it.
+    /// The member that has an assignment, as clients can see it.
     fn assigned(&self) -> Option<String> {
         let group = self.coordinator.describe(STATIC_GROUP)?;
         if group.state != GroupState::Stable {
@@ -265,7 +265,7 @@ impl World {
         self.take(outcome);
     }
 
-    /// The coordinator dies. Of what it was appending, a beginning is in the log although nobody was told.
+    /// The coordinator dies. The log has a first part of its unfinished appends, although none was answered.
     fn fail_over(&mut self) {
         let kept = self.random.random_range(0..=self.appending.len());
         let appending = std::mem::take(&mut self.appending);
@@ -283,7 +283,7 @@ impl World {
         next.finish_load();
         self.coordinator = next;
         self.failovers += 1;
-        // The log has what was answered, or what nobody was told of; the process learns which.
+        // The log has the answered change, or an unanswered one; the process learns which.
         let assigned = self.assigned();
         let asked = std::mem::take(&mut self.process.asked);
         let explained = assigned == self.process.holder || asked.values().any(|a| *a == assigned);

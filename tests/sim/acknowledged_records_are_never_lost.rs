@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::world::{Mutant, World};
 use crate::{run, seeds};
 
-/// After healing, every replica has every acknowledged record where its producer was told that it is.
+/// After healing, every replica has every acknowledged record at the acknowledged offset.
 pub fn check_acknowledged(world: &World) {
     for (value, offset) in &world.acknowledged {
         for node in &world.nodes {

@@ -211,8 +211,8 @@ impl World {
         }
     }
 
-    /// Found by topic id; where none is found, a log is made in whatever has the name, and what no topic has claimed is set
-    /// aside when all is open.
+    /// Finds directories by topic id. Where there is none, makes a log in any directory that has the name. Sets
+    /// unclaimed directories aside when all logs are open.
     fn claim_as_before(&mut self) -> Result<(OpenLog, Option<Id>), Crash> {
         self.futures = [None, None];
         let claimed = self.live.and_then(|live| {
@@ -278,7 +278,7 @@ impl World {
         assert!(checkpoints, "offsets of another topic are believed");
     }
 
-    /// A running broker takes over the image as it is now: deletion and creation may come in one.
+    /// A running broker takes over the present image: deletion and creation may come in one.
     fn apply(&mut self) -> Result<(), Crash> {
         let Broker::Up { open, failed } = self.broker else {
             return Ok(());

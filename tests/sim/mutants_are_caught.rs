@@ -1,5 +1,4 @@
-//! The simulation finds what it is there to find: each defect, put in on purpose, breaks an invariant within a bounded
-//! number of seeds.
+//! The simulation finds defects: each defect, put in on purpose, breaks an invariant within a bounded number of seeds.
 
 use std::panic::catch_unwind;
 

@@ -25,7 +25,7 @@ const RULES: BatchRules = BatchRules {
     compression: None,
 };
 
-/// Flips, cuts, repeats and invents bytes.
+/// Flips, removes, repeats and invents bytes.
 fn damage(random: &mut StdRng, bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     for _ in 0..random.random_range(1..6) {

@@ -1,6 +1,6 @@
-//! Invariants 6 and 11: after unclean elections, lost disks and power losses, a leader's log begins or ends where its cold
-//! tier says, or the tier ends where the two histories part. No offset that the tier holds is given out again, and
-//! what clients read over both tiers is one log.
+//! Invariants 6 and 11: after unclean elections, lost disks and power losses, a leader's log begins or ends as its cold
+//! tier requires, or the tier ends where the two histories diverge. No offset that the tier holds is assigned again,
+//! and the records that clients read over both tiers are one log.
 
 use crate::seeds;
 use crate::tiered::Rule;

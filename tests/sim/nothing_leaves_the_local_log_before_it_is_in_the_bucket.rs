@@ -1,6 +1,7 @@
-//! Invariants 4, 5 and 6: what is gone from a replica's disk is readable in the bucket; every object that the image names
-//! is there; a leader that was replaced can neither commit a copy nor damage one. The planners and the controller are the
-//! real ones; leaders are replaced in the middle of everything, and every broker's segments end where they like.
+//! Invariants 4, 5 and 6: records that are gone from a replica's disk are readable in the bucket; every object that the
+//! image names exists; a leader that was replaced can neither commit a copy nor damage one. The planners and the
+//! controller are the real ones; leaders are replaced in the middle of every step, and each broker's segments end at
+//! other offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +38,7 @@ struct Node {
     id: BrokerId,
     /// Where its segments begin; the last one is active.
     bases: Vec<i64>,
-    /// The metadata as it has heard of it.
+    /// The metadata, as far as the broker has applied it.
     image: ClusterImage,
     /// Copies under way: the segment, and whether its objects are uploaded.
     running: Vec<(RemoteLogSegmentMetadata, bool)>,
@@ -151,7 +152,7 @@ impl World {
         let at = self.random.random_range(0..self.nodes.len());
         match self.random.random_range(0..20) {
             0..4 => {
-                // Everybody replicates at once here; each seals its active segment when it likes.
+                // All replicas replicate at once here; each seals its active segment at random.
                 self.end += self.random.random_range(1..5);
                 for node in &mut self.nodes {
                     let active = *node.bases.last().expect("an active segment");
@@ -174,7 +175,7 @@ impl World {
         }
     }
 
-    /// The leader takes whoever is up into its ISR.
+    /// The leader adds every running replica to its ISR.
     fn rejoin(&mut self) {
         let Some(state) = self.image.partition(PARTITION).cloned() else {
             return;
@@ -262,7 +263,7 @@ impl World {
         }
     }
 
-    /// Ends copies that nobody will finish, as far as this leader knows.
+    /// Abandons unfinished copies that no process continues, as far as this leader knows.
     fn clean_up(&mut self, at: usize) {
         let node = &self.nodes[at];
         if node.leader_epoch().is_none() {

@@ -1,6 +1,6 @@
-//! Invariant 7: a producer's last five batches are recognised after failover, restart, a cut, and bootstrap from the cold
-//! tier. Two replicas have real logs on disk, with small segments; an idempotent producer sends, and sends again, whatever
-//! it has not heard of, to whoever leads.
+//! Invariant 7: a producer's last five batches are recognised after failover, restart, truncation, and bootstrap from
+//! the cold tier. Two replicas have real logs on disk, with small segments. An idempotent producer sends to the leader,
+//! and retries every batch that was not acknowledged.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ struct World {
     epoch: i32,
     next_sequence: i32,
     committed: i64,
-    /// Sent, and not heard of: first sequence and number of records, oldest first.
+    /// Batches that were sent and not acknowledged: first sequence and number of records, oldest first.
     in_flight: VecDeque<(i32, usize)>,
     duplicates: usize,
     restarts: usize,
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// The follower has everything: what is in both logs is acknowledged.
+    /// The follower fetches everything: records in both logs are acknowledged.
     fn replicate(&mut self) {
         let follower = 1 - self.leader;
         let end = self.replicas[follower].log.log_end_offset();
@@ -199,7 +199,8 @@ impl World {
     fn bootstrap(&mut self) {
         let leader = &mut self.replicas[self.leader];
         let sealed = leader.log.sealed_segments();
-        // Only what is committed is ever copied. A batch before that place is known by one, as Kafka's snapshots have it.
+        // Only committed records are ever copied. A snapshot knows one batch of each producer before that place, as in
+        // Kafka.
         let is_copied = |s: &&SealedSegment| s.end_offset <= self.committed;
         let Some(segment) = sealed.iter().rev().find(is_copied) else {
             return;
@@ -218,7 +219,7 @@ impl World {
         self.bootstraps += 1;
     }
 
-    /// The other one leads; the old leader's log is cut to it.
+    /// The other replica leads; the old leader's log is truncated to the new leader's.
     fn fail_over(&mut self) {
         let next = 1 - self.leader;
         let acknowledged = self.in_flight.front().map_or(self.next_sequence, |f| f.0);

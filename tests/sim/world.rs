@@ -1,6 +1,6 @@
-//! One replicated partition, simulated: the real controller's decisions, the real leader state, the real lineage and rule
-//! of truncation; around them a network that loses, delays and reorders, disks that lose what was not flushed, and
-//! brokers that crash or are fenced while they are well. Everything follows from the seed.
+//! One replicated partition, simulated: the real controller's decisions, the real leader state, the real lineage and
+//! rule of truncation; around them a network that loses, delays and reorders messages, disks that lose unflushed
+//! records, and brokers that crash or are fenced although they are healthy. Everything follows from the seed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,17 +32,17 @@ pub enum Mutant {
     None,
     /// A leader answers when it has the record itself.
     AcknowledgeBeforeIsr,
-    /// A follower cuts its log to its high watermark when it hears of another leader, and nowhere else.
+    /// A follower truncates its log to its high watermark when it learns of another leader, and nowhere else.
     TruncateToHighWatermark,
-    /// A follower never cuts its log.
+    /// A follower never truncates its log.
     NeverTruncate,
-    /// A replica vouches for what it has not flushed.
+    /// A replica vouches for records that it has not flushed.
     VouchUnflushed,
     /// A follower believes its whole log to be committed.
     CommitAtLogEnd,
 }
 
-/// A record: who wrote it, and what it says.
+/// A record: the epoch that wrote it, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     pub epoch: i32,
@@ -218,7 +218,7 @@ impl World {
         *self.seen.entry(what).or_default() += 1;
     }
 
-    /// Decides at once, as the quorum does in order; brokers hear of it later.
+    /// Decides at once, as the quorum does in order; brokers apply the records later.
     fn submit(&mut self, command: Command) -> Option<Answer> {
         let decision = decide(&self.image, &self.context, command).ok()?;
         if decision.records.is_empty() {
@@ -620,7 +620,7 @@ impl World {
         }
     }
 
-    /// The machine loses its power: what was not flushed is gone.
+    /// The machine loses its power: unflushed records are gone.
     fn crash(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if !node.up {
@@ -659,7 +659,7 @@ impl World {
         self.count("fencings");
     }
 
-    /// No more faults: everybody comes up, hears of everything and catches up. Panics where that does not happen.
+    /// No more faults: every broker starts, applies all metadata and catches up. Panics where a broker does not.
     pub fn heal(&mut self) {
         for _ in 0..400 {
             for at in 0..self.nodes.len() {

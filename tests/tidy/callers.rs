@@ -1,5 +1,6 @@
-//! A public function has a caller in production: a rule that only tests call is a rule that does not hold. The compiler
-//! says so about private functions; a public one of a library may have its caller anywhere, so names are compared.
+//! A public function has a caller in production: a rule that only tests call does not hold. The compiler reports
+//! private functions without a caller; a public function of a library may have its caller anywhere, so names are
+//! compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 

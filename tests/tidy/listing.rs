@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::source::repository;
 
-/// The reason of a line that nobody has thought about yet.
+/// The placeholder in a line that has no reason yet.
 const TODO: &str = "TODO";
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ impl Listing {
         lines.filter_map(site).collect()
     }
 
-    /// Compares what was found with the list; with `UPDATE_TIDY` the list is written anew first.
+    /// Compares the findings with the list; with `UPDATE_TIDY` the list is written anew first.
     pub fn hold(&self, found: &[Found]) {
         let mut reasons = self.read();
         if std::env::var_os("UPDATE_TIDY").is_some() {

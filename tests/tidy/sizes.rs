@@ -49,7 +49,7 @@ fn listed() -> BTreeMap<String, usize> {
         .collect()
 }
 
-/// The debt after today: what is over the limit now, never more than before.
+/// The remaining debt: files that are over the limit now, never larger than before.
 fn renewed(
     sizes: &BTreeMap<String, usize>,
     before: &BTreeMap<String, usize>,

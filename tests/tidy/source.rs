@@ -1,4 +1,4 @@
-//! Production code as syntax trees: the files that a crate's root reaches through `mod`, without what is `#[cfg(test)]`.
+//! Production code as syntax trees: the files that a crate's root reaches through `mod`, without `#[cfg(test)]` code.
 
 use std::path::{Path, PathBuf};
 

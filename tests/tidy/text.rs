@@ -5,7 +5,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// The longest text of an expression in a list, in characters.
 const LONGEST: usize = 110;
 
-/// The tokens without their layout, at most [`LONGEST`] characters: of a longer expression the end.
+/// The tokens without their layout, at most [`LONGEST`] characters: the end of a longer expression.
 pub fn one_line(tokens: TokenStream) -> String {
     let mut out = String::new();
     write(tokens, &mut out);

@@ -28,7 +28,7 @@ pub struct Node {
     pub id: BrokerId,
     pub disk: Disk,
     pub up: bool,
-    /// The metadata as it has heard of it.
+    /// The metadata, as far as the node has applied it.
     pub image: ClusterImage,
     /// The epoch in which it leads, once its log and its tier are one log.
     pub leads: Option<LeaderEpoch>,
@@ -57,7 +57,7 @@ pub struct Cluster {
     last_id: u64,
     /// Counts of the repairs, so that a seed shows that it was worth running.
     pub repaired: Repairs,
-    /// Offsets that were given out although a readable segment held them.
+    /// Offsets that were assigned although a readable segment held them.
     pub given_twice: BTreeSet<i64>,
 }
 
@@ -272,7 +272,7 @@ impl Cluster {
             let to = truncation_offset(diverging, end, own);
             self.cut(at, leader, to);
         } else if end > theirs.end() {
-            // No epoch tells where the two part: the leader has less than everybody else.
+            // No epoch shows where the two diverge: the leader has fewer records than the others.
             let to = theirs.end();
             self.cut(at, leader, to);
         } else if end < theirs.start {
@@ -322,7 +322,7 @@ impl Cluster {
         }
     }
 
-    /// A broker hears of the metadata, and of a part of them only if it is slow.
+    /// A broker applies the metadata, or only a part of them if it is slow.
     fn hear(&mut self, at: usize) {
         if self.nodes[at].up {
             self.nodes[at].image = self.image.clone();
@@ -395,7 +395,7 @@ impl Cluster {
         }
     }
 
-    /// Somebody gives up waiting for the replicas that were in sync.
+    /// An operator stops waiting for the replicas that were in sync, and elects uncleanly.
     fn elect(&mut self) {
         self.submit(Command::ElectLeaders {
             kind: ElectionKind::Unclean,

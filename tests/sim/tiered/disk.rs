@@ -82,7 +82,7 @@ impl Disk {
         self.high_watermark = at;
     }
 
-    /// The power fails: what was not flushed is gone.
+    /// The power fails: unflushed records are gone.
     pub fn lose_power(&mut self) {
         self.truncate(self.flushed);
     }

@@ -31,7 +31,7 @@ impl Cluster {
         RemoteLogSegmentId(Uuid::from_u128(self.random.random()))
     }
 
-    /// The epoch in which the node should lead, as far as it has heard.
+    /// The epoch in which the node should lead, according to the metadata that it has applied.
     fn named_leader(&self, at: usize) -> Option<LeaderEpoch> {
         let node = &self.nodes[at];
         let state = node.image.partition(PARTITION)?;
@@ -180,7 +180,7 @@ impl Cluster {
         self.bucket.insert(segment.id, object);
     }
 
-    /// Ends copies that nobody will finish, and deletes what was marked.
+    /// Abandons unfinished copies that no process continues, and deletes marked segments.
     pub fn clean_up(&mut self, at: usize) {
         let node = &self.nodes[at];
         let Some(log) = node
@@ -232,7 +232,7 @@ impl Cluster {
         object.records.get(within).copied()
     }
 
-    /// Nobody has the record at this offset, and the cold tier says so.
+    /// The cold tier has a gap at this offset: no replica has the record.
     pub fn is_gap(&self, at: usize, offset: i64) -> bool {
         let log = self.nodes[at].image.remote_log(PARTITION);
         let segment = log.and_then(|log| log.segment_for(offset));

@@ -1,6 +1,6 @@
-//! One tiered partition on three brokers: logs that are replicated, cut and lost, leaders that copy, elections of replicas
-//! that are not in sync. The controller, the planners, the comparison of log and tier, and the rules of truncation are
-//! the real ones; disks, bucket and network are simulated.
+//! One tiered partition on three brokers: logs that are replicated, truncated and lost, leaders that copy, elections of
+//! replicas that are not in sync. The controller, the planners, the comparison of log and tier, and the rules of
+//! truncation are the real ones; disks, bucket and network are simulated.
 
 pub mod cluster;
 pub mod disk;

@@ -4,7 +4,7 @@ use super::cluster::{Cluster, PARTITION};
 
 impl Cluster {
     /// Everything that a client can read from the leader is one log: each record follows the one that it was appended
-    /// behind. Each readable segment holds the leader's records, and no offset was given out that the tier holds.
+    /// behind. Each readable segment holds the leader's records, and no offset was assigned that the tier holds.
     pub fn check(&self) -> Result<(), String> {
         if let Some(offset) = self.given_twice.first() {
             return Err(format!("offset {offset} was given out twice"));
@@ -12,7 +12,7 @@ impl Cluster {
         let Some(at) = self.leader() else {
             return Ok(());
         };
-        // Only a leader that has heard of everything answers for everything.
+        // Only a leader that has applied all metadata answers for everything.
         if self.nodes[at].image.applied_index != self.image.applied_index {
             return Ok(());
         }
