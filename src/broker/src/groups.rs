@@ -347,7 +347,7 @@ impl Task {
             match CoordinatorRecord::decode(&key, record.value.as_ref()) {
                 Ok(decoded) => self.coordinator.load(decoded, now()),
                 Err(error) => {
-                    tracing::debug!(offset = record.offset, %error, "a record of the offsets topic is passed over");
+                    tracing::debug!(offset = record.offset, %error, "a record of the offsets topic is skipped");
                 }
             }
         }

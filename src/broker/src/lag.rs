@@ -89,8 +89,8 @@ async fn ends(
                 ends.insert(TopicPartition::new(topic, partition), offset);
             }
         }
-        Ok(Err(error)) => tracing::debug!(%error, "ends of partitions are not known for the lag"),
-        Err(_) => tracing::debug!("leaders do not tell the ends of their partitions in time"),
+        Ok(Err(error)) => tracing::debug!(%error, "end offsets for the lag could not be read"),
+        Err(_) => tracing::debug!("leaders did not report end offsets for the lag in time"),
     }
     ends
 }

@@ -354,7 +354,7 @@ async fn note_cluster_id(quorum: Arc<Quorum>, directory: PathBuf, node_id: i32) 
     let cluster_id = image.cluster_id.clone();
     drop(image);
     if let Err(error) = strandline_log::identify(&directory, node_id, cluster_id.as_deref()) {
-        tracing::error!(%error, "the cluster's id was not noted");
+        tracing::error!(%error, "the cluster id could not be written");
     }
 }
 

@@ -93,7 +93,7 @@ async fn report_failed_replicas(context: &BrokerContext) {
     match context.quorum.submit(command).await {
         Ok(_) => tracing::error!(
             count,
-            "replicas are offline here; others lead what they led"
+            "replicas on this broker are offline; the controller elects other leaders"
         ),
         Err(error) => tracing::warn!(%error, "failed replicas could not be reported"),
     }

@@ -14,6 +14,6 @@ pub fn tell(state: &str) {
     }
     .and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
     if let Err(error) = sent {
-        tracing::warn!(%error, state, "the service manager cannot be told");
+        tracing::warn!(%error, state, "the service manager could not be notified");
     }
 }

@@ -120,7 +120,7 @@ impl TailCheck {
 
 fn cut(segment: &Segment, damage: &Damage) -> Result<(), LogError> {
     let (path, position, offset) = (&segment.log_path, damage.position, damage.offset);
-    warn!(path = %path.display(), position, offset, reason = damage.reason, "a torn tail is cut");
+    warn!(path = %path.display(), position, offset, reason = damage.reason, "a torn tail is truncated");
     let file = segment.file();
     file.set_len(position).map_err(LogError::io(path))?;
     file.sync_all().map_err(LogError::io(path))?;

@@ -117,7 +117,7 @@ impl LogStore {
             if !is_torn(&bytes, end as usize, is_entry) {
                 return Err(damaged(end as usize));
             }
-            tracing::warn!(path = %log_path.display(), at = end, "cutting a torn tail of the quorum's log");
+            tracing::warn!(path = %log_path.display(), at = end, "truncating a torn tail of the quorum's log");
             file.set_len(end)?;
             file.sync_all()?;
         }

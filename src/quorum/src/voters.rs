@@ -109,7 +109,7 @@ impl Node {
             }
             if self.leads() {
                 if let Err(reason) = self.admit(self.id, self.member.clone()).await {
-                    tracing::debug!(%reason, "not known to the quorum as it is yet");
+                    tracing::debug!(%reason, "the quorum has not recorded this member yet");
                 }
                 continue;
             }
@@ -118,7 +118,7 @@ impl Node {
                 match link.call(request, JOIN_TIMEOUT).await {
                     Ok(Response::Join(Ok(()))) => break,
                     Ok(Response::Join(Err(reason))) => {
-                        tracing::debug!(%reason, "not admitted to the quorum yet");
+                        tracing::debug!(%reason, "the quorum has not admitted this member yet");
                     }
                     _ => {}
                 }

@@ -102,15 +102,15 @@ async fn watch_brokers(quorum: &Quorum, timeout: Duration, in_office: Duration) 
             Verdict::Unfence => Command::UnfenceBroker { id, epoch },
             Verdict::Leave => continue,
         };
-        tracing::info!(broker = %id, ?command, "a broker's standing changes");
+        tracing::info!(broker = %id, ?command, "fencing or unfencing a broker");
         match quorum.submit(command).await {
             Ok(_) => {}
             // The broker has registered again in between: the next tick looks at the new incarnation.
             Err(SubmitError::Refused(refusal)) => {
-                tracing::debug!(broker = %id, %refusal, "a broker's standing stays");
+                tracing::debug!(broker = %id, %refusal, "the controller refused to fence or unfence a broker");
             }
             Err(error) => {
-                tracing::warn!(broker = %id, %error, "a broker's standing could not be changed");
+                tracing::warn!(broker = %id, %error, "a broker could not be fenced or unfenced");
             }
         }
     }
@@ -138,8 +138,8 @@ async fn balance_leaders(quorum: &Quorum, config: &BrokerConfig, last: &mut Inst
         partitions: Some(partitions),
     };
     match quorum.submit(command).await {
-        Ok(_) => tracing::info!(count, "leaders went back to their preferred replicas"),
-        Err(error) => tracing::warn!(%error, "leaders were not balanced"),
+        Ok(_) => tracing::info!(count, "preferred replicas were elected"),
+        Err(error) => tracing::warn!(%error, "preferred replicas could not be elected"),
     }
 }
 

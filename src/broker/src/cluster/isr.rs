@@ -40,7 +40,7 @@ pub async fn forward_isr_requests(
         let mut unanswered = Vec::new();
         for (request, outcome) in batch.drain(..).zip(results) {
             let partition = &request.partition.topic_partition;
-            tracing::debug!(%partition, wish = ?request.wish, ?outcome, "the in-sync set was to change");
+            tracing::debug!(%partition, wish = ?request.wish, ?outcome, "the controller answered an ISR change");
             match outcome {
                 Outcome::Settled => {}
                 Outcome::Refused => refused.push(request),
@@ -111,7 +111,7 @@ async fn submit(quorum: &Quorum, node_id: BrokerId, batch: &[IsrRequest]) -> Vec
         },
         Err(SubmitError::Refused(refusal)) => all(outcome(Err(refusal))),
         Err(SubmitError::Unavailable(reason)) => {
-            tracing::debug!(%reason, "whether an ISR changed is not known");
+            tracing::debug!(%reason, "the controller's answer to an ISR change was lost");
             all(Outcome::Unanswered)
         }
     }

@@ -90,7 +90,7 @@ impl PartitionManager {
         // The directories that these replaced are gone by now.
         for path in moved {
             if let Err(error) = LogDir::replaced(&path) {
-                tracing::warn!(path = %path.display(), %error, "the mark of a finished move stays");
+                tracing::warn!(path = %path.display(), %error, "the marker of a finished move could not be removed");
             }
         }
     }
@@ -136,7 +136,7 @@ impl PartitionManager {
                 }
             };
             if let Err(error) = renamed {
-                tracing::error!(path = %path.display(), %error, "a directory that is not in use keeps its name");
+                tracing::error!(path = %path.display(), %error, "an unused directory could not be renamed");
                 left.push((log_dir, path.clone()));
             }
         }
@@ -193,7 +193,7 @@ impl PartitionManager {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(directory = %dir.path.display(), %error, "directories that were set aside stay");
+                    tracing::warn!(directory = %dir.path.display(), %error, "directories that were set aside could not be removed");
                 }
             }
         }

@@ -61,7 +61,7 @@ impl PartitionManager {
                         tracing::warn!(partition = %id, path = %aside.display(), "the directory of a failed replica is set aside");
                     }
                     Err(error) => {
-                        tracing::error!(path = %path.display(), %error, "the directory of a failed replica keeps its name");
+                        tracing::error!(path = %path.display(), %error, "the directory of a failed replica could not be renamed");
                     }
                 }
             }

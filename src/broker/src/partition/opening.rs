@@ -156,7 +156,7 @@ impl PartitionManager {
             if let Some(target) = target
                 && let Err(error) = self.move_replica(partition, target)
             {
-                tracing::warn!(partition = %partition.topic_partition, %error, "an interrupted move does not go on");
+                tracing::warn!(partition = %partition.topic_partition, %error, "an interrupted move could not be resumed");
             }
         }
     }

@@ -113,7 +113,7 @@ async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, mo
             match finish.await {
                 Ok(Ok(())) => {}
                 other => {
-                    tracing::warn!(partition = %tp, ?other, "what a moved replica left behind stays until the next start");
+                    tracing::warn!(partition = %tp, ?other, "the old directory of a moved replica stays until the next start");
                 }
             }
             tracing::info!(partition = %tp, to = %dir.path.display(), "a replica has moved to another log directory");

@@ -104,7 +104,7 @@ impl PartitionManager {
         let manager = self.clone();
         let retiring = tokio::task::spawn_blocking(move || manager.retire_all(closed));
         if let Err(error) = retiring.await {
-            tracing::error!(%error, "directories of removed replicas keep their names");
+            tracing::error!(%error, "directories of removed replicas could not be renamed");
         }
     }
 
@@ -115,7 +115,7 @@ impl PartitionManager {
             match LogDir::retire(&path) {
                 Ok(path) => retired.push(path),
                 Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "the directory of a removed replica keeps its name");
+                    tracing::error!(path = %path.display(), %error, "the directory of a removed replica could not be renamed");
                 }
             }
         }

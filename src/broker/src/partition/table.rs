@@ -236,7 +236,7 @@ impl PartitionManager {
             manager.release_failed(&image);
         });
         if let Err(error) = renaming.await {
-            tracing::error!(%error, "directories of other topics keep their names");
+            tracing::error!(%error, "directories of other topics could not be renamed");
         }
     }
 

@@ -77,7 +77,7 @@ impl OwnedPartition {
             return;
         }
         let partition = &self.handle.topic_partition;
-        tracing::warn!(%partition, log_start_offset = first, "neither the log nor its cold tier holds what lies below");
+        tracing::warn!(%partition, log_start_offset = first, "neither the log nor its cold tier has the records below the log start");
         if let Err(error) = self.log.advance_log_start(first) {
             tracing::error!(%partition, %error, "the log start was not raised");
         }

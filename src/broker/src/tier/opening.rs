@@ -60,7 +60,7 @@ pub async fn open_tier(
         Some(Err(error @ OwnershipError::Refused { .. })) => return Err(error.into()),
         Some(Err(error)) if !is_used => return Err(error.into()),
         Some(Err(error)) => {
-            tracing::error!(%error, "whose the bucket prefix is cannot be found out yet; nothing is copied until then");
+            tracing::error!(%error, "the owner of the bucket prefix is not known yet; nothing is copied until then");
             false
         }
         Some(Ok(())) => true,
@@ -79,7 +79,7 @@ async fn first_answer(store: &RemoteStore, patience: Duration) -> Result<(), Sto
         match store.prepare().await {
             Err(error) if error.is_transient() && began.elapsed() < patience => {
                 if !told {
-                    tracing::warn!(%error, ?patience, "the object store does not answer yet and is waited for");
+                    tracing::warn!(%error, ?patience, "waiting for the object store, which does not answer yet");
                     told = true;
                 }
                 tokio::time::sleep(STORE_PAUSE).await;

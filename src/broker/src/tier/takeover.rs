@@ -118,7 +118,7 @@ async fn cut_remote_log(
     };
     let committed = context.quorum.submit(Command::CutRemoteLog(cut)).await;
     committed.map_err(|e| e.to_string())?;
-    tracing::warn!(partition = %partition.topic_partition, from, resumes_at, "the cold tier held another history than the leader's log; its segments end where the two part");
+    tracing::warn!(partition = %partition.topic_partition, from, resumes_at, "the cold tier held another history than the leader's log; its segments end where the two diverge");
     Ok(())
 }
 
@@ -149,7 +149,7 @@ async fn begin_behind_tier(
         let manager = context.partitions.clone();
         let written = tokio::task::spawn_blocking(move || manager.write_checkpoints()).await;
         written.map_err(|e| e.to_string())?;
-        tracing::warn!(partition = %partition.topic_partition, ended, end_offset, "the log ended below its cold tier and goes on behind it");
+        tracing::warn!(partition = %partition.topic_partition, ended, end_offset, "the log ended below its cold tier and continues behind it");
     }
     Ok(())
 }

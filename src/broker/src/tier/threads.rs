@@ -24,7 +24,7 @@ impl ColdThreads {
             .on_thread_start(|| {
                 // Linux applies this to the calling thread. Without it cold reads are merely less polite.
                 if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-                    tracing::debug!(%error, "a cold thread keeps its priority");
+                    tracing::debug!(%error, "the priority of a cold thread could not be lowered");
                 }
             })
             .build()?;

@@ -107,7 +107,7 @@ impl Fetcher {
     }
 
     fn leave_alone(&mut self, one: &Asked, reason: &str) {
-        tracing::debug!(partition = %one.partition.topic_partition, leader = %self.leader, %reason, "not fetched for a moment");
+        tracing::debug!(partition = %one.partition.topic_partition, leader = %self.leader, %reason, "the partition is fetched again after a back-off");
         self.backoff
             .insert(one.partition.id(), Instant::now() + BACKOFF);
     }

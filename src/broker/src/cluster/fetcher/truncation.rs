@@ -74,7 +74,7 @@ impl Fetcher {
             let result = match outcome {
                 Ok(Outcome::Nothing) => Ok(()),
                 Ok(Outcome::Cut { from, to }) => {
-                    tracing::info!(partition = %partition.topic_partition, from, to, "the log was cut to the leader's");
+                    tracing::info!(partition = %partition.topic_partition, from, to, "the log was truncated to the leader's");
                     Ok(())
                 }
                 Ok(Outcome::BeginAgain) => {
@@ -84,7 +84,7 @@ impl Fetcher {
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = result {
-                tracing::error!(partition = %partition.topic_partition, %error, "the log was not cut");
+                tracing::error!(partition = %partition.topic_partition, %error, "the log could not be truncated");
             }
         }
         self.write_checkpoints().await;
