@@ -38,7 +38,7 @@ const NAMED_ORPHANS: usize = 1000;
 pub struct Orphan {
     pub key: String,
     pub bytes: u64,
-    /// By the store's clock.
+    /// The object's age by the store's clock.
     pub age_seconds: u64,
 }
 

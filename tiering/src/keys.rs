@@ -16,7 +16,7 @@ const SEGMENTS: &str = "segments";
 pub enum ObjectKind {
     /// The segment's bytes.
     Log,
-    /// Everything else: see [`crate::side`].
+    /// The side object: see [`crate::side`].
     Side,
 }
 

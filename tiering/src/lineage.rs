@@ -28,7 +28,7 @@ pub struct LocalLog<'a> {
 /// The repair that makes a leader's log and its cold tier one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// Nothing.
+    /// No repair is needed.
     Agrees,
     /// The log is a prefix of the tier's. The log must begin again, empty, at `end_offset`, so that the records behind
     /// its end stay readable and their offsets are not assigned again.
@@ -95,8 +95,8 @@ fn first_difference(segment: &RemoteLogSegmentMetadata, local: &LocalLog<'_>) ->
     EpochStart::first_difference(&segment.segment_leader_epochs, local.lineage, from, end)
 }
 
-/// Up to where (exclusive) the cold tier holds this log's records; 0 where it holds none. A local segment counts as copied
-/// if it ends there or below.
+/// The end (exclusive) up to which the cold tier holds this log's records; 0 if it holds none. A local segment counts
+/// as copied if it ends there or below.
 pub fn agreed_end_offset<'a>(
     readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
     local: &LocalLog<'_>,
@@ -108,7 +108,7 @@ pub fn agreed_end_offset<'a>(
         parted = parted.min(differs.unwrap_or(Offset::MAX));
         end = end.max(differs.unwrap_or(segment.end_offset));
     }
-    // Behind the first difference nothing counts, though a later segment may be older and agree by accident.
+    // Segments behind the first difference do not count: a later segment may be older and agree by accident.
     end.min(parted)
 }
 

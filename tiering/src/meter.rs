@@ -168,7 +168,7 @@ impl ObjectStore for MeteredStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        // One request a thousand keys; counted when the listing begins and every thousand keys after.
+        // One request lists a thousand keys: count one when the listing begins, and one after every thousand keys.
         let meter = self.meter.clone();
         let mut seen = 0u64;
         meter.count(Operation::List, 0, &Ok(()));

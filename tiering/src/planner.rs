@@ -57,8 +57,8 @@ pub fn plan_copy(
     let mut plans = Vec::new();
     for segment in sealed {
         newer_bytes -= segment.bytes;
-        // Another leader's segments may end elsewhere: one that is there in part is copied whole, or its rest would be
-        // nowhere once it is gone from here.
+        // Another leader's segments may end at other offsets. A segment that the tier has in part is copied as a whole:
+        // otherwise its rest would be lost once the local segment is deleted.
         if segment.end_offset - 1 <= highest_remote_offset {
             continue;
         }

@@ -53,7 +53,7 @@ pub enum StoreError {
         call: &'static str,
         place: String,
         reason: String,
-        /// Nothing forbids the call; it may succeed later.
+        /// The store has not denied the call; a retry may succeed.
         transient: bool,
     },
 }

@@ -16,7 +16,7 @@ pub fn now_ms() -> TimestampMs {
         .map_or(0, |d| d.as_millis() as i64)
 }
 
-/// For deadlines, time-outs, lags and back-off.
+/// The monotonic clock, for deadlines, time-outs, lags and back-off.
 pub fn monotonic() -> MonotonicMs {
     MonotonicMs::new(BEGAN.elapsed().as_millis() as i64)
 }

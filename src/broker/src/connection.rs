@@ -43,7 +43,7 @@ pub enum Answer {
     ColdFrame(ResponseFrame),
     /// The protocol sends none (`acks=0`).
     Nothing,
-    /// There is no answer that the client could be given, so its connection is closed.
+    /// No answer can be given to the client, so its connection is closed.
     Close(Disconnect),
 }
 
@@ -83,7 +83,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Nothing more is begun for the client for so long: it has used more than its quota allows (KIP-219).
+    /// Begins no request of the client for this long: it has exceeded its quota (KIP-219).
     pub fn mute(&self, wait: Duration) {
         if !wait.is_zero() {
             let mut until = self.muted_until.lock().expect("no holder panics");

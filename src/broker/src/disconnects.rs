@@ -28,7 +28,7 @@ pub enum Cause {
     FailedProduce,
     /// The answer cannot be encoded or sent: a defect of the broker.
     Internal,
-    /// Nothing came for `connections.max.idle.ms`.
+    /// The client sent nothing for `connections.max.idle.ms`.
     Idle,
     /// `max.connections`
     TooMany,
@@ -81,7 +81,7 @@ impl fmt::Display for RequestedApi {
     }
 }
 
-/// One connection's end.
+/// The end of one connection.
 #[derive(Clone, Debug)]
 pub struct Disconnect {
     pub cause: Cause,

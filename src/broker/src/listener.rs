@@ -65,7 +65,7 @@ fn bind_to(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener
 #[derive(Default)]
 struct Connections(Mutex<HashMap<IpAddr, usize>>);
 
-/// One connection's place; given back when it goes.
+/// The place of one connection among those that are allowed; released when the value is dropped.
 struct Place {
     all: Arc<Connections>,
     address: IpAddr,
@@ -122,7 +122,7 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => {
-                // This task is one of those that are tracked.
+                // The tracked tasks include this one.
                 let connections = serving.len().saturating_sub(1);
                 tracing::info!(listener = %name, connections, "the broker stops and closes its connections");
                 return;

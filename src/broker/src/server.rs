@@ -135,7 +135,7 @@ impl BrokerContext {
         state.is_some_and(|p| p.isr.contains(&replica))
     }
 
-    /// Of this incarnation.
+    /// The epoch of this broker's registration.
     pub fn broker_epoch(&self) -> BrokerEpoch {
         self.lifecycle.epoch
     }

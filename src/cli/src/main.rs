@@ -68,7 +68,7 @@ enum Command {
         #[command(subcommand)]
         command: TierCommand,
     },
-    /// From Kafka to here.
+    /// Migrates from Kafka to Strandline.
     Migrate {
         #[command(subcommand)]
         command: MigrateCommand,

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use kafka_protocol::messages::fetch_response::AbortedTransaction;
 use strandline_wire::batch::{BatchHeader, Records};
 
-/// Of one partition: whose records are not to be seen.
+/// The aborted transactions of one partition, whose records must not be seen.
 #[derive(Default)]
 pub(crate) struct AbortedTransactions {
     /// First offset and producer id, ascending.

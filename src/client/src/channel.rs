@@ -22,7 +22,7 @@ use crate::framing::{decode_response, encode_request, read_frame};
 
 /// Requests that wait to be written.
 const QUEUE: usize = 64;
-/// Of the first requests: the kernel's own limit is minutes.
+/// Time-out of the connection and the first requests: the kernel's own limit is minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<Bytes>>>>;

@@ -187,7 +187,7 @@ impl Cluster {
         self.metadata_of(topics, false).await
     }
 
-    /// As [`Self::metadata`]; topics that are missing are created where the broker does that.
+    /// As [`Self::metadata`], but the broker creates missing topics if it allows that.
     pub async fn metadata_creating(
         &self,
         topics: &[String],

@@ -22,7 +22,7 @@ const PROTOCOL_TYPE: &str = "consumer";
 const RANGE: &str = "range";
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Of the membership's three clocks.
+/// The three time-outs of a membership.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemberTimes {
     pub session_timeout: Duration,

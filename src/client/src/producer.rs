@@ -21,7 +21,7 @@ use crate::cluster::Cluster;
 use crate::error::{ClientError, check};
 use crate::partitioner::partition_of_key;
 
-/// Of a record in a batch, beside its key and value.
+/// Overhead of a record in a batch, beside its key and value.
 const RECORD_OVERHEAD: usize = 32;
 /// Newest version that names topics, not ids.
 const PRODUCE_VERSION: i16 = 12;
@@ -100,7 +100,7 @@ struct Batch {
     not_before: Instant,
 }
 
-/// Under which identity a partition's batches are numbered.
+/// The producer id and epoch under which a partition's batches are numbered.
 #[derive(Clone, Copy)]
 struct Identity {
     producer_id: i64,
@@ -118,7 +118,7 @@ struct Queue {
 }
 
 struct Topic {
-    /// By partition; −1 while there is none.
+    /// Leaders by partition; −1 while there is none.
     leaders: Vec<i32>,
     queues: Vec<Queue>,
     /// For records without a key: the current partition, and the bytes that it has received.
@@ -559,7 +559,7 @@ impl Shared {
         );
         let expired = batch.since.elapsed() > self.options.delivery_timeout;
         match result {
-            // One before it is still to be written: it goes again, behind that one.
+            // An earlier batch is not written yet: this batch is sent again behind it.
             Err(error)
                 if !expired && (error.is_retriable() || misnumbered && numbered && batch.sent) =>
             {
@@ -729,7 +729,7 @@ struct Outgoing {
     bytes: usize,
 }
 
-/// The same error for another batch of the request.
+/// The same error for another batch of the same request.
 fn again(error: &ClientError) -> ClientError {
     match error {
         ClientError::Broker {

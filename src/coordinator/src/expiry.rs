@@ -18,7 +18,7 @@ use crate::coordinator::GroupCoordinator;
 use crate::outcome::Outcome;
 use crate::record::OffsetAndMetadata;
 
-/// From when on the positions of a group age.
+/// The start of the age of a group's positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Basis {
     Commit,

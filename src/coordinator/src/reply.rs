@@ -37,7 +37,7 @@ pub struct SyncRequest {
     pub member: MemberIdentity,
     pub protocol_type: Option<String>,
     pub protocol: Option<String>,
-    /// From the leader: every member's assignment.
+    /// The leader's assignments, one for each member; empty in the requests of other members.
     pub assignments: Vec<(String, Bytes)>,
 }
 
@@ -71,7 +71,7 @@ pub enum Reply {
         protocol: Option<String>,
         leader: String,
         member_id: String,
-        /// Only to the leader.
+        /// The members of the group; empty in the answers to members that do not lead.
         members: Vec<JoinedMember>,
     },
     Sync {
@@ -81,12 +81,12 @@ pub enum Reply {
         assignment: Bytes,
     },
     Heartbeat(ErrorCode),
-    /// In the order of the request.
+    /// The results, in the order of the request.
     Leave {
         error: ErrorCode,
         members: Vec<ErrorCode>,
     },
-    /// In the order of the request.
+    /// The error codes, in the order of the request.
     OffsetCommit(Vec<ErrorCode>),
     Delete(ErrorCode),
     /// The group's error, then each partition's in the order of the request.

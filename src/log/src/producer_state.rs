@@ -100,7 +100,7 @@ struct Producer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerState {
     producers: HashMap<i64, Producer>,
-    /// Some were forgotten because they had not written for long.
+    /// Whether producers were forgotten because they had not written for long.
     has_expired: bool,
 }
 

@@ -18,7 +18,7 @@ use crate::segment::{Segment, TIME_INDEX, TRANSACTION_INDEX, file_name};
 use crate::view::LogView;
 
 const COPY_BUFFER: usize = 1 << 20;
-/// In a directory that replaces another one.
+/// The marker file in a directory that replaces another one.
 pub(crate) const REPLACES_ANOTHER: &str = "replaces-another-directory";
 
 /// A copy of a log on its way to another directory.
@@ -117,7 +117,7 @@ impl Relocation {
             }
         }
         for (offset, extension) in [(segment.base_offset, TRANSACTION_INDEX), (end, "snapshot")] {
-            // There where there is something to tell.
+            // Companion files exist only where they have contents.
             let from = file_name(source, offset, extension);
             copy_durably(&from, &file_name(&self.target, offset, extension))?;
         }

@@ -44,14 +44,14 @@ impl BrokerImage {
 /// The replicas of a partition, and which of them may lead it (KIP-966 names the two sets behind the ISR).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionImage {
-    /// In order of preference.
+    /// The replicas in order of preference.
     pub replicas: Vec<BrokerId>,
     pub isr: Vec<BrokerId>,
     pub leader: Option<BrokerId>,
     pub leader_epoch: LeaderEpoch,
     /// Counts every change.
     pub partition_epoch: i32,
-    /// Of a reassignment under way: replicas that come and replicas that go; both are in `replicas`.
+    /// Replicas that a running reassignment adds, and those that it removes; both are in `replicas`.
     pub adding_replicas: Vec<BrokerId>,
     pub removing_replicas: Vec<BrokerId>,
     /// Left the ISR while it was below `min.insync.replicas`: they have every committed record and may lead.
@@ -145,7 +145,7 @@ impl RemoteLogImage {
     }
 }
 
-/// Everything that the quorum knows.
+/// All metadata of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterImage {
     pub cluster_id: Option<String>,

@@ -31,7 +31,7 @@ struct State {
     dialled: HashMap<NodeId, Link>,
     accepted: HashMap<NodeId, (Link, u64)>,
     next_accepted: u64,
-    /// By `node.id`.
+    /// Presences by `node.id`.
     presences: HashMap<i32, Presence>,
     /// Introductions of those that were dialled, by address.
     introduced: HashMap<String, Hello>,

@@ -79,7 +79,7 @@ pub struct ControllerListener {
 pub struct QuorumOptions {
     pub directory: PathBuf,
     pub node_id: BrokerId,
-    /// Of this process.
+    /// The incarnation of this process.
     pub incarnation: Uuid,
     /// `directory.id` of the directory that holds the metadata.
     pub directory_id: Uuid,
@@ -437,7 +437,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     Ok(node)
 }
 
-/// This directory's id in the quorum, made at random when it is used first.
+/// This directory's id in the quorum, made at random at its first use.
 pub(crate) fn member_id(directory: &Path) -> io::Result<NodeId> {
     let path = directory.join("member-id");
     let bytes = read(&path)?;

@@ -19,7 +19,7 @@ use crate::types::{Member, NodeId, TypeConfig};
 pub(crate) struct Hello {
     pub id: NodeId,
     pub member: Member,
-    /// Of this process.
+    /// The incarnation of the process.
     pub incarnation: Uuid,
     /// The process is part of some quorum's history already.
     pub initialized: bool,
@@ -89,7 +89,7 @@ pub(crate) enum SubmitFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoterChange {
     pub node_id: i32,
-    /// Of its metadata directory.
+    /// `directory.id` of the voter's metadata directory.
     pub directory_id: Uuid,
     pub votes: bool,
     /// How long a controller that is to be added may take to come and to catch up.

@@ -241,7 +241,7 @@ impl Node {
                 .map_err(|e| e.to_string())?;
         }
         if leaves {
-            // Until it has stepped down it must change no member again.
+            // The leader must change no member again until it has stepped down.
             let stepped_down = metrics.wait_for(|m| m.state != ServerState::Leader).await;
             stepped_down.map_err(|e| e.to_string())?;
         }

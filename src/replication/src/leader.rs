@@ -8,9 +8,10 @@ use strandline_types::{BrokerEpoch, BrokerId, LeaderEpoch, MonotonicMs, Offset};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replica {
     pub id: BrokerId,
-    /// Of the broker's registered incarnation.
+    /// The epoch of the broker's registered incarnation.
     pub broker_epoch: BrokerEpoch,
-    /// Neither fenced, nor shutting down, nor on a failed disk: it may join the ISR.
+    /// Whether the replica may join the ISR: its broker is neither fenced nor shutting down, and its disk has not
+    /// failed.
     pub is_eligible: bool,
 }
 
@@ -20,7 +21,7 @@ pub struct Leadership {
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: i32,
     pub isr: Vec<BrokerId>,
-    /// All, the leader included.
+    /// All replicas, the leader included.
     pub replicas: Vec<Replica>,
     /// Elected uncleanly, and not yet reported as recovered.
     pub recovering: bool,
@@ -41,7 +42,7 @@ struct Follower {
     end_offset: Offset,
     /// Where the follower's log starts, durably; −1 before the follower has reported it.
     log_start_offset: Offset,
-    /// Of the incarnation that fetched last.
+    /// The broker epoch of the incarnation that fetched last.
     broker_epoch: BrokerEpoch,
     /// `None` before its first fetch.
     last_fetch: Option<MonotonicMs>,

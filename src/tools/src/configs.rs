@@ -46,7 +46,7 @@ struct Options {
     alter: bool,
     #[arg(long)]
     describe: bool,
-    /// With --describe: those too that nobody has changed.
+    /// With --describe: also shows values that nobody has changed.
     #[arg(long)]
     all: bool,
     /// topics, brokers, broker-loggers, clients, users, ips, client-metrics or groups

@@ -112,7 +112,7 @@ async fn measure(mut consumer: Consumer, given: &Options) -> Outcome {
     let (start_ms, began) = (now_ms(), Instant::now());
     let (mut count, mut bytes) = (0u64, 0u64);
     let mut heard = Instant::now();
-    // Of the last line of detailed statistics.
+    // State of the last line of detailed statistics.
     let (mut line_at, mut line_count, mut line_bytes) = (Instant::now(), 0u64, 0u64);
     let mut line_joining = Duration::ZERO;
     let interval = Duration::from_millis(given.reporting_interval.max(1));

@@ -84,8 +84,8 @@ impl Tally {
     }
 }
 
-/// All of them, and those since the last line; latencies by the millisecond up to a minute, exact enough for percentiles in
-/// milliseconds.
+/// Statistics of all records, and of those since the last line. Latencies are counted by the millisecond up to a
+/// minute, exact enough for percentiles in milliseconds.
 struct Stats {
     all: Tally,
     window: Tally,

@@ -184,7 +184,7 @@ async fn plan_group(
         Target::Earliest => return at(EARLIEST).await.map(Some),
         Target::Latest => return at(LATEST).await.map(Some),
         Target::Time(ms) => {
-            // Behind the last record is the end.
+            // Behind the last record, the end offset is the answer.
             let ends = at(LATEST).await?;
             let found = at(*ms).await?;
             let found = ends.into_iter().map(|(key, end)| {

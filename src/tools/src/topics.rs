@@ -382,7 +382,7 @@ async fn describe(cluster: &Cluster, options: &Options) -> Outcome {
         }
         for p in partitions {
             let move_of = moving.get(&(name.clone(), p.partition_index));
-            // Of a reassignment, what counts is where it leads to.
+            // During a reassignment, the target replicas count.
             let wanted = move_of.map_or(p.replica_nodes.len(), |m| {
                 m.replicas.len() - m.removing.len()
             });

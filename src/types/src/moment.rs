@@ -12,7 +12,7 @@ use crate::TimestampMs;
 pub struct MonotonicMs(i64);
 
 impl MonotonicMs {
-    /// For the one place that reads the clock, for atomics, and for simulations.
+    /// Only for the file that reads the clock, for atomics, and for simulations.
     pub const fn new(ms: i64) -> Self {
         Self(ms)
     }
@@ -37,7 +37,7 @@ impl MonotonicMs {
 /// This moment on both clocks, for state machines that keep deadlines and write records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For sessions, time-outs, lags.
+    /// The monotonic clock, for sessions, time-outs and lags.
     pub monotonic: MonotonicMs,
     /// The wall clock, for times that are written into records or compared with records.
     pub wall_ms: TimestampMs,

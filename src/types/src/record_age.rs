@@ -1,5 +1,5 @@
-//! From when on records are aged, the same for both tiers. Kafka's rule: a segment expires by its largest record
-//! timestamp, so one that lies ahead of the broker's clock keeps its segment until the clock has passed it.
+//! The start of a segment's age, the same for both tiers. Kafka's rule: a segment expires by its largest record
+//! timestamp, so a timestamp ahead of the broker's clock keeps its segment until the clock has passed it.
 
 use crate::TimestampMs;
 

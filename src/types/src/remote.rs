@@ -23,7 +23,7 @@ impl fmt::Display for RemoteLogSegmentId {
 pub enum RemoteLogSegmentState {
     /// The upload may be under way; its objects may or may not exist.
     CopySegmentStarted,
-    /// Both objects exist with the recorded lengths and checksums.
+    /// The log object and the side object exist with the recorded lengths and checksums.
     CopySegmentFinished,
     /// No longer readable; its objects are being removed.
     DeleteSegmentStarted,

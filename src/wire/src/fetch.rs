@@ -41,7 +41,7 @@ pub struct FetchPartition {
     pub fetch_offset: i64,
     /// Epoch of the last record the replica has; −1 for consumers that do not say.
     pub last_fetched_epoch: i32,
-    /// Only from replicas.
+    /// Only replicas send a log start.
     pub log_start_offset: i64,
     pub max_bytes: i32,
 }

@@ -183,7 +183,7 @@ impl ChunkCache {
             .map_err(|e| FetchError::clone(&e))
     }
 
-    /// One chunk, from wherever it is nearest, checked.
+    /// One chunk, from the nearest place that has it, checked.
     pub async fn chunk(
         &self,
         segment: &RemoteLogSegmentMetadata,

@@ -63,7 +63,7 @@ pub async fn find_max_timestamp(
     let mut segments = cold_segments(call, partition, view);
     segments.sort_by_key(|s| Reverse(s.max_timestamp_ms));
     for segment in segments {
-        // Everything cold lies before everything local, so of equal timestamps the cold one counts.
+        // All cold records come before all local ones, so of equal timestamps the cold one wins.
         if (0..best.1).contains(&segment.max_timestamp_ms) {
             continue;
         }

@@ -66,7 +66,7 @@ pub fn refuse_changes(
     Ok(())
 }
 
-/// The same for a request that replaces all configurations of a resource.
+/// The same check for a request that replaces all configurations of a resource.
 pub fn refuse_replacement(
     resource: &ConfigResource,
     configs: &BTreeMap<String, String>,

@@ -120,7 +120,7 @@ fn move_replica(call: &Call, topic: &str, partition: i32, path: &str) -> ErrorCo
     if known.is_none_or(|t| !t.partitions.contains_key(&partition)) {
         return ErrorCode::UnknownTopicOrPartition;
     }
-    // As Kafka does it: a replica that comes here later comes to this directory.
+    // As in Kafka: a replica that is created here later uses this directory.
     manager.prefer_log_dir(TopicPartition::new(topic, partition), target);
     ErrorCode::NotLeaderOrFollower
 }

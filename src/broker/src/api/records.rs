@@ -25,7 +25,7 @@ pub async fn delete_records(
     request: m::DeleteRecordsRequest,
 ) -> m::DeleteRecordsResponse {
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
-    // All begin before the first is waited for.
+    // Begin all deletions before waiting for the first.
     let mut begun = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let key = TopicKey::Name(topic.name.0.as_bytes().to_vec().into());

@@ -49,7 +49,7 @@ impl DirectoryCheckpoints {
         }
     }
 
-    /// Up to where a log of this directory was flushed.
+    /// The recovery point of a log in this directory.
     pub fn recovery_point(&self, tp: &TopicPartition) -> Offset {
         let unknown = if self.recovery_points_are_lost {
             OpenOptions::NOTHING_MAY_BE_CUT
@@ -179,7 +179,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Nothing is written into the partition's directory from now on: its name may soon be another topic's.
+    /// Stops all writes into the partition's directory: its name may soon belong to another topic.
     pub(super) fn close_lineage(&self) {
         self.stored_epochs.lock().expect("no holder panics").closed = true;
     }

@@ -34,7 +34,7 @@ impl WaitingDeletions {
         }
     }
 
-    /// This broker leads no more: closes every channel.
+    /// This broker does not lead any more: closes every channel.
     pub fn fail(&mut self) {
         self.waiting.clear();
     }

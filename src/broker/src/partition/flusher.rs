@@ -15,7 +15,7 @@ use super::shard::ShardMessage;
 /// Make these segments durable, then tell the owner.
 pub struct FlushRequest {
     pub key: u64,
-    /// Of the directory that the partition was in when it asked.
+    /// The generation of the directory that the partition was in at the time of the request.
     pub generation: u64,
     pub segments: Vec<Arc<Segment>>,
     /// The log is durable up to this offset when the flush has succeeded.

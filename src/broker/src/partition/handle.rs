@@ -88,9 +88,9 @@ pub struct ReplicaFetch {
     pub replica: BrokerId,
     pub broker_epoch: BrokerEpoch,
     pub leader_epoch: LeaderEpoch,
-    /// Everything below is on the follower's disk, as far as the topic asks for that.
+    /// All records below are on the follower's disk, if the topic asks for that.
     pub offset: Offset,
-    /// Everything below is deleted there, durably.
+    /// The follower has deleted all records below, durably.
     pub log_start_offset: Offset,
 }
 

@@ -34,7 +34,7 @@ pub struct OwnedPartition {
     pub(super) state: ReplicaState,
     /// When this broker began to lead.
     pub(super) led_since: Instant,
-    /// This broker should lead and does not dare to: see [`OwnedPartition::step_aside`].
+    /// This broker should lead but does not serve: see [`OwnedPartition::step_aside`].
     pub(super) aside: bool,
     /// A leadership that begins when log and cold tier are one log: see [`OwnedPartition::take_over`].
     pub(super) takeover: Option<Leadership>,

@@ -23,7 +23,7 @@ const MOST: usize = 1000;
 #[derive(Debug)]
 struct Refused {
     epoch: i16,
-    /// Of the first batch.
+    /// The base sequence of the first refused batch.
     sequence: i32,
     code: ErrorCode,
     at: Instant,

@@ -34,7 +34,7 @@ const LEADER: [Step; 5] = [
     Step::ApplyRetention,
 ];
 const NOT_TIERED: [Step; 2] = [Step::FinishDeletions, Step::DeleteEverything];
-/// Of a follower, and of a leader whose bucket is in doubt.
+/// The steps of a follower, and of a leader whose bucket has an unknown owner.
 const LOCAL_ONLY: [Step; 1] = [Step::TrimLocal];
 
 /// The step behind `last`; `None` at the end.

@@ -149,7 +149,7 @@ impl TierManager {
         }
     }
 
-    /// One broker looks after what belongs to no partition: the first of those that live.
+    /// Whether this broker does the work that belongs to no partition: the first live broker does.
     fn cleans_up(&self, image: &ClusterImage) -> bool {
         let first = image.live_brokers().next();
         first.is_some_and(|b| b.id.0 == self.context.node_id())

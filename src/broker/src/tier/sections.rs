@@ -18,7 +18,7 @@ pub struct Claimed {
     pub end_offset: Offset,
     /// `index.interval.bytes`
     pub index_interval_bytes: u64,
-    /// Up to the segment's end.
+    /// The lineage up to the segment's end.
     pub lineage: Vec<EpochStart>,
     /// Where the segment begins, and where it ends; `None` where the file is missing or damaged.
     pub producers_before: Option<ProducerState>,
@@ -98,7 +98,7 @@ impl Sections {
     }
 
     pub fn finish(&mut self) -> Walked {
-        // As a roll does.
+        // A roll writes the last time entry, too.
         self.push_time_entry();
         let claimed = std::mem::take(&mut self.claimed);
         let lineage = lineage(&claimed, &self.epochs);

@@ -72,7 +72,7 @@ async fn take_over(context: &Arc<BrokerContext>, partition: &Arc<Partition>) {
     }
 }
 
-/// One comparison, and the repair that it asks for.
+/// Compares once, and does the repair if one is needed.
 async fn step(context: &Arc<BrokerContext>, partition: &Arc<Partition>) -> Result<(), String> {
     let image = context.quorum.image();
     let log = image.remote_log(partition.id()).cloned();

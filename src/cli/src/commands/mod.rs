@@ -55,7 +55,7 @@ async fn serve(server: Server) -> Result<(), String> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         reason = server.failed() => {
-            // Nothing that could be flushed now is worth waiting for: others lead, and the next start recovers.
+            // Do not wait for flushes: other brokers lead, and the next start recovers.
             return Err(reason);
         }
     }

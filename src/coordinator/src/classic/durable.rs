@@ -96,7 +96,7 @@ pub fn tombstone(group: &str, partition: &TopicPartition) -> CoordinatorRecord {
     }
 }
 
-/// Of a group and all its positions.
+/// The tombstones of a group and of all its positions.
 pub fn group_tombstones(group: &Group) -> Vec<CoordinatorRecord> {
     let offsets = group.offsets.keys().map(|tp| tombstone(&group.id, tp));
     let itself = CoordinatorRecord::Group {

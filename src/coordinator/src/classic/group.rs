@@ -1,4 +1,5 @@
-//! One classic group: its members, generation and state, and what waits for its append. Every method is a plain transition.
+//! One classic group: its members, generation and state, and the requests that wait for its append. Every method is a
+//! plain transition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +42,7 @@ impl GroupState {
 pub(crate) struct Group {
     pub id: String,
     pub state: GroupState,
-    /// Since when; `None` where no record says.
+    /// The time of the last change of state; `None` where no record has it.
     pub state_since_ms: Option<TimestampMs>,
     pub generation: i32,
     pub protocol_type: Option<String>,
@@ -112,7 +113,7 @@ impl Group {
         }
     }
 
-    /// From here on requests are deferred.
+    /// Defers requests until the append is committed or refused.
     pub fn begin_append(&mut self) {
         self.appending = true;
     }

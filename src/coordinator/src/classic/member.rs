@@ -15,7 +15,7 @@ pub(crate) struct Member {
     pub client_host: String,
     pub rebalance_timeout_ms: i32,
     pub session_timeout_ms: i32,
-    /// In the member's order of preference.
+    /// Protocols in the member's order of preference.
     pub protocols: Vec<(String, Bytes)>,
     pub assignment: Bytes,
     /// The member has sent JoinGroup and waits for the generation.

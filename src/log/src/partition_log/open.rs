@@ -34,10 +34,10 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// As a recovery point: everything may have been flushed, so damage is an error wherever it lies.
+    /// The recovery point if everything may have been flushed: damage is then an error wherever it lies.
     pub const NOTHING_MAY_BE_CUT: Offset = NOTHING_MAY_BE_CUT;
 
-    /// For a log of which nothing is known but its directory.
+    /// Options for a log of which only the directory is known.
     pub fn new(config: LogConfig) -> Self {
         Self {
             config,

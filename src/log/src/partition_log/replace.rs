@@ -113,7 +113,7 @@ impl PartitionLog {
         let active = segments.last().expect("a log has at least one segment");
         relocation.copy_companions(active, view.log_end_offset)?;
         let known: BTreeSet<Offset> = segments.iter().map(|s| s.base_offset).collect();
-        // Of what retention took on the way nothing may come back, and it may have been there in part only.
+        // Segments that retention deleted during the copy must not come back, and the copy may have them in part only.
         for gone in relocation.begun.difference(&known) {
             for extension in EXTENSIONS {
                 // Not every segment has every file.

@@ -96,8 +96,8 @@ impl PartitionLog {
         self.raise_log_start(to)
     }
 
-    /// The same for a log of which nothing below `to` is in a cold tier. At a border of segments, the name of the first
-    /// segment that stays says where the log starts, and nothing else is written.
+    /// Raises the log start to `to`, for a log without records below `to` in a cold tier. At a border of segments, the
+    /// name of the first remaining segment tells the log start, and nothing else is written.
     pub fn retain_from(&mut self, to: Offset) -> Result<(), LogError> {
         let to = to.min(self.high_watermark);
         let names_it =

@@ -23,9 +23,9 @@ pub enum ConfigType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DynamicMode {
     ReadOnly,
-    /// For one broker at a time.
+    /// The key can be changed for one broker at a time.
     PerBroker,
-    /// For one or for all.
+    /// The key can be changed for one broker or for all.
     ClusterWide,
 }
 
@@ -40,9 +40,9 @@ pub struct ConfigDef {
     valid_values: String,
     pub dynamic: DynamicMode,
     pub sensitive: bool,
-    /// For topic keys: the broker keys that give its default, most specific first.
+    /// For topic keys: the broker keys that give the default, most specific first.
     pub broker_synonyms: Vec<String>,
-    /// Not shown to clients.
+    /// The key is not shown to clients.
     pub internal: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct ConfigEntry {
 /// The broker's three layers.
 #[derive(Clone, Debug, Default)]
 pub struct BrokerConfig {
-    /// From the properties file, environment and command line.
+    /// Values from the properties file, the environment and the command line.
     pub file: BTreeMap<String, String>,
     /// Set at run time for this broker.
     pub dynamic: BTreeMap<String, String>,

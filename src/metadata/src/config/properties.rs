@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("line {line}: {reason}")]
 pub struct PropertiesError {
-    /// From one.
+    /// The number of the line; the first is 1.
     pub line: usize,
     pub reason: String,
 }

@@ -1,6 +1,6 @@
 //! Kafka's keys that are accepted here and change nothing, with the reason. `docs/CONFIG.md` is made from this.
 
-/// Of each: the key, or the beginning of several that ends in a dot; and why it has no effect.
+/// Each entry: a key, or the common beginning of several keys (it ends in a dot), and the reason why it has no effect.
 const REASONS: &[(&str, &str)] = &[
     ("add.partitions.to.txn.", TRANSACTIONS),
     ("transaction.", TRANSACTIONS),

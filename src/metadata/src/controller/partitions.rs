@@ -50,7 +50,7 @@ pub(super) struct PartitionChange<'a> {
 pub(super) enum Loss {
     /// The records that the replica had not flushed when its process or machine died.
     Unflushed,
-    /// Everything: its disk is another one.
+    /// All records: its disk is another one.
     Everything,
 }
 
@@ -115,7 +115,7 @@ impl<'a> PartitionChange<'a> {
         Some(self.state)
     }
 
-    /// The same as a record of the partition that it is about.
+    /// The next state as a record of the partition.
     pub fn finish_as_record(
         self,
         topic: &TopicImage,
@@ -227,7 +227,7 @@ pub struct IsrChange {
     pub partition: TopicIdPartition,
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: i32,
-    /// With the incarnation of each broker that the leader has seen fetch.
+    /// The new ISR, with the incarnation of each broker as the leader has seen it fetch.
     pub new_isr: Vec<(BrokerId, BrokerEpoch)>,
     /// The leader, elected uncleanly, is done recovering.
     pub recovered: bool,

@@ -21,7 +21,7 @@ pub struct NewTopic {
     pub partitions: i32,
     /// −1: the broker's `default.replication.factor`.
     pub replication_factor: i16,
-    /// By partition; then `partitions` and `replication_factor` must be −1.
+    /// Replicas by partition. If given, `partitions` and `replication_factor` must be −1.
     pub assignments: BTreeMap<PartitionId, Vec<BrokerId>>,
     pub configs: BTreeMap<String, String>,
 }
@@ -87,7 +87,7 @@ pub(super) fn with_default_tier(
     configs
 }
 
-/// In sync from the start are the replicas whose brokers are up.
+/// A new partition. The replicas whose brokers are up are in sync from the start.
 fn new_partition(
     image: &ClusterImage,
     topic_id: TopicId,

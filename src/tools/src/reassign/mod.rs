@@ -85,7 +85,7 @@ struct TopicToMove {
     topic: String,
 }
 
-/// This tool tells its errors on standard output.
+/// This tool prints its errors on standard output.
 fn error(reason: impl std::fmt::Display) -> Failure {
     Failure {
         stdout: Some(format!("Error: {reason}")),

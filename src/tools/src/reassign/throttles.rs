@@ -45,7 +45,7 @@ pub(super) async fn set_throttles(
         "Warning: You must run --verify periodically, until the reassignment completes, to ensure the throttle is removed."
     );
     if let Some(rate) = inter_broker {
-        // Of every partition, who gives and who takes.
+        // For every partition: the brokers that send and those that receive.
         let mut givers: BTreeMap<&str, BTreeSet<(i32, i32)>> = BTreeMap::new();
         let mut takers: BTreeMap<&str, BTreeSet<(i32, i32)>> = BTreeMap::new();
         for p in plan {

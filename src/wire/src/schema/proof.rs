@@ -102,9 +102,9 @@ fn random_body(key: ApiKey, version: i16, seed: u64) -> Bytes {
 /// A body as our own decoders and those of `kafka-protocol` read it.
 #[derive(Debug, PartialEq)]
 struct Decoded {
-    /// Of Produce and Fetch, which are decoded by hand.
+    /// The request as our own decoder reads it; only Produce and Fetch have one.
     by_hand: Option<String>,
-    /// As the crate encodes it again, where the crate can.
+    /// The body as `kafka-protocol` encodes it again, where the crate can.
     again: Option<Bytes>,
 }
 
@@ -125,7 +125,7 @@ fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<(Decoded, Bytes), S
     let mut rest = body.clone();
     let request = RequestKind::decode(key, &mut rest, version).map_err(|e| e.to_string())?;
     let mut encoded = BytesMut::new();
-    // Some values cannot be encoded in versions that lack their field; the decode above is what counts then.
+    // Some values cannot be encoded in versions that lack their field; in this case only the decoding counts.
     let again = request.encode(&mut encoded, version).is_ok();
     let again = again.then(|| encoded.freeze());
     Ok((Decoded { by_hand, again }, rest))

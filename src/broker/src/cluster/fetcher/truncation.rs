@@ -11,9 +11,10 @@ use super::round::Fetcher;
 /// The offset at which a log is truncated.
 #[derive(Clone, Copy)]
 pub(super) enum Cut {
-    /// By the epoch with which the leader's log has diverged from this one, and where that epoch ends there.
+    /// At the end of the last common epoch: the leader reports the epoch in which the logs diverge, and where it ends
+    /// in its log.
     Diverging(LeaderEpoch, Offset),
-    /// At the leader's end, where no epoch tells.
+    /// At the leader's end, where no epoch shows the divergence.
     Offset(Offset),
 }
 

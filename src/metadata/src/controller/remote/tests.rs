@@ -108,7 +108,8 @@ fn cut(from: i64, resumes_at: i64, leader_epoch: i32) -> RemoteLogCut {
 
 #[test]
 fn a_cut_ends_segments_where_the_histories_part() {
-    // From, where the log goes on, and the readable segments after: begin, end, epochs, whether a gap.
+    // Input: `from` and the offset where the log continues. Expected: the readable segments with begin, end, epochs,
+    // and whether each is a gap.
     type After = (i64, i64, Vec<EpochStart>, bool);
     let first = || (0, 20, lineage(&[(1, 0)]), false);
     let table: [(i64, i64, Vec<After>); 6] = [
