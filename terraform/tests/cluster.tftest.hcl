@@ -1,4 +1,4 @@
-# What matters in a plan, without an account: terraform test.
+# Checks the important parts of a plan, without an account: terraform test.
 
 mock_provider "aws" {
   mock_data "aws_availability_zones" {

@@ -21,7 +21,7 @@ const LASTS: Duration = Duration::from_secs(7);
 const SESSION_MS: &str = "6000";
 /// Its coordinator is the leader of partition 0 of three of the offsets topic, which `Nemesis::ClockOfCoordinator` means.
 const MEMBERS: &str = "clock-watchers";
-/// Nothing may stand still for longer.
+/// The longest time that a partition, a commit or a group may stand still.
 const LONGEST_STALL: Duration = Duration::from_secs(2);
 /// Copies that fail before a step, so that partitions wait for their next attempt.
 const FAILURES: usize = 6;
@@ -75,7 +75,7 @@ async fn step_clock(
     copies: &mut Vec<u128>,
 ) -> Result<(Duration, String), String> {
     let refused = history.store.count("PUT", "") + history.store.count("POST", "");
-    // Not tried again by the client of the store: the broker's own back-off begins.
+    // The client of the store does not retry this fault, so the broker's own back-off begins.
     history.store.inject("PUT", "", u32::MAX, Fault::Forbidden);
     history.store.inject("POST", "", u32::MAX, Fault::Forbidden);
     let failures = || history.store.count("PUT", "") + history.store.count("POST", "") - refused;

@@ -50,7 +50,7 @@ pub struct Cluster {
     shims: Shims,
     store_endpoint: String,
     nodes: BTreeMap<i32, Option<Child>>,
-    /// Nothing was wrong, so nothing is kept.
+    /// Whether the history passed; its directories are then not kept.
     pub passed: bool,
 }
 
@@ -341,7 +341,7 @@ impl Cluster {
         }
         let mut file = File::create(&filler).map_err(|e| format!("{}: {e}", filler.display()))?;
         let chunk = vec![0; 64 << 10];
-        // Until the file system says that it is full.
+        // Write until the file system reports that it is full.
         while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
         Ok(())
     }

@@ -21,7 +21,7 @@ use strandline_wire::compression::Compression;
 use strandline_wire::{ApiKey, ErrorCode, text};
 use uuid::Uuid;
 
-/// Nothing that lives takes longer to answer.
+/// Every live node answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
 const FETCH_BYTES: i32 = 1 << 20;
 pub const EARLIEST: i64 = -2;

@@ -18,7 +18,7 @@ pub enum Nemesis {
     KillCoordinator,
     KillAny,
     KillAll,
-    /// And then the first that leads again.
+    /// Kill all, and then the first that leads again.
     KillAllThenLeader,
     /// A follower that is cut off from the leader may be elected next.
     SplitThenKillLeader,

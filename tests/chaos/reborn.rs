@@ -17,7 +17,7 @@ pub const PARTITIONS: i32 = 2;
 const RECORDS_PER_BATCH: u64 = 3;
 /// Between batches.
 const PACE: Duration = Duration::from_millis(15);
-/// Of one life.
+/// The longest time of one life.
 const LONGEST_LIFE_MS: u64 = 6000;
 /// Records that every life is offered.
 const SHORTEST_LIFE: u64 = 30;
@@ -170,7 +170,7 @@ async fn write(partitions: &mut [Direct], life: &mut Life, length: Duration, not
     }
 }
 
-/// Everything that is in the topic now, and where its partitions end.
+/// All records that are in the topic now, and the end offsets of its partitions.
 async fn read(partitions: &mut [Direct], life: &Life) -> Result<(Vec<Read>, Vec<i64>), Refusal> {
     let (mut log, mut all_ends) = (Vec::new(), Vec::new());
     for (partition, direct) in (0..).zip(partitions) {

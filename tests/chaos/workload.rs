@@ -22,7 +22,7 @@ pub const TOPIC: &str = "chaos";
 pub const PARTITIONS: i32 = 4;
 /// Between records of one producer.
 const PACE: Duration = Duration::from_millis(8);
-/// So that segments roll and go to the cold tier.
+/// Size of the padding, so that segments roll and go to the cold tier.
 const PADDING: usize = 2000;
 
 /// The observations of a history's clients.
@@ -51,7 +51,7 @@ impl Notes {
         self.settle.load(Ordering::Acquire) || self.stopped()
     }
 
-    /// Something under `key` was acknowledged just now.
+    /// Notes that a record under `key` was acknowledged now.
     fn note_acknowledgement(&self, key: i32) {
         let mut all = self.acknowledged_at.lock().expect("no holder panics");
         all.entry(key).or_default().push(Instant::now());
@@ -97,7 +97,7 @@ impl Notes {
 pub const PROBE: i32 = -1;
 /// The key under which acknowledged commits of offsets are noted.
 pub const COMMITS: i32 = -2;
-/// Nothing that lives takes longer to answer the probe.
+/// Every live node answers the probe within this time.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// Writes one record after the other to the first partition of a topic of its own, to its leader, without the pauses of

@@ -35,7 +35,7 @@ install_minio() {
 }
 
 # The newest clients of Python from PyPI. quixstreams asks for a librdkafka of its own choice, so it has an environment of
-# its own. What is there is used again; remove it to have newer ones.
+# its own. Installed clients are used again; remove the directory to install newer ones.
 install_python_clients() {
     [ -e "$CACHE/python-newest/complete" ] || {
         rm -rf "$CACHE/python-newest" && python3 -m venv "$CACHE/python-newest" &&
@@ -68,8 +68,8 @@ start_kafka() {
     KAFKA_PID=$!
 }
 
-# A port that nobody listens on, each once in a run. It lies below those that the kernel gives to outgoing connections:
-# one of these could take it before its server starts, or while that is down.
+# A port on which no process listens, each once in a run. The port lies below those that the kernel gives to outgoing
+# connections: otherwise such a connection could take the port before its server starts, or while the server is down.
 free_port() {
     local port
     until

@@ -69,7 +69,7 @@ def problems(check):
     try:
         return check()
     except OSError as error:
-        # Prometheus is not there yet. What it refuses is another matter: see get.
+        # Prometheus is not up yet. Requests that it refuses are errors: see get.
         return [str(error)]
 
 

@@ -71,7 +71,7 @@ if [ "$WAY" != kafka ]; then
 fi
 
 if [ "$WAY" != kafka ]; then
-    # What was set at run time is there again after all brokers have started anew.
+    # Settings that were changed at run time are in effect again after all brokers have restarted.
     kafka-configs.sh --alter "${AT[@]}" --entity-type brokers --entity-default --add-config log.retention.ms=99000000 >/dev/null
     kafka-configs.sh --alter "${AT[@]}" --entity-type users --entity-name bob --add-config consumer_byte_rate=2097152 >/dev/null
     for id in 1 2 3; do stop_node $id; done

@@ -45,7 +45,7 @@ pub(crate) fn show_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter =
         filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
-    // Of the tests of a process, the first one sets this for all.
+    // The first test of a process sets the subscriber for all.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

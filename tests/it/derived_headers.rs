@@ -34,7 +34,7 @@ fn batch(codec: Compression, sequence: i32, timestamps: &[i64], max_timestamp: i
     for timestamp in timestamps {
         builder.push(&RecordToWrite {
             timestamp: *timestamp,
-            // Not to be compressed, so that every batch fills a segment.
+            // Random bytes cannot be compressed, so every batch fills a segment.
             value: Some((0..2000).map(|_| rand::random::<u8>()).collect()),
             ..RecordToWrite::default()
         });

@@ -78,7 +78,7 @@ async fn all_hold(cluster: &TestCluster, start: i64, values: &[bytes::Bytes]) {
 
 const SMALL_SEGMENTS: [(&str, &str); 1] = [("internal.segment.bytes", "20000")];
 
-/// In the middle of a batch, in the middle of a segment.
+/// An offset in the middle of a batch, in the middle of a segment.
 const START: i64 = 254;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
 use strandline_wire::{ApiKey, StrBytes};
 
-/// Of each three records that follow one another the timestamps are equal, and of each two the values.
+/// Every three consecutive records share a timestamp, and every two share a value.
 fn record(number: usize) -> RecordToWrite {
     RecordToWrite {
         timestamp: super::timestamp(number / 3),

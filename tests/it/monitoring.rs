@@ -27,7 +27,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     entries.map(|e| e.unwrap().path()).collect()
 }
 
-/// Everything that dashboards and rules ask Prometheus.
+/// Every query of the dashboards and rules.
 fn queries() -> Vec<(PathBuf, String)> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     let mut found = Vec::new();

@@ -156,7 +156,7 @@ async fn look_ups_by_time_answer_as_a_scan_does_in_every_tier() {
             connection = Connection::open(&broker.address()).await.unwrap();
         }
         for (partition, start) in starts.iter_mut().enumerate() {
-            // By and by, into the local log at last.
+            // The log start reaches the local log after some steps.
             let to = *start + random.random_range(0..=logs[partition].len() as i64 / 10);
             if to > *start {
                 delete_records(&mut connection, "t", partition as i32, to).await;

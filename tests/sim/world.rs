@@ -130,7 +130,7 @@ impl Node {
         self.log.len() as i64
     }
 
-    /// For a leader: its epoch, the size of its ISR, and how many there must be.
+    /// For a leader: its epoch, the size of its ISR, and the minimum size.
     pub fn leads(&self) -> Option<(i32, usize, usize)> {
         match &self.role {
             Role::Leader { state, .. } if self.up => {
@@ -259,7 +259,7 @@ impl World {
         self.image.partition(PARTITION).expect("the topic is there")
     }
 
-    /// One thing happens.
+    /// Does one random step.
     pub fn step(&mut self) {
         self.now = self.now.plus_ms(self.random.random_range(0..10));
         let node = self.random.random_range(0..self.nodes.len());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::source::packages;
 
-/// Of each crate: the crates of the house that the crate may need.
+/// Each crate, with the crates of this repository that it may need.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("wire", &["types"]),

@@ -223,7 +223,7 @@ fn method_panics(call: &ExprMethodCall) -> bool {
         return false;
     }
     if name == "split_off" && matches!(first, Some(Expr::Reference(_))) {
-        // Of a map, by key.
+        // The index of a map, by key.
         return false;
     }
     if METHODS.contains(&name.as_str()) || reads_a_number(&name) {

@@ -8,7 +8,7 @@ use syn::{Attribute, Item};
 pub struct SourceFile {
     /// The crate's name without `strandline-`.
     pub package: String,
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     pub path: String,
     pub tree: syn::File,
 }

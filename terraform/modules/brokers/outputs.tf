@@ -34,6 +34,6 @@ output "server_properties" {
 }
 
 output "iam_policy" {
-  description = "What the role may do in the bucket, as JSON."
+  description = "The permissions of the role in the bucket, as JSON."
   value       = data.aws_iam_policy_document.bucket.json
 }

@@ -80,7 +80,7 @@ variable "ami_id" {
 }
 
 variable "broker_node_storage_info" {
-  description = "The data disk of each broker: size in GiB, type, IOPS, MiB/s. It holds local retention, not all records."
+  description = "The data disk of each broker: size in GiB, type, IOPS, MiB/s. The disk holds local retention, not all records."
   type = object({
     volume_size = number
     type        = optional(string, "gp3")

@@ -173,7 +173,7 @@ impl Cluster {
         self.take_over(at);
     }
 
-    /// Everything is up, replicated and copied again.
+    /// Starts all nodes, replicates and copies again.
     pub fn heal(&mut self) {
         for _ in 0..300 {
             self.elect();
