@@ -13,6 +13,7 @@ use strandline_client::{Client, Connection};
 use strandline_wire::{ApiKey, StrBytes};
 use tempfile::TempDir;
 
+use crate::kill::Moment;
 use crate::wait::eventually;
 
 /// A running cluster; a node that was stopped keeps its data.
@@ -112,11 +113,10 @@ impl TestCluster {
     }
 
     fn settings(&self, id: i32) -> Settings {
-        let controller = |id| format!("{}:{}", self.address, PORTS.1 + id);
         let voters = self.controllers().into_iter();
-        let voters = voters.map(|id| format!("{id}@{}", controller(id)));
+        let voters = voters.map(|id| format!("{id}@{}", self.controller_address(id)));
         let broker = format!("PLAINTEXT://{}", self.address(id));
-        let controller = format!("CONTROLLER://{}", controller(id));
+        let controller = format!("CONTROLLER://{}", self.controller_address(id));
         let (roles, listeners) = match self.layout {
             Layout::Apart if id >= FIRST_CONTROLLER => ("controller", controller),
             Layout::Apart => ("broker", broker),
@@ -187,12 +187,31 @@ impl TestCluster {
         }
     }
 
+    /// All nodes end as if their processes had been killed now: see [`TestCluster::resume_together`].
+    pub async fn kill_all(&mut self) {
+        let running: Vec<i32> = self.running.keys().copied().collect();
+        let moments: Vec<Moment> = running
+            .iter()
+            .map(|id| Moment::take(self.path(*id)))
+            .collect();
+        for id in running {
+            self.stop(id).await;
+        }
+        for moment in moments {
+            moment.restore();
+        }
+    }
+
     pub fn path(&self, id: i32) -> &std::path::Path {
         self.directories[&id].path()
     }
 
     pub fn address(&self, id: i32) -> String {
         format!("{}:{}", self.address, PORTS.0 + id)
+    }
+
+    pub fn controller_address(&self, id: i32) -> String {
+        format!("{}:{}", self.address, PORTS.1 + id)
     }
 
     pub fn bootstrap(&self) -> String {

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use strandline_tests::{TestBroker, logged};
+use strandline_tests::{TestBroker, TestCluster, logged};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+
+/// What either side of a link of the quorum sends first.
+const PREFACE: &[u8] = b"STRLINE1";
 
 /// A frame with a header of version 1 and this body.
 fn frame(api_key: i16, version: i16, body: &[u8]) -> Vec<u8> {
@@ -30,6 +33,8 @@ async fn disconnected_by(address: &str, bytes: &[u8]) -> SocketAddr {
     let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer));
     // A reset is an end as well: bytes were left unread.
     let _ = ended.await.expect("the broker closes the connection");
+    // A controller says first what it speaks.
+    let answer = answer.strip_prefix(PREFACE).unwrap_or(&answer);
     assert!(answer.is_empty(), "no answer is sent: {answer:?}");
     own
 }
@@ -38,7 +43,7 @@ async fn disconnected_by(address: &str, bytes: &[u8]) -> SocketAddr {
 async fn line_about(peer: SocketAddr) -> String {
     let part = format!("peer={peer} ");
     let lines = eventually("the log names the peer", || async {
-        let lines = logged(&["the broker closes a connection", &part]);
+        let lines = logged(&[" closes a ", &part]);
         (!lines.is_empty()).then_some(lines)
     })
     .await;
@@ -129,4 +134,21 @@ async fn a_flood_of_bad_requests_is_counted_whole_and_logged_in_part() {
     // Ten a minute; a slow machine may see another minute begin.
     assert!((10..60).contains(&lines), "{lines} lines");
     broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_peers_whose_links_to_a_controller_are_closed() {
+    let mut cluster = TestCluster::start(1, &[]).await;
+    let framed = |bytes: &[u8]| [PREFACE, &(bytes.len() as u32).to_le_bytes(), bytes].concat();
+    let cases = [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "does not speak"),
+        ([PREFACE, &[0xff; 4]].concat(), "too large"),
+        (framed(&[0xee; 9]), "link of the quorum"),
+    ];
+    for (bytes, part) in &cases {
+        let peer = disconnected_by(&cluster.controller_address(1), bytes).await;
+        let line = line_about(peer).await;
+        assert!(line.contains(" WARN ") && line.contains(part), "{line}");
+    }
+    cluster.stop_all().await;
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use strandline_types::{AdmittedLine, LogWindow};
 use strandline_wire::ApiKey;
 
 /// Lines of one cause in a [`WINDOW`].
@@ -96,45 +97,17 @@ pub struct Disconnects {
     causes: [OneCause; Cause::ALL.len()],
 }
 
-#[derive(Default)]
 struct OneCause {
     count: AtomicU64,
     window: Mutex<LogWindow>,
 }
 
-/// How many lines the current window has had.
-#[derive(Default)]
-struct LogWindow {
-    began: Option<Instant>,
-    lines: u32,
-    left_out: u64,
-}
-
-/// A line that may be written.
-#[derive(Debug, PartialEq, Eq)]
-struct Admitted {
-    /// Lines left out since the last one that was written.
-    left_out: u64,
-    /// No more lines follow in this window.
-    last: bool,
-}
-
-impl LogWindow {
-    fn admit(&mut self, now: Instant) -> Option<Admitted> {
-        let over = |began| now.saturating_duration_since(began) >= WINDOW;
-        if self.began.is_none_or(over) {
-            self.began = Some(now);
-            self.lines = 0;
+impl Default for OneCause {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            window: Mutex::new(LogWindow::new(LINES, WINDOW)),
         }
-        if self.lines >= LINES {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(Admitted {
-            left_out: std::mem::take(&mut self.left_out),
-            last: self.lines == LINES,
-        })
     }
 }
 
@@ -147,7 +120,7 @@ impl Disconnects {
         };
         one.count.fetch_add(1, Ordering::Relaxed);
         let mut window = one.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Admitted { left_out, last }) = window.admit(Instant::now()) else {
+        let Some(AdmittedLine { left_out, last }) = window.admit(Instant::now()) else {
             return;
         };
         drop(window);
@@ -174,32 +147,6 @@ impl Disconnects {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_a_window_are_bounded_and_the_next_one_says_how_many_were_left_out() {
-        let mut window = LogWindow::default();
-        let start = Instant::now();
-        for line in 1..=LINES {
-            let expected = Admitted {
-                left_out: 0,
-                last: line == LINES,
-            };
-            assert_eq!(window.admit(start), Some(expected));
-        }
-        for _ in 0..7 {
-            assert_eq!(window.admit(start + WINDOW / 2), None);
-        }
-        let next = Admitted {
-            left_out: 7,
-            last: false,
-        };
-        assert_eq!(window.admit(start + WINDOW), Some(next));
-        let after = Admitted {
-            left_out: 0,
-            last: false,
-        };
-        assert_eq!(window.admit(start + WINDOW), Some(after));
-    }
 
     #[test]
     fn every_cause_has_a_place_and_a_label_of_its_own() {

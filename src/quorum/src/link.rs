@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use strandline_types::{AdmittedLine, LogWindow};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -44,6 +46,30 @@ pub(crate) enum CallError {
     NoAnswer,
 }
 
+/// Links that this process ends because of what the peer sent. A few of them in each window are in the log.
+pub(crate) struct RefusedLinks(Mutex<LogWindow>);
+
+impl RefusedLinks {
+    const LINES: u32 = 10;
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    pub fn new() -> Self {
+        Self(Mutex::new(LogWindow::new(Self::LINES, Self::WINDOW)))
+    }
+
+    fn note(&self, peer: Option<SocketAddr>, error: &io::Error) {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(AdmittedLine { left_out, last }) = window.admit(Instant::now()) else {
+            return;
+        };
+        drop(window);
+        let peer = peer.map(tracing::field::display);
+        let left_out = (left_out > 0).then_some(left_out);
+        let quiet_seconds = last.then_some(Self::WINDOW.as_secs());
+        tracing::warn!(peer, %error, left_out, quiet_seconds, "this node closes a link of the quorum");
+    }
+}
+
 /// Answers the requests of a peer over a link.
 pub(crate) type Handler =
     Arc<dyn Fn(&Link, Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
@@ -54,29 +80,33 @@ pub(crate) struct Link {
     outgoing: mpsc::Sender<Vec<u8>>,
     waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Response>>>>,
     next: Arc<AtomicU64>,
+    peer: Option<SocketAddr>,
     closed: CancellationToken,
 }
 
 impl Link {
     /// Starts to speak on a connection; both sides send the preface.
-    pub fn start(stream: TcpStream, handler: Handler) -> Self {
+    pub fn start(stream: TcpStream, handler: Handler, refused: Arc<RefusedLinks>) -> Self {
         let _ = stream.set_nodelay(true);
+        let peer = stream.peer_addr().ok();
         let (reader, writer) = stream.into_split();
         let (outgoing, queue) = mpsc::channel(QUEUE);
         let link = Self {
             outgoing,
             waiting: Arc::default(),
             next: Arc::default(),
+            peer,
             closed: CancellationToken::new(),
         };
-        let ends = |result: io::Result<()>| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a link of the quorum ended");
-            }
+        let ends = move |result: io::Result<()>| match result {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => refused.note(peer, &error),
+            Err(error) => tracing::debug!(?peer, %error, "a link of the quorum ended"),
         };
+        let writing_ends = ends.clone();
         let closed = link.closed.clone();
         tokio::spawn(async move {
-            ends(
+            writing_ends(
                 closed
                     .run_until_cancelled(write(writer, queue))
                     .await
@@ -98,6 +128,11 @@ impl Link {
 
     pub fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// `None` where the connection had ended before it was asked.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     pub fn is_closed(&self) -> bool {

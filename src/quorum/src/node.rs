@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::link::{Handler, Link};
+use crate::link::{Handler, Link, RefusedLinks};
 use crate::peers::Peers;
 use crate::rpc::{
     Alive, Committed, Hello, MemberProgress, QuorumDescription, Request, Response, SubmitFailure,
@@ -60,6 +60,7 @@ pub(crate) struct Node {
     pub changing_voter: Mutex<()>,
     /// When an active controller answered last.
     pub last_contact: StdMutex<Instant>,
+    pub refused_links: Arc<RefusedLinks>,
     pub stop: CancellationToken,
 }
 
@@ -236,7 +237,7 @@ impl Node {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    Link::start(stream, self.handler());
+                    Link::start(stream, self.handler(), self.refused_links.clone());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a link of the quorum was not accepted");
@@ -317,7 +318,7 @@ impl Node {
             .await
             .ok()?
             .ok()?;
-        let link = Link::start(stream, self.handler());
+        let link = Link::start(stream, self.handler(), self.refused_links.clone());
         let hello = Request::Hello(self.hello().await);
         match link.call(hello, HELLO_TIMEOUT).await {
             Ok(Response::Hello(other)) if other.id == self.id => link.close(),
@@ -343,7 +344,12 @@ impl Node {
             Ok(_) => {}
             // A connection that lost packets for a while is tried again by TCP after pauses that grow; a new one is
             // there as soon as the network is.
-            Err(_) => link.close(),
+            Err(_) => {
+                if !link.is_closed() {
+                    tracing::info!(peer = ?link.peer(), limit = ?ALIVE_TIMEOUT, "a link of the quorum is silent and is opened anew");
+                }
+                link.close();
+            }
         }
     }
 

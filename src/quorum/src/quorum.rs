@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::link::CallError;
+use crate::link::{CallError, RefusedLinks};
 use crate::log_store::LogStore;
 use crate::network::LinkNetwork;
 use crate::node::Node;
@@ -408,6 +408,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
         joining: Mutex::new(()),
         changing_voter: Mutex::new(()),
         last_contact: StdMutex::new(Instant::now()),
+        refused_links: Arc::new(RefusedLinks::new()),
         stop: CancellationToken::new(),
     });
     if let Some(listener) = listener {

@@ -1,5 +1,5 @@
 //! The vocabulary that every crate shares: identifiers, epochs, offsets and the description of a segment in the
-//! cold tier; a secret, a pool of buffers. No I/O, no clock, no behaviour beyond conversions and checks of form.
+//! cold tier; a secret, a pool of buffers, a bound on log lines. No I/O, no clock, no behaviour beyond conversions and checks of form.
 //!
 //! Conventions: `end_offset` is exclusive, `last_offset` inclusive; units come last in a name (`retention_ms`).
 
@@ -7,6 +7,7 @@ mod base64_id;
 mod buffers;
 mod ids;
 mod internal_topic;
+mod log_window;
 mod moment;
 mod mutant;
 mod record_age;
@@ -20,6 +21,7 @@ pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionId, TopicId, TopicIdPartition, TopicPartition,
 };
 pub use internal_topic::{OFFSETS_TOPIC, is_internal_topic};
+pub use log_window::{AdmittedLine, LogWindow};
 pub use moment::{MonotonicMs, Now};
 pub use mutant::{Mutant, is_mutant};
 pub use record_age::{is_expired, newest_record_ms};
