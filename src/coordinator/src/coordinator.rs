@@ -12,6 +12,7 @@ use strandline_wire::ErrorCode;
 
 use crate::classic::{self, Deferred, Group, GroupState, Replacement};
 use crate::config::GroupConfig;
+use crate::forgetting::Forgetting;
 use crate::outcome::{Effect, Outcome, PendingAppend, Token, refused};
 use crate::record::CoordinatorRecord;
 use crate::reply::{DescribedGroup, DescribedMember, ListedGroup, Reply};
@@ -21,6 +22,7 @@ use crate::reply::{DescribedGroup, DescribedMember, ListedGroup, Reply};
 pub struct GroupCoordinator {
     pub(crate) config: GroupConfig,
     pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) forgetting: Forgetting,
 }
 
 impl GroupCoordinator {
@@ -28,6 +30,7 @@ impl GroupCoordinator {
         Self {
             config,
             groups: BTreeMap::new(),
+            forgetting: Forgetting::default(),
         }
     }
 
@@ -96,6 +99,12 @@ impl GroupCoordinator {
                 out.replies.extend(reply);
                 return out;
             }
+            Effect::Forget { .. } => {
+                for record in append.records {
+                    self.apply_offsets(record);
+                }
+                return out;
+            }
             Effect::Assign { group, assignments } => {
                 if let Some(group) = self.appended(&group) {
                     classic::finish_sync(group, &assignments, now, &mut out);
@@ -127,6 +136,10 @@ impl GroupCoordinator {
             Effect::Offsets { reply } => {
                 out.replies
                     .extend(reply.map(|(token, reply)| (token, refused(reply, error))));
+                return out;
+            }
+            Effect::Forget { positions } => {
+                self.forgetting.refused(positions, now);
                 return out;
             }
             Effect::Assign { group, .. } => {
@@ -207,12 +220,14 @@ impl GroupCoordinator {
 
     /// The earliest moment at which [`GroupCoordinator::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<MonotonicMs> {
-        self.groups.values().filter_map(Group::next_deadline).min()
+        let groups = self.groups.values().filter_map(Group::next_deadline);
+        groups.chain(self.forgetting.next_deadline()).min()
     }
 
-    /// Ends join and sync phases that are over and removes members whose sessions have expired.
+    /// Ends join and sync phases that are over, removes members whose sessions have expired, and appends refused tombstones
+    /// again.
     pub fn tick(&mut self, now: Now) -> Outcome {
-        let mut out = Outcome::default();
+        let mut out = self.forget_again(now);
         for group in self.groups.values_mut() {
             classic::tick(group, self.config, now, &mut out);
         }

@@ -5,13 +5,14 @@
 //! restart must remember, the command returns records. Its effect, replies included, follows in
 //! [`GroupCoordinator::committed`] once the records are in the log.
 //!
-//! [`coordinator`] is replay, commit and time; [`offsets`] and [`expiry`] are committed positions; [`classic`] is the
+//! [`coordinator`] is replay, commit and time; [`offsets`], [`expiry`] and [`forgetting`] are committed positions; [`classic`] is the
 //! protocol of JoinGroup and SyncGroup.
 
 mod classic;
 mod config;
 mod coordinator;
 mod expiry;
+mod forgetting;
 mod offsets;
 mod outcome;
 mod record;

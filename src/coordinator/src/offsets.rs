@@ -123,16 +123,4 @@ impl GroupCoordinator {
         out.append_offsets(records, token, reply);
         out
     }
-
-    /// Removes committed positions of partitions whose topic is gone.
-    pub fn forget_topic(&mut self, topic: &str) -> Outcome {
-        let mut records = Vec::new();
-        for (id, group) in &self.groups {
-            let gone = group.offsets.keys().filter(|tp| &*tp.topic == topic);
-            records.extend(gone.map(|tp| tombstone(id, tp)));
-        }
-        let mut out = Outcome::default();
-        out.append_upkeep(records);
-        out
-    }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use strandline_wire::ErrorCode;
 
 use crate::classic::{Emptying, Replacement};
+use crate::forgetting::Forgotten;
 use crate::record::CoordinatorRecord;
 use crate::reply::Reply;
 
@@ -36,6 +37,8 @@ pub(crate) enum Effect {
     Empty { group: String, emptying: Emptying },
     /// Offsets to be set or removed, then a reply.
     Offsets { reply: Option<(Token, Reply)> },
+    /// Positions of a deleted topic go.
+    Forget { positions: Vec<Forgotten> },
 }
 
 /// The immediate outcome of a command: replies to send, and records to append.

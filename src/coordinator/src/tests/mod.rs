@@ -8,6 +8,7 @@ use crate::*;
 
 mod commits;
 mod expiry;
+mod forgetting;
 
 const CONFIG: GroupConfig = GroupConfig {
     min_session_timeout_ms: 10,
