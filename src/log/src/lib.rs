@@ -56,6 +56,8 @@ mod damage_tests;
 #[cfg(test)]
 mod index_tests;
 #[cfg(test)]
+mod producer_tests;
+#[cfg(test)]
 mod retention_tests;
 #[cfg(test)]
 mod scenario_tests;

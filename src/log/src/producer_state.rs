@@ -14,6 +14,7 @@ use strandline_wire::batch::{BatchHeader, crc32c, increment_sequence};
 use thiserror::Error;
 
 use crate::checkpoint::write_atomically;
+use crate::error::LogError;
 
 /// Batches that are recognised as duplicates (Kafka's `NUM_BATCHES_TO_RETAIN`).
 const BATCHES_KEPT: usize = 5;
@@ -282,6 +283,23 @@ impl ProducerState {
 /// Reads a snapshot file; `None` if it is absent, of another version or damaged.
 pub fn read_snapshot(path: &Path) -> Option<ProducerState> {
     decode_snapshot(&std::fs::read(path).ok()?)
+}
+
+/// The state in a snapshot file, for a log that is opened or truncated; `None` where the file is missing or damaged.
+///
+/// # Errors
+/// Where the file is there and cannot be read: nothing is known of it then.
+pub(crate) fn load_snapshot(path: &Path) -> Result<Option<ProducerState>, LogError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(LogError::io(path)(error)),
+    };
+    let state = decode_snapshot(&bytes);
+    if state.is_none() {
+        tracing::warn!(path = %path.display(), "a producer snapshot is damaged and is made again from the records");
+    }
+    Ok(state)
 }
 
 /// The state in a snapshot file's bytes.

@@ -18,7 +18,7 @@ use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::index_check;
 use crate::log_start::log_start_at_open;
-use crate::producer_state::{ProducerState, read_snapshot};
+use crate::producer_state::{ProducerState, load_snapshot};
 use crate::segment::{Segment, file_name};
 use crate::tail::TailCheck;
 
@@ -80,7 +80,7 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
     let first_to_walk = if lost {
         0
     } else {
-        first_segment_to_walk(&segments, first_unchecked, directory)
+        first_segment_to_walk(&segments, first_unchecked, directory)?
     };
     let check = TailCheck {
         first: first_to_walk,
@@ -93,15 +93,15 @@ pub(crate) fn recover(input: RecoveryInput<'_>) -> Result<Recovered, LogError> {
     for (segment, next) in segments.iter().zip(behind).take(first_to_walk) {
         mend_indexes(segment, next.base_offset, input.config)?;
     }
-    let mut producers =
-        read_snapshot(&file_name(directory, bases[first_to_walk], "snapshot")).unwrap_or_default();
+    let snapshot = file_name(directory, bases[first_to_walk], "snapshot");
+    let mut producers = load_snapshot(&snapshot)?.unwrap_or_default();
     let mut log_end_offset = bases[first_to_walk];
     let mut bytes_since_index_entry = 0;
     for (at, segment) in segments.iter().enumerate().skip(first_to_walk) {
         if at > first_to_walk {
-            // The walk passed a roll: its snapshot is written again in case the crash came before it.
+            // The walk passed a roll: its snapshot is written again in case the crash came before it, or it is damaged.
             let snapshot = file_name(directory, segment.base_offset, "snapshot");
-            if !snapshot.exists() {
+            if load_snapshot(&snapshot)?.is_none() {
                 producers
                     .write_snapshot(&snapshot)
                     .map_err(LogError::io(&snapshot))?;
@@ -202,16 +202,33 @@ fn first_segment_to_walk(
     segments: &[Arc<Segment>],
     first_unchecked: usize,
     directory: &Path,
-) -> usize {
+) -> Result<usize, LogError> {
     let last = segments.len() - 1;
     let snapshot = file_name(directory, segments[last].base_offset, "snapshot");
-    let had_producers = read_snapshot(&snapshot).is_none_or(|state| !state.is_empty());
+    let had_producers = load_snapshot(&snapshot)?.is_none_or(|state| !state.is_empty());
     let for_producers = if had_producers {
         last.saturating_sub(1)
     } else {
         last
     };
-    for_producers.min(first_unchecked)
+    last_with_snapshot(segments, for_producers.min(first_unchecked), directory)
+}
+
+/// The last segment at or before `from` whose producer snapshot tells who has written before it; the first one if none does.
+pub(crate) fn last_with_snapshot(
+    segments: &[Arc<Segment>],
+    from: usize,
+    directory: &Path,
+) -> Result<usize, LogError> {
+    let until = segments.len().min(from + 1);
+    let reversed = segments.iter().enumerate().take(until).skip(1).rev();
+    for (at, segment) in reversed {
+        let snapshot = file_name(directory, segment.base_offset, "snapshot");
+        if load_snapshot(&snapshot)?.is_some() {
+            return Ok(at);
+        }
+    }
+    Ok(0)
 }
 
 /// The first segment that may hold bytes that were never flushed; one past the last after a clean stop.

@@ -22,7 +22,12 @@ pub(crate) fn batch(records: usize, timestamp: i64) -> ValidatedBatch {
     producer_batch(records, timestamp, -1, -1)
 }
 
-fn producer_batch(records: usize, timestamp: i64, producer: i64, sequence: i32) -> ValidatedBatch {
+pub(crate) fn producer_batch(
+    records: usize,
+    timestamp: i64,
+    producer: i64,
+    sequence: i32,
+) -> ValidatedBatch {
     let mut builder = BatchBuilder::new(Compression::None);
     if producer >= 0 {
         (

@@ -39,8 +39,16 @@ pub async fn state_at(
     let lineage = decode_leader_epochs(&lineage).filter(|lineage| !lineage.is_empty());
     let mut lineage = lineage.unwrap_or(known);
     lineage.retain(|entry| entry.start_offset < end);
-    // A segment without producers has no snapshot.
-    let mut producers = decode_snapshot(&snapshot).unwrap_or_default();
+    let mut producers = decode_snapshot(&snapshot).unwrap_or_else(|| {
+        // A segment without producers has no snapshot.
+        if !snapshot.is_empty() {
+            tracing::warn!(
+                offset,
+                "the producers in a side object are damaged: none of them is known"
+            );
+        }
+        ProducerState::default()
+    });
     // The segment may have been shortened since it was copied.
     producers.truncate_from_end(end);
     Ok((lineage, producers))

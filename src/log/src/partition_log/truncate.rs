@@ -8,7 +8,8 @@ use strandline_types::Offset;
 use super::PartitionLog;
 use crate::error::LogError;
 use crate::log_start::write_log_start;
-use crate::producer_state::read_snapshot;
+use crate::producer_state::{ProducerState, load_snapshot};
+use crate::recovery::last_with_snapshot;
 use crate::segment::{Segment, file_name};
 
 impl PartitionLog {
@@ -67,14 +68,16 @@ impl PartitionLog {
     }
 
     /// Replays the last two segments after a failed write or a truncation: a snapshot knows one batch of each producer,
-    /// and five must be recognised.
+    /// and five must be recognised. Where the snapshot before them is damaged, the replay begins at an earlier one.
     pub(super) fn rebuild_producers(&mut self) -> Result<(), LogError> {
-        let from = self.segments.len().saturating_sub(2);
+        let two = self.segments.len().saturating_sub(2);
+        let from = last_with_snapshot(&self.segments, two, &self.directory)?;
         let last = self.segments.get(from..).unwrap_or_default();
-        let snapshot = last
-            .first()
-            .map(|s| file_name(&self.directory, s.base_offset, "snapshot"));
-        let mut producers = snapshot.and_then(|s| read_snapshot(&s)).unwrap_or_default();
+        let mut producers = ProducerState::default();
+        if let Some(first) = last.first() {
+            let snapshot = file_name(&self.directory, first.base_offset, "snapshot");
+            producers = load_snapshot(&snapshot)?.unwrap_or_default();
+        }
         for segment in last {
             let mut position = 0;
             while let Some(header) = segment.header_at(position, segment.bytes())? {
