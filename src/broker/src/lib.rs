@@ -20,6 +20,7 @@ mod partition;
 mod producer_ids;
 mod quotas;
 mod request_meter;
+mod retention;
 mod server;
 pub mod settings;
 mod throttle;

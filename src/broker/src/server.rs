@@ -41,10 +41,11 @@ use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
 use crate::quotas::{ClientQuotas, QuotaWindows};
+use crate::retention::retention;
 use crate::settings::{Settings, host_name, is_unspecified};
 use crate::throttle::Throttle;
 use crate::tier::{OwnershipError, Tier, TierManager, open_tier, take_over_partitions};
-use crate::timers::{checkpoints, housekeeping, retention};
+use crate::timers::{checkpoints, housekeeping};
 
 /// The reason why a broker did not start; each variant names the setting, file or address at fault.
 #[derive(Debug, Error)]

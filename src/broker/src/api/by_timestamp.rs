@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use strandline_log::{FoundTimestamp, LogError, LogView};
-use strandline_types::{Offset, RemoteLogSegmentMetadata, TimestampMs};
+use strandline_log::{FoundTimestamp, LeaderEpochs, LogError, LogView};
+use strandline_types::{LeaderEpoch, Offset, RemoteLogSegmentMetadata, TimestampMs};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchHeader, Records};
 
@@ -120,15 +120,18 @@ struct ColdSegment<'a> {
     segment: &'a RemoteLogSegmentMetadata,
     start: Offset,
     end: Offset,
+    /// The leader's: records of another history do not count.
+    lineage: &'a LeaderEpochs,
 }
 
 impl<'a> ColdSegment<'a> {
-    fn new(tier: &'a Tier, segment: &'a RemoteLogSegmentMetadata, view: &LogView) -> Self {
+    fn new(tier: &'a Tier, segment: &'a RemoteLogSegmentMetadata, view: &'a LogView) -> Self {
         Self {
             tier,
             segment,
             start: view.log_start_offset,
             end: view.local_log_start_offset.min(segment.end_offset),
+            lineage: &view.epochs,
         }
     }
 
@@ -188,11 +191,14 @@ impl<'a> ColdSegment<'a> {
         let header = BatchHeader::decode(batch).map_err(|_| ErrorCode::CorruptMessage)?;
         let mut records = Records::new(header, batch).map_err(|_| ErrorCode::CorruptMessage)?;
         let mut found = Vec::new();
+        let epoch = LeaderEpoch(header.partition_leader_epoch);
         while let Some(record) = records
             .next_record()
             .map_err(|_| ErrorCode::CorruptMessage)?
         {
-            if (self.start..self.end).contains(&record.offset) {
+            let counts = (self.start..self.end).contains(&record.offset)
+                && self.lineage.epoch_of(record.offset) == Some(epoch);
+            if counts {
                 found.push((
                     record.offset,
                     record.timestamp,

@@ -21,6 +21,7 @@ use super::by_timestamp::{Found, NOTHING, find_max_timestamp, find_timestamp};
 use super::fetch::check_epoch;
 use super::produce::find_led;
 use crate::partition::Partition;
+use crate::tier::last_copied_offset;
 
 const READ_COMMITTED: i8 = 1;
 
@@ -86,7 +87,7 @@ async fn lookup(
     let image = call.context.quorum.image();
     let remote = image.remote_log(partition.id());
     let tiered = partition.config().remote_storage_enable || remote.is_some();
-    let highest_remote = remote.map_or(-1, |log| log.highest_remote_offset());
+    let highest_remote = remote.map_or(-1, |log| last_copied_offset(log, &view));
     let needs_end = !matches!(
         timestamp,
         EARLIEST | EARLIEST_LOCAL | LATEST_TIERED | EARLIEST_PENDING_UPLOAD

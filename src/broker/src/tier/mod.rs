@@ -36,6 +36,7 @@ use strandline_wire::batch::BatchHeader;
 pub use opening::open_tier;
 pub use ownership::{OwnershipError, cluster_of};
 pub use passes::TierManager;
+pub use retention::last_copied_offset;
 pub use state::state_at;
 use status::TierStatus;
 pub use sweeping::look_for_orphans;

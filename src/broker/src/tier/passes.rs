@@ -32,8 +32,8 @@ use super::ownership::{OwnershipError, own};
 use super::sweeping::SWEEP_INTERVAL;
 use crate::clock::{monotonic, now_ms};
 use crate::partition::Partition;
+use crate::retention::{retention_is_due, roll_if_expired};
 use crate::server::BrokerContext;
-use crate::timers::{retention_is_due, roll_if_expired};
 
 /// Runs the cold tier of this broker.
 pub struct TierManager {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use strandline_log::LogView;
+use strandline_metadata::RemoteLogImage;
 use strandline_tiering::lineage::{LocalLog, agreed_end_offset};
 use strandline_tiering::planner::{
     LocalSegment, TierRules, plan_local_retention, plan_total_retention,
@@ -11,7 +13,18 @@ use strandline_types::Offset;
 use super::passes::{StepError, TierManager};
 use crate::clock::now_ms;
 use crate::partition::Partition;
-use crate::timers::apply_local_retention;
+use crate::retention::apply_local_retention;
+
+/// The last offset of a log that its cold tier holds, −1 where there is none: segments of another history do not count.
+pub fn last_copied_offset(log: &RemoteLogImage, view: &LogView) -> Offset {
+    let local = LocalLog {
+        lineage: view.epochs.entries(),
+        log_start_offset: view.log_start_offset,
+        local_start_offset: view.local_log_start_offset,
+        end_offset: view.log_end_offset,
+    };
+    agreed_end_offset(log.readable(), &local) - 1
+}
 
 impl TierManager {
     pub(super) fn rules(partition: &Partition) -> TierRules {
@@ -44,20 +57,12 @@ impl TierManager {
         Ok((segments.collect(), ages.1))
     }
 
-    /// The last offset of this log that the cold tier holds: segments of another history do not count.
     pub(super) fn highest_remote(&self, partition: &Partition) -> Offset {
         let image = self.context.quorum.image();
         let Some(log) = image.remote_log(partition.id()) else {
             return -1;
         };
-        let view = partition.view();
-        let local = LocalLog {
-            lineage: view.epochs.entries(),
-            log_start_offset: view.log_start_offset,
-            local_start_offset: view.local_log_start_offset,
-            end_offset: view.log_end_offset,
-        };
-        agreed_end_offset(log.readable(), &local) - 1
+        last_copied_offset(log, &partition.view())
     }
 
     pub(super) async fn trim_local(&self, partition: &Arc<Partition>) -> Result<(), StepError> {

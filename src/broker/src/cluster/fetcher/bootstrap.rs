@@ -38,7 +38,9 @@ impl Fetcher {
         let log_start = answer.log_start_offset;
         let ends_before = one.partition.view().log_end_offset < log_start;
         if ends_before || code == ErrorCode::OffsetMovedToTieredStorage {
-            return self.begin_where_leader_begins(one, log_start, open).await;
+            let begun = self.begin_where_leader_begins(one, log_start, open).await;
+            self.write_checkpoints().await;
+            return begun;
         }
         // No epoch shows where the two logs diverge: the leader was elected uncleanly, on an empty disk, and has fewer
         // records than the others. Kafka truncates to the leader's end, too.
@@ -53,7 +55,7 @@ impl Fetcher {
     }
 
     /// Begins again, empty, where the leader's local log begins. The records before are deleted, or in the cold tier;
-    /// lineage and producer state then come from there.
+    /// lineage and producer state then come from there. The caller writes the checkpoints.
     pub(super) async fn begin_where_leader_begins(
         &self,
         one: &Asked,
@@ -81,7 +83,6 @@ impl Fetcher {
         begun
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
-        self.write_checkpoints().await;
         tracing::info!(partition = %partition.topic_partition, start, log_start, "the log begins again where the leader's log begins");
         Ok(())
     }
