@@ -30,6 +30,7 @@ fn no_offset_is_given_to_two_records() {
         all.cut += seen.cut;
         all.gaps += seen.gaps;
         all.copies += seen.copies;
+        all.retained += seen.retained;
     }
     println!("{} seeds: {all:?}", seeds());
     // A run in which nothing parted shows nothing.
@@ -37,7 +38,10 @@ fn no_offset_is_given_to_two_records() {
         all.copies > seeds() && all.behind_tier > seeds() / 20,
         "{all:?}"
     );
-    assert!(all.cut > seeds() / 200, "{all:?}");
+    assert!(
+        all.cut > seeds() / 200 && all.retained > seeds() / 20,
+        "{all:?}"
+    );
 }
 
 #[test]

@@ -72,19 +72,30 @@ pub fn compare<'a>(
     }
 }
 
-/// The first offset of a log that agrees with its tier: the first offset that either of them holds, if it is above the
-/// log start. Nobody has the records below, so the log start may rise to it.
+/// The first offset of a log that agrees with its tier: where the last run of remote segments without a hole begins, or the
+/// local start where the tier holds nothing above the log start. `readable` are sorted by base offset.
+///
+/// The records below were given up by an earlier leader: its own log began there, or retention had deleted them. A replica
+/// that has not heard of that may hold some of them still. They are given up here, too, or the tier would have a hole that
+/// local retention opens to readers.
 pub fn first_held_offset<'a>(
     readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
     local: &LocalLog<'_>,
 ) -> Offset {
-    let segments = readable.into_iter();
-    let above = segments.filter(|s| s.end_offset > local.log_start_offset);
-    let first = above.map(|s| s.base_offset).min();
-    let first = first.map_or(local.local_start_offset, |base| {
-        base.min(local.local_start_offset)
-    });
-    first.max(local.log_start_offset)
+    let mut run = None::<(Offset, Offset)>;
+    for segment in readable {
+        if segment.end_offset <= local.log_start_offset {
+            continue;
+        }
+        run = match run {
+            Some((first, end)) if segment.base_offset <= end => {
+                Some((first, end.max(segment.end_offset)))
+            }
+            _ => Some((segment.base_offset, segment.end_offset)),
+        };
+    }
+    run.map_or(local.local_start_offset, |(first, _)| first)
+        .max(local.log_start_offset)
 }
 
 /// The first offset at which the records of a segment and of the log differ, if there is one below the log's end.

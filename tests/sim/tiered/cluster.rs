@@ -67,6 +67,7 @@ pub struct Repairs {
     pub cut: u64,
     pub gaps: u64,
     pub copies: u64,
+    pub retained: u64,
 }
 
 impl Cluster {
@@ -163,7 +164,8 @@ impl Cluster {
             // Often one broker is up alone, and another one later.
             83..90 => self.stop(at),
             90..95 => self.start(at),
-            95..98 => self.elect(),
+            95..97 => self.elect(),
+            97 => self.retain(at),
             98 => self.lose_disk(at),
             _ => {
                 self.elect();
@@ -280,13 +282,15 @@ impl Cluster {
         } else {
             let count = self.random.random_range(1..6);
             let records: Vec<_> = (end..end + count).map_while(|o| theirs.get(o)).collect();
-            let high_watermark = theirs.high_watermark;
+            let (high_watermark, log_start) = (theirs.high_watermark, theirs.log_start);
             let disk = &mut self.nodes[at].disk;
             records.into_iter().for_each(|record| disk.append(record));
             if self.random.random_range(0..2) == 0 {
                 disk.roll();
             }
             disk.high_watermark = disk.high_watermark.max(high_watermark.min(disk.end()));
+            disk.log_start = disk.log_start.max(log_start.min(disk.high_watermark));
+            disk.delete_below(disk.log_start);
             if self.flushes {
                 self.nodes[at].flush();
             }

@@ -87,14 +87,20 @@ impl Disk {
         self.truncate(self.flushed);
     }
 
+    /// Deletes segments that lie wholly below `offset`, never the active one.
     pub fn delete_below(&mut self, offset: i64) {
-        let first = *self.bases.first().unwrap_or(&self.start);
-        self.bases.retain(|base| *base >= offset);
-        if self.bases.is_empty() || offset <= first {
+        let first = self
+            .bases
+            .iter()
+            .copied()
+            .filter(|base| *base <= offset)
+            .max();
+        let Some(first) = first.filter(|first| *first > self.start) else {
             return;
-        }
-        self.records.drain(..(self.bases[0] - self.start) as usize);
-        self.start = self.bases[0];
+        };
+        self.bases.retain(|base| *base >= first);
+        self.records.drain(..(first - self.start) as usize);
+        self.start = first;
     }
 
     pub fn local_log(&self) -> LocalLog<'_> {

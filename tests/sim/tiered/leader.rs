@@ -211,6 +211,29 @@ impl Cluster {
         }
     }
 
+    /// Total retention deletes the first remote segment. Followers hear of the new log start when they fetch.
+    pub fn retain(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let log = node
+            .image
+            .remote_log(PARTITION)
+            .filter(|_| node.leads.is_some());
+        let Some(first) = log.and_then(|log| log.readable().next()).cloned() else {
+            return;
+        };
+        let start = first.end_offset.max(node.disk.log_start);
+        if start > node.disk.high_watermark {
+            return;
+        }
+        self.nodes[at].disk.log_start = start;
+        self.nodes[at].disk.delete_below(start);
+        self.submit(Command::UpdateRemoteSegment(RemoteLogSegmentMetadata {
+            state: RemoteLogSegmentState::DeleteSegmentStarted,
+            ..first
+        }));
+        self.repaired.retained += 1;
+    }
+
     pub fn trim(&mut self, at: usize) {
         let copied = Some(self.copied_end(at) - 1);
         let disk = &mut self.nodes[at].disk;

@@ -56,7 +56,8 @@ impl Cluster {
             let Some(object) = self.bucket.get(&segment.id) else {
                 return Err(format!("no object for {segment:?}"));
             };
-            for offset in segment.base_offset.max(node.disk.start)..segment.end_offset {
+            let first = node.disk.start.max(node.disk.log_start);
+            for offset in segment.base_offset.max(first)..segment.end_offset {
                 let copied = object.records.get((offset - object.base_offset) as usize);
                 if copied.copied() != node.disk.get(offset) {
                     return Err(format!("log and tier differ at {offset}"));

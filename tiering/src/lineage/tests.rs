@@ -123,8 +123,23 @@ fn a_log_begins_with_the_first_offset_that_somebody_holds() {
     };
     assert_eq!(first(&tier, 0, 40), 20);
     assert_eq!(first(&tier, 30, 40), 30, "inside of a segment");
-    assert_eq!(first(&tier, 0, 10), 10);
+    assert_eq!(
+        first(&tier, 0, 10),
+        20,
+        "an earlier leader's log began there"
+    );
     assert_eq!(first(&[], 0, 50), 50, "the tier holds nothing any more");
+    let with_hole = [
+        segment(0, 10, &[(1, 0)]),
+        tier[0].clone(),
+        segment(30, 60, &[(1, 0)]),
+    ];
+    assert_eq!(
+        first(&with_hole, 0, 0),
+        20,
+        "retention has deleted what lay between"
+    );
+    assert_eq!(first(&with_hole, 25, 0), 25);
     assert_eq!(first(&tier, 45, 50), 50);
     assert_eq!(first(&[], 50, 50), 50);
 }

@@ -15,7 +15,7 @@ use super::handle::{Partition, Role};
 use super::owned::OwnedPartition;
 
 impl Partition {
-    /// Whether this broker should lead, but its log and the cold tier are not one log yet.
+    /// This broker should lead and has not yet made one log of its own and the cold tier.
     pub fn is_taking_over(&self) -> bool {
         self.taking_over.load(Ordering::Acquire)
     }
@@ -65,8 +65,7 @@ impl OwnedPartition {
         compared
     }
 
-    /// Raises the log start of a tiered topic to the first offset that the log or the tier holds: the tier may have lost
-    /// everything below to another history.
+    /// Raises the log start of a tiered topic to the first offset that it may begin with: see [`first_held_offset`].
     fn begin_where_held(&mut self, remote: Option<&RemoteLogImage>) {
         if remote.is_none() && !self.handle.config().remote_storage_enable {
             return;
@@ -77,7 +76,9 @@ impl OwnedPartition {
             return;
         }
         let partition = &self.handle.topic_partition;
-        tracing::warn!(%partition, log_start_offset = first, "neither the log nor its cold tier has the records below the log start");
+        tracing::warn!(%partition, log_start_offset = first, "the log start is raised: the cold tier or the log begins there");
+        // The records below were committed, or nobody has them. A log start never exceeds the high watermark.
+        self.log.advance_high_watermark(first);
         if let Err(error) = self.log.advance_log_start(first) {
             tracing::error!(%partition, %error, "the log start was not raised");
         }
