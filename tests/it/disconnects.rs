@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-/// What either side of a link of the quorum sends first.
+/// The first bytes that either side of a link of the quorum sends.
 const PREFACE: &[u8] = b"STRLINE1";
 
 /// A frame with a header of version 1 and this body.

@@ -135,7 +135,7 @@ async fn records_of_the_cold_tier_that_were_deleted_stay_deleted() {
 }
 
 /// Every process of a cluster dies seconds after records were acknowledged, read and deleted, before anybody has written
-/// the high watermark to disk. Whatever may be asked from the first moment on, no answer is lower than those given before.
+/// the high watermark to disk. No answer about offsets may be lower than the answers before the kill, at no moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_offset_goes_back_when_all_replicas_are_killed() {
     const DELETED: i64 = 250;

@@ -485,11 +485,8 @@ impl Broker {
             serving.spawn(accepting);
         }
         if let Some(listener) = http_listener {
-            tasks.push(tokio::spawn(http::serve(
-                context.clone(),
-                listener,
-                stop_tasks.clone(),
-            )));
+            let pages = http::serve(context.clone(), listener, stop_tasks.clone());
+            tasks.push(tokio::spawn(pages));
         }
         context.lifecycle.wait_until_unfenced().await;
         context.wait_until_applied().await;
