@@ -47,7 +47,7 @@ pub fn check_bucket(bucket: &str) -> Result<(), String> {
     host_is_possible(bucket)
 }
 
-/// An access key's id, or a session's token: what stands in a header. The value is not repeated.
+/// Checks an access key's id or a session's token, which stand in a header. The error does not repeat the value.
 pub fn check_header_value(value: &str) -> Result<(), String> {
     if value.is_empty() || !value.chars().all(|c| c.is_ascii_graphic()) {
         return Err("has a character that no HTTP header may have, or is empty".into());

@@ -1,4 +1,4 @@
-//! Sweeps up objects that no record names: what crashed uploads and interrupted deletions leave.
+//! Sweeps up objects that no record names: leftovers of crashed uploads and interrupted deletions.
 //!
 //! An object goes only if all of this holds: its key is one that this cluster makes, the image names no attempt with its
 //! id in any state, and the store's own clock says that it is older than a grace longer than any upload. Too large a

@@ -96,7 +96,7 @@ pub enum UploadError {
 /// Checks the batches that begin in a run of bytes, given where the next one begins. Handed in by the caller, because
 /// this crate does not know Kafka's format.
 pub trait SegmentCheck: Send {
-    /// Looks at the next run of the segment's bytes. The error says where and what.
+    /// Looks at the next run of the segment's bytes. The error has the place and the reason.
     fn check(&mut self, bytes: &[u8]) -> Result<(), (u64, String)>;
     /// After the last run: nothing may be left open.
     fn finish(&mut self) -> Result<Walked, (u64, String)>;

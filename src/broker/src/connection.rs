@@ -158,7 +158,7 @@ async fn read_requests(
         else {
             return Ok(());
         };
-        // Looked at here, since what mutes may be the answer to a request that was read long ago.
+        // Checked here, because the answer to an earlier request may have muted the client.
         peer.wait_while_muted().await;
         let api = requested_api(&frame);
         let request = RequestFrame::decode(frame).map_err(|error| match api {

@@ -35,7 +35,7 @@ struct Slot {
     high_watermark: i64,
     log_start_offset: i64,
     order: u64,
-    /// The partition that tells of news, by its key in this process.
+    /// The partition that announces news to this slot, by its key in this process.
     watched: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ struct State {
     clock: u64,
 }
 
-/// The session of one request, and what its answer must do to it.
+/// The session of one request, and the change that its answer makes to it.
 pub struct FetchContext {
     session: Arc<Mutex<Session>>,
     kept: Option<(i32, Answer)>,
@@ -259,7 +259,7 @@ impl Session {
         visits
     }
 
-    /// Has `partition` tell of its news from here on. Look at its view after this.
+    /// Lets `partition` announce its news to this session from now on. Look at its view after this.
     pub fn watch(&mut self, number: u32, partition: &Partition) {
         if let Some(slot) = self.slots.get_mut(&number)
             && slot.watched != Some(partition.key())

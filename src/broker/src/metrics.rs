@@ -147,7 +147,7 @@ impl Metrics {
     }
 }
 
-/// A label's value with what Prometheus' text format needs escaped.
+/// Escapes a label's value for Prometheus' text format.
 fn escape(value: &str) -> String {
     value
         .replace('\\', "\\\\")

@@ -1,4 +1,4 @@
-//! Starting a process, what a broker's parts share, and stopping it.
+//! Starting a process, the state that a broker's parts share, and stopping the process.
 //!
 //! Order of start: quorum, controller; log directories, registration, cold tier, partitions, group coordinators,
 //! unfencing, listeners. Order of stop: leaderships handed over, then the reverse: listeners, connections,
@@ -326,7 +326,7 @@ impl Server {
         self.quorum.failed().await
     }
 
-    /// Stops cleanly: others lead what this process led, and nothing that was acknowledged needs recovery at the next
+    /// Stops cleanly: other brokers take over the leaderships, and no acknowledged record needs recovery at the next
     /// start.
     pub async fn shutdown(self) {
         if let Some(broker) = self.broker {

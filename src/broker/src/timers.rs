@@ -56,7 +56,7 @@ pub async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) 
     }
 }
 
-/// Tells the controller which replicas here cannot serve any more, so that others lead.
+/// Reports replicas that cannot serve any more to the controller, so that other leaders are elected.
 async fn report_failed_replicas(context: &BrokerContext) {
     let image = context.quorum.image();
     if context.partitions.applied_index() < image.applied_index {

@@ -6,7 +6,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
-// openraft calls every attempt to reach a member that is down an error; what matters of it is logged by the quorum.
+// openraft logs every attempt to reach a member that is down as an error; the quorum logs the events that matter.
 const DEFAULT_LEVELS: &str = "info,openraft=off";
 
 pub fn start(json: bool) {

@@ -1,4 +1,4 @@
-//! Tells systemd how far the process is (`Type=notify`, sd_notify(3)).
+//! Notifies systemd of the process's state (`Type=notify`, sd_notify(3)).
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};

@@ -134,7 +134,7 @@ impl Membership {
                 .with_protocols(vec![protocol]);
             let id = self.cluster.coordinator(&group).await?;
             let channel = self.cluster.broker(id).await;
-            // The coordinator answers when everybody has joined.
+            // The coordinator answers when all members have joined.
             let limit = self.times.rebalance_timeout + self.cluster.options.request_timeout;
             let joined = match channel {
                 Ok(channel) => channel.call(&request, limit).await,

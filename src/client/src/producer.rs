@@ -304,7 +304,7 @@ impl Shared {
         }
     }
 
-    /// Puts a record into its partition's last batch; tells whether the sender has to look.
+    /// Puts a record into its partition's last batch; returns whether the sender has to look.
     fn take(
         &self,
         name: &str,
@@ -700,7 +700,7 @@ impl Shared {
         self.deliver(expired);
     }
 
-    /// Tells of batches that are through; only then do they count as settled.
+    /// Reports the deliveries of finished batches; only then do the batches count as settled.
     fn deliver(&self, deliveries: Vec<Delivery>) {
         if deliveries.is_empty() {
             return;

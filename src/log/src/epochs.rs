@@ -72,12 +72,12 @@ impl LeaderEpochs {
         Some((floor.map_or(requested, |e| e.epoch), higher.start_offset))
     }
 
-    /// Drops what begins at or after `end_offset`.
+    /// Drops epochs that begin at or after `end_offset`.
     pub fn truncate_from_end(&mut self, end_offset: Offset) {
         self.entries.retain(|e| e.start_offset < end_offset);
     }
 
-    /// Drops what ends at or before `start_offset`; the epoch that spans it now starts there.
+    /// Drops epochs that end at or before `start_offset`; the epoch that spans it now starts there.
     pub fn truncate_from_start(&mut self, start_offset: Offset) {
         let spanning = self
             .entries

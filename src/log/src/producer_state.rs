@@ -214,7 +214,7 @@ impl ProducerState {
         self.has_expired |= self.producers.len() < before;
     }
 
-    /// Forgets producers that have written nothing for longer than `expiration_ms`, as far as calls of this can tell.
+    /// Forgets producers that have written nothing for longer than `expiration_ms`, as measured between calls of this.
     ///
     /// Neither the timestamps of their records nor the wall clock count: a producer that copies old records, or a clock
     /// that is set forward, would make a producer unknown that is in the middle of a retry, and its batch would be

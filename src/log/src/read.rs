@@ -78,8 +78,8 @@ impl LogView {
             .map_or(segment.bytes(), |(p, _)| p))
     }
 
-    /// End of what this view knows of a segment. The active segment may have grown since the view was made, and its
-    /// newer batches may lie above the limit that the view was asked for.
+    /// The end of a segment as this view knows it. The active segment may have grown since the view was made, and its
+    /// newer batches may lie above the limit that the caller asked for.
     fn published_end(&self, index: usize, segment: &Segment) -> u64 {
         if index + 1 < self.segments.len() {
             return segment.bytes();

@@ -145,7 +145,7 @@ fn cut_from(input: &RecoveryInput<'_>, log_start_offset: Offset) -> Offset {
     }
 }
 
-/// The lineage that the walk adds to. A lost one must be known from the cold tier as far as local batches do not tell it.
+/// The lineage to which the walk adds. The cold tier must supply a lost lineage where local batches do not have it.
 fn first_epochs(
     lineage: Lineage,
     first_local: Offset,

@@ -56,7 +56,7 @@ impl Relocation {
         })
     }
 
-    /// Copies up to about `max_bytes` of what `view` has more; returns how many there were.
+    /// Copies up to about `max_bytes` of the bytes that `view` has and the target has not; returns their number.
     pub fn copy(&mut self, view: &LogView, max_bytes: u64) -> Result<u64, LogError> {
         let mut copied = 0;
         for (at, segment) in view.segments.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A segment: the `.log` file, its indexes and what readers need to know about it.
+//! A segment: the `.log` file, its indexes, and the facts about it that readers need.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,7 +13,7 @@ use strandline_wire::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::error::LogError;
 use crate::index::{OffsetIndex, TimeIndex};
 
-/// A segment of a partition. The owner of the log appends; any thread may read what `bytes` covers.
+/// A segment of a partition. The owner of the log appends; any thread may read the first `bytes` bytes.
 #[derive(Debug)]
 pub struct Segment {
     pub base_offset: Offset,
@@ -84,7 +84,7 @@ impl Segment {
         let time_index = TimeIndex::open(&time_path).map_err(LogError::io(&time_path))?;
         let last_time = time_index.last().map_err(LogError::io(&time_path))?;
         let (max_timestamp, relative) = last_time.unwrap_or((NO_TIMESTAMP, 0));
-        // Where the file system does not tell, the segment counts as new: its records must not expire early.
+        // Where the file system has no such time, the segment counts as new: its records must not expire early.
         let modified = metadata.modified().unwrap_or_else(|_| SystemTime::now());
         let modified = modified
             .duration_since(UNIX_EPOCH)

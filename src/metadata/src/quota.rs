@@ -44,8 +44,8 @@ pub const CLIENT_KEYS: [&str; 4] = [
 ];
 pub const IP_KEYS: [&str; 1] = ["connection_creation_rate"];
 
-/// The quota that counts for a user's client, and by what its use is added up. In Kafka's order: the more a quota says
-/// about the user, and then about the client, the more it counts.
+/// The quota that applies to a user's client, and the account that its use is charged to. In Kafka's order: a quota for
+/// the named user wins over one for any user, and then one for the named client over one for any client.
 pub fn effective(
     quotas: &Quotas,
     key: &str,

@@ -165,7 +165,7 @@ impl Node {
         })
     }
 
-    /// Waits until what earlier leaders committed is applied.
+    /// Waits until the entries that earlier leaders committed are applied.
     async fn take_over(&self) -> Result<(), SubmitFailure> {
         let mut metrics = self.raft.metrics();
         let ready = metrics.wait_for(|m| {
@@ -353,7 +353,7 @@ impl Node {
         }
     }
 
-    /// Tells every controller that this process lives, at intervals and whenever there is news.
+    /// Reports to every controller that this process lives, at intervals and whenever there is news.
     pub async fn keep_alive(self: Arc<Self>, interval: Duration) {
         loop {
             for link in self.peers.links() {

@@ -311,7 +311,7 @@ impl Quorum {
         self.node.peers.changed.notified().await;
     }
 
-    /// Tells the controllers now that this process lives and how far it is.
+    /// Reports to the controllers now that this process lives, and its applied index.
     pub fn announce(&self) {
         self.node.announce.notify_one();
         self.node.peers.changed.notify_waiters();

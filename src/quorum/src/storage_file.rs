@@ -116,7 +116,7 @@ mod tests {
             damaged[at] ^= 0x10;
             assert!(!torn(&damaged), "byte {at}");
         }
-        // The last frame may be either; nothing behind it tells.
+        // The last frame may be torn or damaged: no bytes behind it show which.
         let mut damaged = whole.clone();
         damaged[2 * one.len() + 100] ^= 0x10;
         assert!(torn(&damaged));

@@ -347,7 +347,7 @@ async fn a_voter_with_an_empty_disk_is_a_new_member_in_the_place_of_the_old_one(
         assert!(Instant::now() < deadline, "it becomes a voter");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // The new member's vote counts: with it and one other, the quorum goes on.
+    // The new member's vote counts: with it and one other, the quorum continues.
     cluster.stop(leader).await;
     cluster.leader().await;
     write(&cluster.running[&other], "after").await;

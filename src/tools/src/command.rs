@@ -105,7 +105,7 @@ pub fn parse<T: Parser>(tool: &'static str, arguments: Vec<OsString>) -> Result<
     })
 }
 
-/// Options that Kafka no longer has, with what took their place.
+/// Options that Kafka no longer has, with their replacements.
 fn replaced_option(arguments: &[OsString]) -> Option<String> {
     let replacement = |name: &str| match name {
         "--zookeeper" => {
@@ -143,7 +143,7 @@ impl Connect {
             .ok_or_else(|| Failure::stderr("Missing required argument \"[bootstrap-server]\""))
     }
 
-    /// The cluster, under a client id that tells what for.
+    /// The cluster, under a client id that names the purpose.
     pub fn cluster(&self, client_id: &str) -> Result<Arc<Cluster>, Failure> {
         let properties = properties_file(self.command_config.as_deref())?;
         Ok(Cluster::new(

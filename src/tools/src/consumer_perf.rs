@@ -31,7 +31,7 @@ struct Options {
     group: Option<String>,
     #[arg(long, default_value_t = 1_048_576)]
     fetch_size: i32,
-    /// Begins with what comes next, not at the beginning.
+    /// Begins with the next new records, not at the beginning.
     #[arg(long)]
     from_latest: bool,
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! Reassignments under way, as `ListPartitionReassignments` tells them.
+//! Reassignments under way, as `ListPartitionReassignments` reports them.
 
 use std::collections::BTreeMap;
 

@@ -268,7 +268,7 @@ fn ids(list: &[m::BrokerId]) -> String {
     ids.join(",")
 }
 
-/// Eligible replicas and last known leaders, which `Metadata` does not tell (KIP-966).
+/// Eligible replicas and last known leaders, which `Metadata` does not report (KIP-966).
 struct Eligible {
     elr: Option<String>,
     last_known: Option<String>,

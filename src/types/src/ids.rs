@@ -79,7 +79,7 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// A partition by its topic's id: what remote segments and directories are bound to.
+/// A partition by its topic's id. Remote segments and directories are bound to this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicIdPartition {
     pub topic_id: TopicId,

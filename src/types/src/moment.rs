@@ -6,8 +6,9 @@
 
 use crate::TimestampMs;
 
-/// A moment on a clock that nobody sets, in milliseconds. Moments of one process are comparable with each other; the
-/// number means nothing to another process, and nothing after a restart: never write it to a disk or a socket.
+/// A moment on the monotonic clock, which cannot be set, in milliseconds. Moments of one process are comparable with
+/// each other; the number means nothing to another process, and nothing after a restart: never write it to a disk or a
+/// socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MonotonicMs(i64);
 

@@ -5,7 +5,7 @@ use crate::TimestampMs;
 
 /// The time from which a segment's age is counted: its largest record timestamp, or `written_ms` where no record has one.
 ///
-/// A timestamp in the future is taken as it is. Any substitute for it that lies in the past deletes records early;
+/// A timestamp in the future counts unchanged. Any substitute in the past would delete records early;
 /// `message.timestamp.after.max.ms` bounds how far ahead a timestamp may lie.
 pub fn newest_record_ms(max_timestamp_ms: TimestampMs, written_ms: TimestampMs) -> TimestampMs {
     if max_timestamp_ms < 0 {

@@ -1,4 +1,4 @@
-//! The five codecs of a record batch, streaming, with a cap on what may come out.
+//! The five codecs of a record batch, streaming, with a limit on the output.
 //!
 //! Snappy comes in the framing of Java's `snappy-java` (a 16-byte header, then blocks with a four-byte length), and
 //! bare from clients that do not frame it. LZ4 and zstd are their standard frame formats.

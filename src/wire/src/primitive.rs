@@ -284,7 +284,7 @@ impl Writer {
         }
     }
 
-    /// Takes what was written so far.
+    /// Takes the bytes that were written so far.
     pub fn split(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }

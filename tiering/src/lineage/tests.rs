@@ -1,4 +1,4 @@
-//! Tables of what happens to leaders, and properties over random histories.
+//! Tables of leaders' takeovers, and properties over random histories.
 
 use proptest::prelude::*;
 use strandline_types::LeaderEpoch;

@@ -37,7 +37,7 @@ use crate::quotas::QuotaKind;
 use crate::request_meter::RequestMeter;
 use crate::server::BrokerContext;
 
-/// A request with what its handler needs to answer it.
+/// A request, with the context that its handler needs to answer.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub context: Arc<BrokerContext>,

@@ -74,7 +74,7 @@ impl DirectoryCheckpoints {
         self.log_starts.remove(tp);
     }
 
-    /// Takes over what `before` has for a partition of which nothing new is known.
+    /// Keeps the old entries of a partition that has no new ones.
     fn keep(&mut self, tp: &TopicPartition, before: &Self) {
         self.recovery_points
             .insert(tp.clone(), before.recovery_point(tp));

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::shard::ShardMessage;
 
-/// Make these segments durable, then tell the owner.
+/// A request to make these segments durable and to report the result to the owner.
 pub struct FlushRequest {
     pub key: u64,
     /// The generation of the directory that the partition was in at the time of the request.

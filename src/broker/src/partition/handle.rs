@@ -270,7 +270,7 @@ impl Partition {
         self.watchers.tell(true, true);
     }
 
-    /// Tells `watch` of news under `number`. Look at the view after this.
+    /// Announces news to `watch` under `number` from now on. Look at the view after this.
     pub fn watch(&self, watch: &Arc<Watch>, number: u32) {
         self.watchers.add(watch, number);
     }

@@ -276,7 +276,8 @@ impl OwnedPartition {
         Ok(Ok(LogDir::retire(&old)))
     }
 
-    /// A replica vouches for what it has flushed where the topic flushes before it acknowledges.
+    /// The end up to which this replica vouches for its log: the flushed end where the topic flushes before it
+    /// acknowledges.
     fn vouched(&self) -> Offset {
         if self.log.config.flushes_every_append() {
             self.log.flushed_offset()

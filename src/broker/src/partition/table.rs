@@ -64,7 +64,7 @@ pub struct PartitionManager {
 }
 
 impl PartitionManager {
-    /// `isr_requests` takes what leaders ask of the controller.
+    /// `isr_requests` takes the leaders' wishes for the controller.
     pub fn new(
         node_id: BrokerId,
         log_dirs: LogDirs,

@@ -1,4 +1,4 @@
-//! When what failed may be tried again: the delay doubles with each failure in a row. Pure.
+//! The back-off after failures: the delay doubles with each failure in a row. Pure.
 
 use std::collections::HashMap;
 use std::hash::Hash;

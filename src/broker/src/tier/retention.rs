@@ -1,4 +1,4 @@
-//! Retention of tiered topics: local segments whose copies are committed, and what total retention takes from both tiers.
+//! Retention of tiered topics: local segments whose copies are committed, and total retention over both tiers.
 
 use std::sync::Arc;
 

@@ -28,7 +28,7 @@ pub async fn run(bootstrap: &str, http: &str, bytes: u64) -> Result<(), String> 
         .map_err(|e| e.to_string())
 }
 
-/// Checksum and count of what went into or came out of a partition.
+/// Checksum and count of the records written to or read from a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Digest {
     crc: u32,

@@ -1,4 +1,4 @@
-//! Opening a log: what recovery found in a directory becomes the owner's state.
+//! Opening a log: the findings of recovery become the owner's state.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -172,7 +172,7 @@ impl PartitionLog {
         Ok(moved)
     }
 
-    /// Takes over what `from`, the same log in another directory, knows of epochs and producers.
+    /// Takes over the epochs and producers of `from`, the same log in another directory.
     fn adopt(&mut self, from: &Self) {
         self.epochs = from.epochs.clone();
         self.producers = from.producers.clone();

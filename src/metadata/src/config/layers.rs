@@ -100,7 +100,7 @@ impl BrokerConfig {
         broker_def(key).and_then(|def| self.describe(def).value)
     }
 
-    /// A number; the value was checked when it was set, so what does not parse is the default.
+    /// A number. Values are checked when they are set, so a value that does not parse is the default.
     pub fn number(&self, key: &str) -> i64 {
         let parse = |v: String| v.trim().parse().ok();
         self.get(key)

@@ -69,7 +69,7 @@ fn check_dynamic<'a>(
     };
     let (mut fixed, mut of_one) = (Vec::new(), Vec::new());
     for key in keys {
-        // Kafka lets any name stand in a broker's dynamic configuration.
+        // Kafka allows any name in a broker's dynamic configuration.
         match broker_def(key).map(|def| def.dynamic) {
             Some(DynamicMode::ReadOnly) => fixed.push(key),
             Some(DynamicMode::PerBroker) if id.is_none() => of_one.push(key),

@@ -20,7 +20,7 @@ use crate::record::MetadataRecord;
 pub(super) struct TopicRules {
     pub min_insync_replicas: usize,
     pub unclean_election: bool,
-    /// Every replica flushes what it vouches for, so a killed process has lost nothing.
+    /// Every replica flushes records before it vouches for them, so a killed process has lost nothing.
     pub flushed: bool,
 }
 

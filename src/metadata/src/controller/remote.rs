@@ -60,7 +60,7 @@ pub(super) fn abandon_copy(
     }
 }
 
-/// A leader's log and its cold tier hold different records from an offset on; the leader's are what counts.
+/// A leader's log and its cold tier hold different records from an offset on; the leader's records win.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteLogCut {
     pub partition: TopicIdPartition,

@@ -46,7 +46,7 @@ struct Options {
     cancel: bool,
     #[arg(long)]
     list: bool,
-    /// The assignment that is wished for, as JSON; what --generate printed will do.
+    /// The wanted assignment, as JSON; the output of --generate is accepted.
     #[arg(long)]
     reassignment_json_file: Option<PathBuf>,
     /// {"version": 1, "topics": [{"topic": "t"}]}
@@ -175,7 +175,7 @@ async fn current(cluster: &Cluster, topics: &BTreeSet<String>) -> Result<Current
     Ok(found)
 }
 
-/// The directories of replicas, by partition and broker; brokers that do not answer tell none.
+/// The directories of replicas, by partition and broker; brokers that do not answer are missing.
 async fn replica_directories(
     cluster: &Cluster,
     current: &Current,

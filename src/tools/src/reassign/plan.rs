@@ -39,7 +39,7 @@ pub(super) fn names<'a>(keys: impl Iterator<Item = &'a Key>) -> String {
     names.join(",")
 }
 
-/// A plan from its file; of what `--generate` printed, the proposed one.
+/// A plan from its file; of the output of `--generate`, the proposed plan.
 pub(super) fn read_plan(path: &Path) -> Result<Vec<PlannedPartition>, Failure> {
     let given =
         std::fs::read_to_string(path).map_err(|e| error(format!("{}: {e}", path.display())))?;

@@ -93,7 +93,7 @@ pub(super) async fn set_throttles(
     Ok(())
 }
 
-/// Takes back what `--throttle` has set.
+/// Removes the throttles that `--throttle` has set.
 pub(super) async fn clear_throttles(cluster: &Cluster, plan: &[PlannedPartition]) -> Outcome {
     let brokers: Vec<i32> = cluster.nodes().into_keys().collect();
     println!(

@@ -195,7 +195,7 @@ impl<'a> Records<'a> {
         if self.reader.position + length as u64 > end {
             return Err(self.bad_length());
         }
-        // Grows with what really comes, so that a false length cannot reserve memory.
+        // The buffer grows with the bytes that arrive, so that a false length cannot reserve memory.
         let mut bytes = Vec::with_capacity((length as usize).min(64 << 10));
         let read = (&mut self.reader)
             .take(length as u64)

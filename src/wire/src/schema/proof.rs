@@ -108,7 +108,7 @@ struct Decoded {
     again: Option<Bytes>,
 }
 
-/// Decodes a body; returns what is behind its last field, too.
+/// Decodes a body; also returns the bytes behind its last field.
 fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<(Decoded, Bytes), String> {
     let by_hand = match key {
         ApiKey::Produce => {

@@ -77,7 +77,7 @@ fn look(call: &Call, context: &FetchContext, reader: &Reader) -> Vec<Reading> {
         .collect()
 }
 
-/// Tells the owners a follower's positions. The position of a log that has diverged from this one does not count.
+/// Reports a follower's positions to the owners. The position of a log that has diverged from this one does not count.
 async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: BrokerEpoch) {
     let now = monotonic();
     for reading in readings {

@@ -98,7 +98,7 @@ impl Fetcher {
         self.truncate(truncations, open).await;
     }
 
-    /// A replica that cannot take what its leader sends is never in sync: that must be in the log.
+    /// A replica that cannot take its leader's records never gets in sync, so the log must report it.
     fn does_not_follow(&mut self, one: &Asked, reason: &str) {
         if let Some(untold) = self.refused.note(one.partition.id(), Instant::now()) {
             tracing::warn!(partition = %one.partition.topic_partition, leader = %self.leader, %reason, untold, "a replica cannot follow its leader");

@@ -1,5 +1,5 @@
-//! Partitions that cannot take what their leader sends. Such a replica never gets in sync, so the first refusal is in the
-//! broker's log, and one a minute after it.
+//! Partitions that cannot take their leader's records. Such a replica never gets in sync, so the first refusal is in
+//! the broker's log, and one a minute after it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
