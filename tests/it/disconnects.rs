@@ -33,7 +33,7 @@ async fn disconnected_by(address: &str, bytes: &[u8]) -> SocketAddr {
     let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer));
     // A reset is an end as well: bytes were left unread.
     let _ = ended.await.expect("the broker closes the connection");
-    // A controller says first what it speaks.
+    // A controller first sends the preface of its protocol.
     let answer = answer.strip_prefix(PREFACE).unwrap_or(&answer);
     assert!(answer.is_empty(), "no answer is sent: {answer:?}");
     own

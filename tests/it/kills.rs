@@ -44,7 +44,7 @@ async fn first_readable(broker: &TestBroker) -> i64 {
     offset
 }
 
-/// Retention is looked at never again, so nothing heals what a start has found.
+/// Retention is never applied again, so nothing repairs the state that a start has found.
 const NEVER_AGAIN: (&str, &str) = ("log.retention.check.interval.ms", "3600000");
 const NO_MORE_PASSES: (&str, &str) = ("remote.log.manager.task.interval.ms", "3600000");
 
@@ -134,8 +134,8 @@ async fn records_of_the_cold_tier_that_were_deleted_stay_deleted() {
     assert_eq!(read_all(&mut client, "t", 503).await, values[503..]);
 }
 
-/// Every process of a cluster dies seconds after records were acknowledged, read and deleted, before anybody has written
-/// the high watermark to disk. No answer about offsets may be lower than the answers before the kill, at no moment.
+/// Every process of a cluster dies seconds after records were acknowledged, read and deleted, before any broker has
+/// written the high watermark to disk. No later answer about offsets may be lower than the answers before the kill.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_offset_goes_back_when_all_replicas_are_killed() {
     const DELETED: i64 = 250;
@@ -161,7 +161,7 @@ async fn no_offset_goes_back_when_all_replicas_are_killed() {
             let lost =
                 matches!(&at_end, Err(ClientError::Broker { code, .. }) if *code == out_of_range);
             assert!(!lost, "round {round}: the reader's position");
-            // A refusal is no answer: the next look tells.
+            // A refusal is no answer: look again.
             assert!(
                 latest.as_ref().is_ok_and(|o| *o == end) || latest.is_err(),
                 "{latest:?}"

@@ -75,9 +75,9 @@ pub fn compare<'a>(
 /// The first offset of a log that agrees with its tier: where the last run of remote segments without a hole begins, or the
 /// local start where the tier holds nothing above the log start. `readable` are sorted by base offset.
 ///
-/// The records below were given up by an earlier leader: its own log began there, or retention had deleted them. A replica
-/// that has not heard of that may hold some of them still. They are given up here, too, or the tier would have a hole that
-/// local retention opens to readers.
+/// An earlier leader did not have the records below: its own log began there, or retention had deleted them. A replica
+/// that has not learnt so may still hold some of these records. This leader drops them, too: otherwise the tier would have
+/// a hole, which readers would meet as soon as local retention deletes the replica's records.
 pub fn first_held_offset<'a>(
     readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
     local: &LocalLog<'_>,

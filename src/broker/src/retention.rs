@@ -1,5 +1,5 @@
-//! Local retention: when it is due, and which segments of a partition without copies go. Retention of tiered partitions
-//! also asks what the cold tier holds: `tier/retention`. Both count a record's age by the same rule (ADR 23).
+//! Local retention: its schedule, and the segments that it deletes of a partition without copies. Retention of tiered
+//! partitions also depends on the cold tier: `tier/retention`. Both count a record's age by the same rule (ADR 23).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::server::BrokerContext;
 /// The shortest time between looks at retention, unless a shorter one is configured.
 const RETENTION_TICK: Duration = Duration::from_secs(1);
 
-/// How often retention is looked at: as configured, or, where a topic keeps its records for less, as often as they expire.
-/// A change of a topic's retention (Kafka's recipe to empty one) so has its effect within seconds.
+/// How often retention is applied: as configured, or, where a topic keeps its records for less, as often as they expire.
+/// So a change of a topic's retention (Kafka's recipe to empty a topic) takes effect within seconds.
 fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
     let key = if tiered {
         "remote.log.manager.task.interval.ms"
@@ -35,7 +35,7 @@ fn retention_interval(context: &BrokerContext, tiered: bool) -> Duration {
     configured.min(shortest.max(RETENTION_TICK))
 }
 
-/// Waits until retention is to be looked at again. The interval may become shorter meanwhile.
+/// Waits until retention is due again. The interval may become shorter meanwhile.
 pub async fn retention_is_due(context: &BrokerContext, tiered: bool) {
     let began = Instant::now();
     loop {
@@ -81,7 +81,7 @@ pub async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
     }
 }
 
-/// Seals the active segment where all of it has expired, so that it goes as any other.
+/// Seals the active segment if all its records have expired, so that it can be deleted.
 pub async fn roll_if_expired(partition: &Partition) -> Result<(), String> {
     let config = partition.config();
     if !config.cleanup_policy.delete {
@@ -97,7 +97,7 @@ pub async fn roll_if_expired(partition: &Partition) -> Result<(), String> {
         .map_err(|e| e.to_string())
 }
 
-/// Deletes whole segments that `retention.*` no longer wants, of a partition that has no copies elsewhere.
+/// Deletes whole segments that `retention.*` has expired, of a partition without copies in the cold tier.
 pub async fn apply_local_retention(partition: &Arc<Partition>) -> Result<(), String> {
     let config = partition.config();
     if !config.cleanup_policy.delete {

@@ -1,5 +1,5 @@
 //! Positions of topics that were deleted. A tombstone that the log refused is appended again: a topic that is created under
-//! the same name must not begin with positions of the one before it.
+//! the same name must not begin with positions of its predecessor.
 
 use strandline_types::{MonotonicMs, Now, TopicPartition};
 

@@ -37,7 +37,7 @@ pub(crate) enum Effect {
     Empty { group: String, emptying: Emptying },
     /// Offsets to be set or removed, then a reply.
     Offsets { reply: Option<(Token, Reply)> },
-    /// Positions of a deleted topic go.
+    /// Positions of a deleted topic are removed.
     Forget { positions: Vec<Forgotten> },
 }
 

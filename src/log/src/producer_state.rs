@@ -288,7 +288,7 @@ pub fn read_snapshot(path: &Path) -> Option<ProducerState> {
 /// The state in a snapshot file, for a log that is opened or truncated; `None` where the file is missing or damaged.
 ///
 /// # Errors
-/// Where the file is there and cannot be read: nothing is known of it then.
+/// The file exists and cannot be read: its contents are unknown.
 pub(crate) fn load_snapshot(path: &Path) -> Result<Option<ProducerState>, LogError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::scenario_tests::{EPOCH, append, batch, flush, open, producer_batch};
 use crate::{LogError, PartitionLog};
 
-/// One batch of producer 7, then segments in which nobody else has a producer id.
+/// One batch of producer 7, then segments whose batches have no producer id.
 fn written(path: &Path) -> (PartitionLog, i64) {
     let mut log = open(path, 0, false).unwrap();
     log.start_leader_epoch(EPOCH);
@@ -83,7 +83,7 @@ fn a_snapshot_that_cannot_be_read_keeps_the_log_closed() {
     drop(log);
     for file in snapshots(directory.path()) {
         fs::remove_file(&file).unwrap();
-        // A read of a directory fails, whoever asks.
+        // A read of a directory fails, even for root.
         fs::create_dir(&file).unwrap();
     }
     let opened = open(directory.path(), end, false);

@@ -214,7 +214,7 @@ fn first_segment_to_walk(
     last_with_snapshot(segments, for_producers.min(first_unchecked), directory)
 }
 
-/// The last segment at or before `from` whose producer snapshot tells who has written before it; the first one if none does.
+/// The last segment at or before `from` with a readable snapshot of the producers before it; the first one if there is none.
 pub(crate) fn last_with_snapshot(
     segments: &[Arc<Segment>],
     from: usize,

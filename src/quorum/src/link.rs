@@ -130,7 +130,7 @@ impl Link {
         self.closed.cancel();
     }
 
-    /// `None` where the connection had ended before it was asked.
+    /// The peer's address; `None` if the connection had ended already.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }

@@ -211,7 +211,7 @@ impl Cluster {
         }
     }
 
-    /// Total retention deletes the first remote segment. Followers hear of the new log start when they fetch.
+    /// Total retention deletes the first remote segment. Followers learn the new log start when they fetch.
     pub fn retain(&mut self, at: usize) {
         let node = &self.nodes[at];
         let log = node

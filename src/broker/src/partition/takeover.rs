@@ -15,7 +15,7 @@ use super::handle::{Partition, Role};
 use super::owned::OwnedPartition;
 
 impl Partition {
-    /// This broker should lead and has not yet made one log of its own and the cold tier.
+    /// Whether this broker should lead, but its log and the cold tier are not one log yet.
     pub fn is_taking_over(&self) -> bool {
         self.taking_over.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! A deleted topic takes its positions with it, also where the log refuses the tombstones for a while.
+//! The positions of a deleted topic are removed, even if the log refuses the tombstones for a while.
 
 use super::*;
 
@@ -28,7 +28,7 @@ impl Harness {
         self.coordinator.offset("g", &partition).map(|p| p.offset)
     }
 
-    /// The log refuses what a command asks for.
+    /// The log refuses the records of a command.
     fn refuse(&mut self, outcome: Outcome) {
         assert!(!outcome.appends.is_empty(), "there is something to append");
         for append in outcome.appends {
