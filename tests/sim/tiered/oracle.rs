@@ -36,7 +36,9 @@ impl Cluster {
                 previous = None;
                 continue;
             };
-            if previous.is_some_and(|id| id != record.previous) {
+            // The leader that appended a record without a predecessor began there: earlier leaders gave up the records below.
+            let begins = record.previous == 0;
+            if !begins && previous.is_some_and(|id| id != record.previous) {
                 return Err(format!(
                     "offset {offset} holds a record of another history: {record:?} follows {previous:?}"
                 ));
