@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use strandline_client::Client;
 use strandline_tests::{TestBroker, TestCluster, eventually};
@@ -14,17 +13,7 @@ use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 use super::*;
 
 async fn delete_topic(cluster: &TestCluster, topic: &str) {
-    let name = Some(m::TopicName(StrBytes::from_string(topic.to_owned())));
-    let topic = DeleteTopicState::default().with_name(name);
-    let request = m::DeleteTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(30_000);
-    let mut connection = cluster.connection(cluster.any()).await;
-    let response: m::DeleteTopicsResponse = connection
-        .call(ApiKey::DeleteTopics, 6, &request)
-        .await
-        .unwrap();
-    assert_eq!(response.responses[0].error_code, 0);
+    crate::delete_topic(&cluster.address(cluster.any()), topic).await;
 }
 
 /// Names and bytes of the log files of a partition on one broker.

@@ -23,15 +23,19 @@ mod object_store_faults;
 mod own_client;
 mod producers;
 mod quotas;
+mod stops;
 mod tiers;
 mod time_look_ups;
 
 use bytes::Bytes;
-use strandline_client::Client;
+use kafka_protocol::messages as m;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use strandline_client::{Client, Connection};
 use strandline_tests::eventually;
 use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::*;
+use strandline_wire::{ApiKey, StrBytes};
 
 /// Produces `count` records of `size` bytes to partition 0, ten a batch; returns their values.
 async fn produce(client: &mut Client, topic: &str, count: usize, size: usize) -> Vec<Bytes> {
@@ -56,6 +60,20 @@ async fn produce(client: &mut Client, topic: &str, count: usize, size: usize) ->
         values.extend(records.into_iter().filter_map(|r| r.value));
     }
     values
+}
+
+async fn delete_topic(address: &str, topic: &str) {
+    let name = Some(m::TopicName(StrBytes::from_string(topic.to_owned())));
+    let topic = DeleteTopicState::default().with_name(name);
+    let request = m::DeleteTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000);
+    let mut connection = Connection::open(address).await.unwrap();
+    let response: m::DeleteTopicsResponse = connection
+        .call(ApiKey::DeleteTopics, 6, &request)
+        .await
+        .unwrap();
+    assert_eq!(response.responses[0].error_code, 0);
 }
 
 /// Timestamps a second apart, from an hour before the tests began.

@@ -3,7 +3,8 @@
 //! A reader task takes frames off the socket and begins each request; a writer task awaits the answers in that order and
 //! writes them. Beginning a Produce hands its batches to their partitions, so pipelined produces share flushes; every
 //! other request runs only when its turn to be answered comes. The queue between the two is short: a client that does
-//! not read its answers is not read from either.
+//! not read its answers is not read from either. When the broker stops, nothing more is read; what has begun is answered,
+//! if the client takes the answer in time.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,10 +21,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api;
 use crate::disconnects::{Cause, Disconnect, RequestedApi};
 use crate::server::BrokerContext;
+use crate::stop;
 
 /// Requests of one connection whose answers are outstanding.
 const PIPELINE: usize = 16;
@@ -113,7 +116,7 @@ pub async fn serve(
         listener,
         muted_until: Arc::default(),
     };
-    let (reader, writer) = stream.into_split();
+    let (mut reader, writer) = stream.into_split();
     let (queue, answers) = mpsc::channel::<PendingResponse>(PIPELINE);
     let closed = stop.child_token();
     let note = |end: End| match end {
@@ -125,13 +128,17 @@ pub async fn serve(
         }
     };
     let writing = async {
-        if let Err(end) = write_answers(&context, writer, answers).await {
+        let written = tokio::select! {
+            written = write_answers(&context, writer, answers) => written,
+            () = stop::after(&stop, stop::ANSWERS) => Ok(()),
+        };
+        if let Err(end) = written {
             note(end);
             closed.cancel();
         }
     };
     let reading = async {
-        let reading = read_requests(&context, &peer, reader, queue);
+        let reading = read_requests(&context, &peer, &mut reader, queue);
         let result = tokio::select! {
             result = reading => result,
             () = closed.cancelled() => Ok(()),
@@ -142,19 +149,32 @@ pub async fn serve(
     };
     // The writer outlives the reader by the answers that are under way.
     tokio::join!(reading, writing);
+    drop_unread(&reader);
+}
+
+/// Takes requests that nobody will answer off the socket: the end of a connection with unread bytes is a reset, which would
+/// overtake the last answers.
+fn drop_unread(reader: &OwnedReadHalf) {
+    const MOST_READS: usize = 64;
+    let mut unread = [0; 16 << 10];
+    for _ in 0..MOST_READS {
+        if !matches!(reader.try_read(&mut unread), Ok(read) if read > 0) {
+            return;
+        }
+    }
 }
 
 async fn read_requests(
     context: &Arc<BrokerContext>,
     peer: &Peer,
-    mut reader: OwnedReadHalf,
+    reader: &mut OwnedReadHalf,
     queue: mpsc::Sender<PendingResponse>,
 ) -> Result<(), End> {
     let mut buffer = BytesMut::new();
     let idle = context.connections_max_idle();
     loop {
         let Some(frame) =
-            read_frame(&mut reader, &mut buffer, context.max_request_bytes(), idle).await?
+            read_frame(reader, &mut buffer, context.max_request_bytes(), idle).await?
         else {
             return Ok(());
         };
@@ -280,7 +300,8 @@ async fn write_answers(
             let written = write_frame(&mut writer, frame).await;
             (writer, written)
         };
-        let ended = tier.threads.handle().spawn(writing).await;
+        // Dropped with the connection, the handle ends the write.
+        let ended = AbortOnDropHandle::new(tier.threads.handle().spawn(writing)).await;
         let (back, written) = ended.map_err(|e| close(Cause::Internal, None, e))?;
         writer = back;
         written?;

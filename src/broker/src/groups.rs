@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::read::read_batches;
 use crate::clock::{monotonic, now, now_ms};
 use crate::partition::{Acks, Interest, Partition, Watch};
+use crate::stop;
 
 /// Requests that wait for one coordinator.
 const MAILBOX: usize = 1024;
@@ -207,7 +208,10 @@ impl Task {
         if !ready {
             return;
         }
-        if let Err(error) = self.load().await {
+        let Some(loaded) = stop.run_until_cancelled(self.load()).await else {
+            return;
+        };
+        if let Err(error) = loaded {
             tracing::error!(partition = %self.partition.topic_partition, %error, "group state cannot be loaded");
             return;
         }
@@ -226,7 +230,11 @@ impl Task {
                 () = sleep_until(wake) => self.coordinator.tick(now()),
                 _ = expiry.tick() => self.coordinator.expire_offsets(now_ms()),
             };
-            self.settle(outcome).await;
+            // A commit that waits for followers holds no stop; its client asks the next coordinator.
+            tokio::select! {
+                () = self.settle(outcome) => {}
+                () = stop::after(&stop, stop::COMMITS) => return,
+            }
             if self.partition.is_offline() || !self.partition.is_leader() {
                 return;
             }

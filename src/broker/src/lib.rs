@@ -1,8 +1,9 @@
 //! The broker at run time: listeners, one file per group of Kafka APIs, partition shards, group coordinators, the cold
 //! tier's tasks, timers, metrics.
 //!
-//! Start with [`server`] (the order of start and stop), then [`connection`] (a request's way in and out), [`api`] (the
-//! handler of each request), [`partition`] (the owners of logs) and [`cluster`] (the work between brokers).
+//! Start with [`server`] (the order of start and stop), `stop` (the deadlines of a stop), then [`connection`] (a request's
+//! way in and out), [`api`] (the handler of each request), [`partition`] (the owners of logs) and [`cluster`] (the work
+//! between brokers).
 
 pub mod api;
 mod clock;
@@ -23,6 +24,7 @@ mod request_meter;
 mod retention;
 mod server;
 pub mod settings;
+mod stop;
 mod throttle;
 mod tier;
 mod timers;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use strandline_metadata::Listener;
 use strandline_metadata::config::BrokerConfig;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection;
 use crate::disconnects::{Cause, Disconnect};
 use crate::server::BrokerContext;
+use crate::settings::{Settings, host_name, is_unspecified};
 
 /// Largest number of connections served at once, whatever `max.connections` allows: descriptors are finite.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -59,6 +61,37 @@ fn bind_to(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener
         1024
     };
     socket.listen(backlog)
+}
+
+/// Endpoints for clients: as configured, with the bound port where 0 was asked for, and a host where none was given.
+pub fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Listener> {
+    settings
+        .advertised
+        .iter()
+        .map(|endpoint| {
+            let listener = bound
+                .iter()
+                .find(|(name, _)| **name == *endpoint.name)
+                .map(|(_, l)| l);
+            let actual = listener.and_then(|l| l.local_addr().ok());
+            let port = if endpoint.port == 0 {
+                actual.map_or(0, |a| a.port())
+            } else {
+                endpoint.port
+            };
+            let host = if is_unspecified(&endpoint.host) {
+                host_name()
+            } else {
+                endpoint.host.clone()
+            };
+            Listener {
+                name: endpoint.name.clone(),
+                host,
+                port,
+                security_protocol: "PLAINTEXT".into(),
+            }
+        })
+        .collect()
 }
 
 /// How many connections each address has.
@@ -133,7 +166,7 @@ pub async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(PAUSE).await;
+                stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
                 continue;
             }
         };
@@ -163,9 +196,13 @@ pub async fn accept(
         let served =
             connection::serve(context.clone(), stream, address, name.clone(), stop.clone());
         let wait = context.quotas.connect(address.ip());
+        let stopped = stop.clone();
         serving.spawn(async move {
-            tokio::time::sleep(wait).await;
-            served.await;
+            // By a quota on connections.
+            let waiting = stopped.run_until_cancelled(tokio::time::sleep(wait));
+            if waiting.await.is_some() {
+                served.await;
+            }
             drop(place);
         });
     }

@@ -1,8 +1,8 @@
 //! Starting a process, the state that a broker's parts share, and stopping the process.
 //!
 //! Order of start: quorum, controller; log directories, registration, cold tier, partitions, group coordinators,
-//! unfencing, listeners. Order of stop: leaderships handed over, then the reverse: listeners, connections,
-//! coordinators, fetchers, cold tier, partitions (flushed and marked clean), controller, quorum.
+//! unfencing, listeners. Order of stop: leaderships handed over, whoever waits answered, then the reverse: connections and
+//! coordinators, fetchers, cold tier, partitions (flushed and marked clean), controller, quorum. Deadlines: `stop.rs`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,13 +36,14 @@ use crate::disconnects::Disconnects;
 use crate::fetch_session::FetchSessions;
 use crate::groups::Groups;
 use crate::http;
-use crate::listener::accept;
+use crate::listener::{accept, advertised};
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
 use crate::quotas::{ClientQuotas, QuotaWindows};
 use crate::retention::retention;
-use crate::settings::{Settings, host_name, is_unspecified};
+use crate::settings::Settings;
+use crate::stop::{self, within};
 use crate::throttle::Throttle;
 use crate::tier::{OwnershipError, Tier, TierManager, open_tier, take_over_partitions};
 use crate::timers::{checkpoints, housekeeping};
@@ -66,6 +67,8 @@ pub enum StartError {
         address: String,
         source: io::Error,
     },
+    #[error("remote.log.storage.system.enable: {0}")]
+    TieredTopics(String),
     #[error("log.dirs: {0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -88,6 +91,8 @@ pub struct BrokerContext {
     pub follower_throttle: Throttle,
     pub quotas: ClientQuotas,
     pub disconnects: Disconnects,
+    /// Cancelled when the broker stops serving: whoever waits for something is answered now.
+    pub stopping: CancellationToken,
     lifecycle: Lifecycle,
     config: ArcSwap<BrokerConfig>,
     /// Endpoints as clients must see them: listener name, host, port.
@@ -289,7 +294,15 @@ impl Server {
                 listeners,
                 http_listener,
             );
-            Some(starting.await?)
+            match starting.await {
+                Ok(broker) => Some(broker),
+                Err(error) => {
+                    stop.cancel();
+                    stop::join(tasks).await;
+                    within(stop::QUORUM, "the metadata log", quorum.shutdown()).await;
+                    return Err(error);
+                }
+            }
         } else {
             let directory = metadata_parent(&settings).to_path_buf();
             let noting = note_cluster_id(quorum.clone(), directory, settings.node_id);
@@ -333,10 +346,8 @@ impl Server {
             broker.shutdown().await;
         }
         self.stop.cancel();
-        for task in self.tasks {
-            let _ = task.await;
-        }
-        self.quorum.shutdown().await;
+        stop::join(self.tasks).await;
+        within(stop::QUORUM, "the metadata log", self.quorum.shutdown()).await;
     }
 }
 
@@ -404,8 +415,7 @@ fn quorum_options(
 struct Broker {
     context: Arc<BrokerContext>,
     addresses: Vec<SocketAddr>,
-    /// Ends listeners and connections.
-    stop_serving: CancellationToken,
+    /// Listeners and connections; `BrokerContext::stopping` ends them.
     serving: TaskTracker,
     /// Ends the tasks behind them.
     stop_tasks: CancellationToken,
@@ -451,6 +461,7 @@ impl Broker {
             follower_throttle: Throttle::default(),
             quotas: ClientQuotas::default(),
             disconnects: Disconnects::default(),
+            stopping: CancellationToken::new(),
             lifecycle,
             config: ArcSwap::from_pointee(file),
             advertised,
@@ -471,7 +482,7 @@ impl Broker {
             let manager = Arc::new(TierManager::new(context.clone(), tier.clone()));
             tasks.push(tier.threads.handle().spawn(manager.run(stop_tasks.clone())));
         }
-        let (stop_serving, serving) = (CancellationToken::new(), TaskTracker::new());
+        let serving = TaskTracker::new();
         let mut addresses = Vec::new();
         for (name, listener) in listeners {
             addresses.push(listener.local_addr()?);
@@ -480,7 +491,7 @@ impl Broker {
                 listener,
                 name,
                 serving.clone(),
-                stop_serving.clone(),
+                context.stopping.clone(),
             );
             serving.spawn(accepting);
         }
@@ -493,7 +504,6 @@ impl Broker {
         Ok(Self {
             context,
             addresses,
-            stop_serving,
             serving,
             stop_tasks,
             tasks,
@@ -501,20 +511,22 @@ impl Broker {
     }
 
     async fn shutdown(self) {
-        self.context.lifecycle.say_goodbye().await;
-        self.stop_serving.cancel();
+        let context = &self.context;
+        let handing_over = context.lifecycle.say_goodbye();
+        within(stop::HANDOVER, "handing over leaderships", handing_over).await;
+        context.stopping.cancel();
         self.serving.close();
-        self.serving.wait().await;
-        self.context.groups.shutdown().await;
+        // A member that joins a group waits for its coordinator, so coordinators stop together with connections.
+        let serving = async { tokio::join!(self.serving.wait(), context.groups.shutdown()) };
+        within(stop::SERVING, "connections and group coordinators", serving).await;
         self.stop_tasks.cancel();
-        for task in self.tasks {
-            let _ = task.await;
+        stop::join(self.tasks).await;
+        within(stop::TASKS, "replica fetchers", context.fetchers.shutdown()).await;
+        if let Some(tier) = &context.tier {
+            let reads = tier.reader.cache.shutdown();
+            within(stop::COLD_READS, "cold reads", reads).await;
         }
-        self.context.fetchers.shutdown().await;
-        if let Some(tier) = &self.context.tier {
-            tier.reader.cache.shutdown().await;
-        }
-        self.context.partitions.shutdown().await;
+        within(stop::LOGS, "logs", context.partitions.shutdown()).await;
     }
 }
 
@@ -547,37 +559,6 @@ async fn bind_http(settings: &Settings) -> Result<Option<TcpListener>, StartErro
         address,
         source,
     })
-}
-
-/// Endpoints for clients: as configured, with the bound port where 0 was asked for, and a host where none was given.
-fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Listener> {
-    settings
-        .advertised
-        .iter()
-        .map(|endpoint| {
-            let listener = bound
-                .iter()
-                .find(|(name, _)| **name == *endpoint.name)
-                .map(|(_, l)| l);
-            let actual = listener.and_then(|l| l.local_addr().ok());
-            let port = if endpoint.port == 0 {
-                actual.map_or(0, |a| a.port())
-            } else {
-                endpoint.port
-            };
-            let host = if is_unspecified(&endpoint.host) {
-                host_name()
-            } else {
-                endpoint.host.clone()
-            };
-            Listener {
-                name: endpoint.name.clone(),
-                host,
-                port,
-                security_protocol: "PLAINTEXT".into(),
-            }
-        })
-        .collect()
 }
 
 /// Applies every image as it comes.

@@ -8,6 +8,7 @@ mod service_manager;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use strandline_tools::migrate_groups::{self, MigrateGroups};
@@ -130,6 +131,9 @@ enum TierCommand {
     },
 }
 
+/// Blocking calls that are under way when everything else has stopped.
+const THREADS_TO_END: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     if let Some((tool, arguments)) = kafka_tool(std::env::args_os().collect()) {
         return run_tool(tool, arguments);
@@ -154,6 +158,8 @@ fn main() -> ExitCode {
         Err(error) => return failed(&format!("no runtime: {error}")),
     };
     let result = runtime.block_on(run(arguments.command));
+    // Only a thread that a disk or a name server blocks still runs; the process ends without that thread.
+    runtime.shutdown_timeout(THREADS_TO_END);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => failed(&message),

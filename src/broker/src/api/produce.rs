@@ -26,6 +26,7 @@ use crate::connection::{Answer, PendingResponse};
 use crate::disconnects::Cause;
 use crate::partition::{Acks, AppendReply, Partition};
 use crate::quotas::QuotaKind;
+use crate::stop::patience;
 
 /// The state of one partition of a request before the request is answered.
 enum Outcome {
@@ -259,7 +260,7 @@ async fn answer(
         for outcome in outcomes {
             let mut answer = match outcome {
                 Outcome::Failed(answer) => answer,
-                Outcome::Appending { index, reply } => wait(index, reply, deadline).await,
+                Outcome::Appending { index, reply } => wait(call, index, reply, deadline).await,
             };
             if answer.error == ErrorCode::NotLeaderOrFollower {
                 answer.current_leader = current_leader(call, &topic, answer.index);
@@ -287,17 +288,21 @@ async fn answer(
 }
 
 async fn wait(
+    call: &Call,
     index: i32,
     reply: oneshot::Receiver<AppendReply>,
     deadline: Instant,
 ) -> ProducePartitionResponse {
-    let reply = match tokio::time::timeout_at(deadline, reply).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(_)) => {
-            return ProducePartitionResponse::error(index, ErrorCode::NotLeaderOrFollower, None);
-        }
+    let reply = tokio::select! {
+        biased;
+        reply = reply => reply,
         // The batch is in the log and may still be committed.
-        Err(_) => return ProducePartitionResponse::error(index, ErrorCode::RequestTimedOut, None),
+        () = patience(&call.context.stopping, deadline) => {
+            return ProducePartitionResponse::error(index, ErrorCode::RequestTimedOut, None);
+        }
+    };
+    let Ok(reply) = reply else {
+        return ProducePartitionResponse::error(index, ErrorCode::NotLeaderOrFollower, None);
     };
     match reply.results.into_iter().next() {
         Some(Ok(info)) => ProducePartitionResponse {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Call;
 use super::internal_topics::{Act, refuse};
 use super::produce::find_led;
+use crate::stop::patience;
 
 /// Means "up to the high watermark".
 const HIGH_WATERMARK: i64 = -1;
@@ -41,7 +42,7 @@ pub async fn delete_records(
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, deletion) in partitions {
             let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
-            answers.push(match deleted_by(deadline, deletion).await {
+            answers.push(match deleted_by(call, deadline, deletion).await {
                 Ok(low_watermark) => answer.with_low_watermark(low_watermark),
                 Err(code) => answer.with_low_watermark(-1).with_error_code(code.code()),
             });
@@ -79,12 +80,12 @@ async fn begin_deletion(call: &Call, topic: &TopicKey, index: i32, offset: i64) 
     begun.map_err(|e| e.code())?
 }
 
-async fn deleted_by(deadline: Instant, deletion: Deletion) -> Result<i64, ErrorCode> {
-    match tokio::time::timeout_at(deadline, deletion?).await {
-        Ok(Ok(low_watermark)) => Ok(low_watermark),
-        // Another broker leads by now.
-        Ok(Err(_)) => Err(ErrorCode::NotLeaderOrFollower),
-        Err(_) => Err(ErrorCode::RequestTimedOut),
+async fn deleted_by(call: &Call, deadline: Instant, deletion: Deletion) -> Result<i64, ErrorCode> {
+    tokio::select! {
+        biased;
+        // Without a low watermark, another broker leads by now.
+        deleted = deletion? => deleted.map_err(|_| ErrorCode::NotLeaderOrFollower),
+        () = patience(&call.context.stopping, deadline) => Err(ErrorCode::RequestTimedOut),
     }
 }
 

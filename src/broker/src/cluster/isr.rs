@@ -7,6 +7,7 @@ use strandline_metadata::controller::{Answer, Command, IsrChange, Refusal};
 use strandline_quorum::{Quorum, SubmitError};
 use strandline_types::{BrokerEpoch, BrokerId};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::IsrRequest;
@@ -24,7 +25,9 @@ pub async fn forward_isr_requests(
     stop: CancellationToken,
 ) {
     let mut batch = Vec::new();
+    let mut later = JoinSet::new();
     loop {
+        while later.try_join_next().is_some() {}
         let received = tokio::select! {
             () = stop.cancelled() => return,
             received = requests.recv_many(&mut batch, BATCH) => received,
@@ -55,7 +58,7 @@ pub async fn forward_isr_requests(
         if unanswered.is_empty() {
             continue;
         }
-        tokio::spawn(async move {
+        later.spawn(async move {
             tokio::time::sleep(RETRY).await;
             for request in unanswered {
                 let epoch = request.wish.partition_epoch;

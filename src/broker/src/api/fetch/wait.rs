@@ -56,8 +56,12 @@ pub(super) async fn collect(
         let waits = !enough && !context.is_empty() && Instant::now() < deadline;
         let until = held_up.map_or(deadline, |wait| deadline.min(Instant::now() + wait));
         // Woken before the deadline: records that were too few are read again, together with the new ones.
-        if waits {
-            let woken = tokio::time::timeout_at(until, watch.woken()).await;
+        if waits && !call.context.stopping.is_cancelled() {
+            let woken = tokio::select! {
+                woken = tokio::time::timeout_at(until, watch.woken()) => woken,
+                // Answered once more with what there is.
+                () = call.context.stopping.cancelled() => continue,
+            };
             if woken.is_ok() || until < deadline {
                 continue;
             }

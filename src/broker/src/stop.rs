@@ -1,0 +1,108 @@
+//! The stop of a broker: others lead what this broker led, whoever waits is answered, then everything ends.
+//!
+//! Each step has a deadline of its own, so neither a client, nor a controller that does not answer, nor an object store
+//! holds a stop. A step that is over its deadline is given up with a line in the log; what is flushed by then is durable,
+//! and the next start checks the rest. Tasks that do not end are aborted, so none outlives the broker.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Leaderships are handed over, and the others have heard of that.
+pub const HANDOVER: Duration = Duration::from_secs(4);
+/// After the broker is told to stop: an append, a commit or a deletion that waits for followers is then answered with a
+/// retriable error.
+pub const COMMITS: Duration = Duration::from_millis(500);
+/// After the broker is told to stop: answers that a client has not taken by then are dropped with its connection.
+pub const ANSWERS: Duration = Duration::from_secs(2);
+/// Connections and group coordinators have ended; they end by themselves after [`ANSWERS`].
+pub const SERVING: Duration = Duration::from_secs(4);
+/// Background tasks: each ends at its next wait.
+pub const TASKS: Duration = Duration::from_secs(3);
+/// Reads of the object store that are under way.
+pub const COLD_READS: Duration = Duration::from_secs(1);
+/// Logs are flushed and marked clean. Only a disk that hangs takes longer.
+pub const LOGS: Duration = Duration::from_secs(60);
+/// The metadata log.
+pub const QUORUM: Duration = Duration::from_secs(5);
+
+/// Runs a step of the stop; `None` if it was given up.
+pub async fn within<T>(limit: Duration, step: &str, work: impl Future<Output = T>) -> Option<T> {
+    let done = tokio::time::timeout(limit, work).await.ok();
+    if done.is_none() {
+        tracing::error!(
+            step,
+            ?limit,
+            "a step of the stop took too long and is given up"
+        );
+    }
+    done
+}
+
+/// Waits for tasks that were told to stop; aborts those that do not within [`TASKS`].
+pub async fn join(tasks: Vec<JoinHandle<()>>) {
+    let deadline = Instant::now() + TASKS;
+    for mut task in tasks {
+        if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+            tracing::error!(limit = ?TASKS, "a task did not stop and is aborted");
+            task.abort();
+        }
+    }
+}
+
+/// Ends at `deadline`, or a little after the broker is told to stop.
+pub async fn patience(stopping: &CancellationToken, deadline: Instant) {
+    tokio::select! {
+        () = tokio::time::sleep_until(deadline) => {}
+        () = after(stopping, COMMITS) => {}
+    }
+}
+
+/// Ends so long after the broker is told to stop.
+pub async fn after(stopping: &CancellationToken, grace: Duration) {
+    stopping.cancelled().await;
+    tokio::time::sleep(grace).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_never_ends_is_given_up() {
+        assert_eq!(within(LOGS, "logs", async { 7 }).await, Some(7));
+        let never = within(LOGS, "logs", std::future::pending::<()>());
+        assert_eq!(never.await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_never_ends_is_aborted() {
+        struct Ended(Option<tokio::sync::oneshot::Sender<()>>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                let _ = self.0.take().map(|ended| ended.send(()));
+            }
+        }
+        let (sender, ended) = tokio::sync::oneshot::channel();
+        let guard = Ended(Some(sender));
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        join(vec![task]).await;
+        assert_eq!(ended.await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_followers_is_answered_when_the_broker_stops() {
+        let stopping = CancellationToken::new();
+        let began = Instant::now();
+        let far = began + Duration::from_secs(1_000_000);
+        stopping.cancel();
+        patience(&stopping, far).await;
+        assert_eq!(began.elapsed(), COMMITS);
+    }
+}
