@@ -80,6 +80,13 @@ impl TestBroker {
         self.broker = Some(Server::start(settings).await.expect("the broker starts"));
     }
 
+    /// Why it does not start, if it does not.
+    pub async fn try_resume(&mut self) -> Result<(), String> {
+        let started = Server::start(self.settings()).await;
+        self.broker = Some(started.map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
     /// Changes a property; the next start has the new value.
     pub fn set_property(&mut self, key: &str, value: &str) {
         self.properties.retain(|(known, _)| known != key);

@@ -7,21 +7,21 @@ mod endpoint;
 mod paths;
 mod properties;
 mod quorum;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use strandline_metadata::METADATA_TOPIC;
 use strandline_metadata::config::BrokerConfig;
-use strandline_security::Secret;
-use strandline_tiering::store::{RemoteStoreConfig, StoreError};
+use strandline_tiering::store::RemoteStoreConfig;
 use thiserror::Error;
 
 pub use endpoint::{Endpoint, host_name, is_unspecified};
 use endpoint::{advertised_within, check_address, endpoints};
 pub use properties::{Properties, PropertySource, key_of_variable};
 pub use quorum::Roles;
-use quorum::{contacts, controller_listener, is_own, roles, voters};
+use quorum::{check_voters, contacts, controller_listener, is_own, roles, voters};
 
 /// A property that the broker cannot start with.
 #[derive(Debug, Error)]
@@ -30,8 +30,6 @@ pub enum SettingsError {
     File { path: PathBuf, reason: String },
     #[error("{property}: {reason}")]
     Property { property: String, reason: String },
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// The typed settings of one process.
@@ -62,12 +60,19 @@ pub struct Settings {
     pub properties: BTreeMap<String, String>,
 }
 
-/// An error of one line, whatever the value was.
+/// Characters of a reason; a value may have many more.
+const LONGEST_REASON: usize = 500;
+
+/// An error of one line that a terminal can show, whatever the value was.
 fn invalid(property: &str, reason: impl Into<String>) -> SettingsError {
     let reason: String = reason.into();
+    let mut line: String = reason.chars().take(LONGEST_REASON).collect();
+    if line.len() < reason.len() {
+        line.push('…');
+    }
     SettingsError::Property {
         property: property.into(),
-        reason: reason.replace(|c: char| c.is_control(), " "),
+        reason: line.replace(|c: char| c.is_control(), " "),
     }
 }
 
@@ -78,7 +83,15 @@ impl Settings {
         own.map_or("CONTROLLER", |(endpoint, _)| &endpoint.name)
     }
 
+    /// The settings of a server: what is in the cold tier must outlive the process.
     pub fn resolve(properties: &Properties) -> Result<Self, SettingsError> {
+        let settings = Self::resolve_for_dev(properties)?;
+        store::check_durable(settings.remote.as_ref())?;
+        Ok(settings)
+    }
+
+    /// The settings of `strandline dev`, whose cold tier may be the memory of the process.
+    pub fn resolve_for_dev(properties: &Properties) -> Result<Self, SettingsError> {
         properties.check_together()?;
         let map = properties.to_map();
         let config = BrokerConfig {
@@ -95,6 +108,7 @@ impl Settings {
         }
         let voters = voters(&text("controller.quorum.voters").unwrap_or_default())?;
         let roles = roles(text("process.roles").as_deref(), node_id, &voters)?;
+        check_voters(roles, node_id, &voters)?;
         let controllers = text("controller.listener.names").unwrap_or_default();
         let is_controller = |e: &Endpoint| {
             controllers
@@ -143,7 +157,7 @@ impl Settings {
             .map_or_else(|| first.clone(), PathBuf::from)
             .join(METADATA_TOPIC);
         let cache_dir = paths::cache_dir(text("strandline.remote.cache.dir"), &first);
-        let remote = remote_store(&config)?;
+        let remote = store::remote_store(&config)?;
         if let Some(remote) = &remote {
             let property = "strandline.remote.cache.dir";
             paths::set_apart(property, &cache_dir, &log_dirs, &metadata_dir)?;
@@ -208,31 +222,6 @@ impl Settings {
             properties: map,
         })
     }
-}
-
-/// The store's configuration, if the cold tier is switched on.
-fn remote_store(config: &BrokerConfig) -> Result<Option<RemoteStoreConfig>, SettingsError> {
-    if !config.boolean("remote.log.storage.system.enable") {
-        return Ok(None);
-    }
-    let text = |key: &str| config.get(key).filter(|v| !v.is_empty());
-    let url = text("strandline.remote.store.url").ok_or_else(|| {
-        invalid(
-            "strandline.remote.store.url",
-            "must be set where remote.log.storage.system.enable is true",
-        )
-    })?;
-    let secret = text("strandline.remote.store.secret.access.key").map(Secret::new);
-    let store = RemoteStoreConfig {
-        url,
-        endpoint: text("strandline.remote.store.endpoint"),
-        region: text("strandline.remote.store.region"),
-        access_key_id: text("strandline.remote.store.access.key.id"),
-        secret_access_key: secret,
-        create_bucket: config.boolean("strandline.remote.store.create.bucket"),
-    };
-    store.check()?;
-    Ok(Some(store))
 }
 
 #[cfg(test)]

@@ -73,11 +73,6 @@ impl Properties {
     }
 
     pub fn set(&mut self, key: String, value: String, source: PropertySource) {
-        let key = if key == "broker.id" {
-            "node.id".to_owned()
-        } else {
-            key
-        };
         self.values.insert(key, (value.trim().to_owned(), source));
     }
 
@@ -107,6 +102,15 @@ impl Properties {
 
     /// Refuses values that contradict each other.
     pub(super) fn check_together(&self) -> Result<(), SettingsError> {
+        let given = |key: &str| self.values.get(key).map(|(value, _)| value);
+        if let (Some(node), Some(broker)) = (given("node.id"), given("broker.id"))
+            && node != broker
+        {
+            let reason = format!(
+                "{broker} is not node.id ({node}): You must set `node.id` to the same value as `broker.id`."
+            );
+            return Err(invalid("broker.id", reason));
+        }
         let config = BrokerConfig {
             file: self.to_map(),
             ..BrokerConfig::default()
@@ -120,11 +124,17 @@ impl Properties {
         }
     }
 
+    /// Keys and values; `broker.id` and `node.id` are two names of one.
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        self.values
-            .iter()
-            .map(|(k, (v, _))| (k.clone(), v.clone()))
-            .collect()
+        let values = self.values.iter();
+        let mut map: BTreeMap<String, String> =
+            values.map(|(k, (v, _))| (k.clone(), v.clone())).collect();
+        for (given, other) in [("broker.id", "node.id"), ("node.id", "broker.id")] {
+            if let Some(value) = map.get(given).cloned() {
+                map.entry(other.to_owned()).or_insert(value);
+            }
+        }
+        map
     }
 }
 

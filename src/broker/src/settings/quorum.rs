@@ -69,6 +69,32 @@ pub(super) fn voters(text: &str) -> Result<BTreeMap<i32, String>, SettingsError>
     Ok(voters)
 }
 
+/// Where voters are named, the controllers are these and no others, in Kafka's words. A controller that is to be added
+/// later names `controller.quorum.bootstrap.servers` instead.
+pub(super) fn check_voters(
+    roles: Roles,
+    node_id: i32,
+    voters: &BTreeMap<i32, String>,
+) -> Result<(), SettingsError> {
+    if voters.is_empty() || voters.contains_key(&node_id) == roles.controller {
+        return Ok(());
+    }
+    let ids: Vec<String> = voters.keys().map(ToString::to_string).collect();
+    let ids = ids.join(", ");
+    let reason = if roles.controller {
+        format!(
+            "If process.roles contains the 'controller' role, the node id {node_id} must be included in the set of voters \
+             controller.quorum.voters=[{ids}]"
+        )
+    } else {
+        format!(
+            "If process.roles contains just the 'broker' role, the node id {node_id} must not be included in the set of \
+             voters controller.quorum.voters=[{ids}]"
+        )
+    };
+    Err(invalid("controller.quorum.voters", reason))
+}
+
 /// `host:port,host:port`
 pub(super) fn contacts(text: &str) -> Result<Vec<String>, SettingsError> {
     let property = "controller.quorum.bootstrap.servers";

@@ -88,7 +88,6 @@ fn who_is_named_or_names_nobody_else_begins_the_quorum() {
     };
     assert!(founds(""));
     assert!(founds("controller.quorum.voters=1@a:9093,2@b:9093"));
-    assert!(!founds("controller.quorum.voters=2@b:9093,3@c:9093"));
     // Kafka's own server.properties names itself.
     assert!(founds("controller.quorum.bootstrap.servers=localhost:9093"));
     assert!(!founds(
@@ -119,7 +118,7 @@ fn error(file: &str) -> String {
 #[test]
 fn settings_that_contradict_each_other_or_the_machine_are_refused_with_one_line() {
     const TIER: &str =
-        "remote.log.storage.system.enable=true\nstrandline.remote.store.url=memory://\n";
+        "remote.log.storage.system.enable=true\nstrandline.remote.store.url=file:///cold\n";
     let cases = [
         ("num.network.threads=2000000000", "num.network.threads"),
         (
@@ -184,6 +183,171 @@ fn settings_that_contradict_each_other_or_the_machine_are_refused_with_one_line(
     }
 }
 
+/// The words are Kafka's where Kafka refuses.
+#[test]
+fn a_start_that_would_lose_records_or_choose_at_random_is_refused_with_the_reason() {
+    const TIER: &str = "remote.log.storage.system.enable=true\nstrandline.remote.store.url=";
+    let cases = [
+        (
+            "broker.id=1\nnode.id=2",
+            "broker.id: ",
+            "You must set `node.id` to the same value as `broker.id`.",
+        ),
+        (
+            "node.id=2\nbroker.id=1",
+            "broker.id: ",
+            "You must set `node.id` to the same value as `broker.id`.",
+        ),
+        (
+            &format!("{TIER}memory://"),
+            "strandline.remote.store.url: ",
+            "only `strandline dev` takes it",
+        ),
+        (
+            &format!("{TIER}memory:///prefix"),
+            "strandline.remote.store.url: ",
+            "only `strandline dev` takes it",
+        ),
+        (
+            &format!("{TIER}file://cold"),
+            "strandline.remote.store.url: ",
+            "file://cold is relative",
+        ),
+        (
+            &format!("{TIER}file://./cold"),
+            "strandline.remote.store.url: ",
+            "is relative",
+        ),
+        (
+            &format!("{TIER}file://"),
+            "strandline.remote.store.url: ",
+            "is relative",
+        ),
+        (
+            "log.retention.ms=0",
+            "log.retention.ms: ",
+            "log.retention.ms must be unlimited (-1) or, equal or greater than 1",
+        ),
+        (
+            "log.retention.minutes=0",
+            "log.retention.ms: ",
+            "must be unlimited (-1)",
+        ),
+        (
+            "log.retention.hours=0",
+            "log.retention.ms: ",
+            "must be unlimited (-1)",
+        ),
+        (
+            "log.retention.bytes=0",
+            "log.retention.bytes: ",
+            "0 would delete every record",
+        ),
+        (
+            "log.roll.ms=0",
+            "log.roll.ms: ",
+            "log.roll.ms must be equal or greater than 1",
+        ),
+        (
+            "replica.fetch.wait.max.ms=30001\nreplica.socket.timeout.ms=40000",
+            "replica.fetch.wait.max.ms: ",
+            "replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent \
+             frequent changes in ISR",
+        ),
+        (
+            "replica.fetch.wait.max.ms=30001\nreplica.lag.time.max.ms=40000",
+            "replica.fetch.wait.max.ms: ",
+            "replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary \
+             socket timeouts",
+        ),
+        (
+            "default.replication.factor=-2",
+            "default.replication.factor: ",
+            "Value must be at least 1",
+        ),
+        (
+            "offsets.topic.replication.factor=-1",
+            "offsets.topic.replication.factor: ",
+            "Value must be at least 1",
+        ),
+        (
+            "offsets.topic.segment.bytes=1048575",
+            "offsets.topic.segment.bytes: ",
+            "Value must be at least 1048576",
+        ),
+        (
+            "transaction.state.log.segment.bytes=1",
+            "transaction.state.log.segment.bytes: ",
+            "Value must be at least 1048576",
+        ),
+        (
+            "num.network.threads=2000000000",
+            "num.network.threads: ",
+            "Value must be no more than 1024",
+        ),
+        (
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=2@b:9093,3@c:9093",
+            "controller.quorum.voters: ",
+            "If process.roles contains the 'controller' role, the node id 1 must be included in the set of voters \
+             controller.quorum.voters=[2, 3]",
+        ),
+        (
+            "process.roles=broker\nnode.id=2\ncontroller.quorum.voters=2@b:9093,3@c:9093",
+            "controller.quorum.voters: ",
+            "If process.roles contains just the 'broker' role, the node id 2 must not be included in the set of voters \
+             controller.quorum.voters=[2, 3]",
+        ),
+        (
+            "connections.max.idle.ms=0",
+            "connections.max.idle.ms: ",
+            "to prevent failed authentication responses from timing out",
+        ),
+    ];
+    for (file, property, words) in cases {
+        let error = error(file);
+        assert!(error.starts_with(property), "{file}: {error}");
+        assert!(error.contains(words), "{file}: {error}");
+        assert!(!error.contains('\n'), "{file}: {error}");
+    }
+    for legal in [
+        "broker.id=7\nnode.id=7",
+        "node.id=1\ncontroller.quorum.voters=2@b:9093",
+        "log.retention.ms=-1",
+        "log.retention.ms=1000\nlog.retention.hours=0",
+        "connections.max.idle.ms=-1",
+    ] {
+        assert_eq!(error(legal), "", "{legal}");
+    }
+    let dev = load(&format!("{TIER}memory://"), &[], &[]).unwrap();
+    assert!(Settings::resolve_for_dev(&dev).is_ok());
+}
+
+#[test]
+fn a_refusal_is_a_line_that_a_terminal_can_show() {
+    let long = "x".repeat(30_000);
+    for key in [
+        "inter.broker.listener.name",
+        "listeners",
+        "advertised.listeners",
+        "controller.quorum.voters",
+        "strandline.http.listener",
+        "num.partitions",
+    ] {
+        let error = error(&format!("{key}={long}"));
+        assert!(error.starts_with(&format!("{key}: ")), "{error}");
+        assert!(error.len() < 700, "{key}: {} bytes", error.len());
+    }
+    let tier = "remote.log.storage.system.enable=true\nstrandline.remote.store.url=s3://b\n";
+    for file in [
+        format!("{tier}strandline.remote.store.endpoint={long}"),
+        format!("remote.log.storage.system.enable=true\nstrandline.remote.store.url={long}"),
+    ] {
+        let error = error(&file);
+        assert!(error.starts_with("strandline.remote.store."), "{error}");
+        assert!(error.len() < 700, "{} bytes", error.len());
+    }
+}
+
 #[test]
 fn a_properties_file_that_is_no_text_is_refused_with_its_name() {
     let directory = tempfile::tempdir().unwrap();
@@ -240,7 +404,7 @@ fn no_value_of_any_key_panics() {
     ];
     let base = [
         ("remote.log.storage.system.enable", "true"),
-        ("strandline.remote.store.url", "memory://"),
+        ("strandline.remote.store.url", "file:///nowhere/cold"),
         ("log.dirs", "/nowhere/logs"),
     ];
     let (mut refused, mut taken) = (0, 0);

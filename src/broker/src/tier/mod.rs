@@ -13,6 +13,7 @@ mod segment_check;
 mod state;
 pub mod status;
 mod sweeping;
+mod switched_off;
 mod takeover;
 mod threads;
 

@@ -9,7 +9,7 @@ use strandline_quorum::Quorum;
 use strandline_tiering::store::{RemoteStore, StoreError};
 
 use super::ownership::{OwnershipError, own};
-use super::{ColdThreads, Tier};
+use super::{ColdThreads, Tier, switched_off};
 use crate::server::StartError;
 use crate::settings::Settings;
 
@@ -25,7 +25,10 @@ pub async fn open_tier(
     quorum: &Arc<Quorum>,
 ) -> Result<Option<Arc<Tier>>, StartError> {
     let Some(remote) = &settings.remote else {
-        return Ok(None);
+        return match switched_off::refusal(&quorum.image()) {
+            Some(reason) => Err(StartError::TieredTopics(reason)),
+            None => Ok(None),
+        };
     };
     let threads = ColdThreads::start()?;
     let url = remote.url.clone();

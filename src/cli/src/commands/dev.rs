@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use strandline_broker::Server;
-use strandline_broker::settings::{Properties, PropertySource};
+use strandline_broker::settings::{Properties, PropertySource, Settings};
 
 pub async fn run(
     listen: &str,
@@ -61,7 +61,8 @@ pub async fn run(
             properties.set(key.to_owned(), value, PropertySource::Environment);
         }
     }
-    let settings = super::resolve(&properties)?;
+    super::tell_oddities(&properties);
+    let settings = Settings::resolve_for_dev(&properties).map_err(|e| e.to_string())?;
     let broker = Server::start(settings).await.map_err(|e| e.to_string())?;
     let address = broker.addresses()[0];
     let http = broker

@@ -13,7 +13,7 @@ pub mod tools;
 use std::ffi::OsString;
 
 use strandline_broker::Server;
-use strandline_broker::settings::{Properties, Settings};
+use strandline_broker::settings::Properties;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::service_manager;
@@ -39,11 +39,10 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(text)
 }
 
-fn resolve(properties: &Properties) -> Result<Settings, String> {
+fn tell_oddities(properties: &Properties) {
     for warning in &properties.warnings {
         tracing::warn!("{warning}");
     }
-    Settings::resolve(properties).map_err(|e| e.to_string())
 }
 
 /// Runs until SIGTERM or SIGINT, then stops cleanly; or until the process has lost its part in the cluster's metadata.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use strandline_broker::Server;
-use strandline_broker::settings::Properties;
+use strandline_broker::settings::{Properties, Settings};
 
 /// The numbers of threads in the properties; without them there is one for each processor.
 pub struct Threads {
@@ -28,7 +28,8 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
     let properties = Properties::load(Some(config), super::environment(), &overrides)
         .map_err(|e| e.to_string())?;
-    let settings = super::resolve(&properties)?;
+    super::tell_oddities(&properties);
+    let settings = Settings::resolve(&properties).map_err(|e| e.to_string())?;
     let node_id = settings.node_id;
     let broker = Server::start(settings).await.map_err(|e| e.to_string())?;
     tracing::info!(node_id, listeners = ?broker.addresses(), http = ?broker.http_address(), "started");

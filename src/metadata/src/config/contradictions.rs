@@ -4,6 +4,7 @@
 //! refused here, too. Values that Kafka accepts are refused only if the broker could not do what they ask for.
 
 use super::layers::BrokerConfig;
+use super::ranges::{RANGES, Range};
 
 /// Keys that do not go together, with a line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,41 +13,6 @@ pub struct Contradiction {
     pub keys: Vec<String>,
     pub reason: String,
 }
-
-/// Lower and upper limits that the key's own range in Kafka does not have.
-const LIMITS: &[(&str, i64, i64, &str)] = &[
-    ("num.network.threads", 1, 1024, MANY_THREADS),
-    ("num.io.threads", 1, 10_000, MANY_THREADS),
-    ("num.recovery.threads.per.data.dir", 1, 1024, MANY_THREADS),
-    (
-        "remote.log.manager.copier.thread.pool.size",
-        1,
-        10_000,
-        "a copy holds a part of a segment in memory",
-    ),
-    ("num.partitions", 1, 10_000, MANY_PARTITIONS),
-    ("offsets.topic.num.partitions", 1, 10_000, MANY_PARTITIONS),
-    (
-        "offsets.topic.segment.bytes",
-        1 << 20,
-        i64::MAX,
-        "a topic's segments are not smaller (segment.bytes)",
-    ),
-    (
-        "default.replication.factor",
-        1,
-        i16::MAX as i64,
-        "a partition has at least one replica",
-    ),
-    ("broker.heartbeat.interval.ms", 1, i64::MAX, NO_TIME),
-    ("broker.session.timeout.ms", 1, i64::MAX, NO_TIME),
-    ("replica.lag.time.max.ms", 1, i64::MAX, NO_TIME),
-    ("log.roll.ms", 1, i64::MAX, NO_TIME),
-    ("group.min.session.timeout.ms", 0, i64::MAX, NO_TIME),
-];
-const MANY_THREADS: &str = "each is a thread of the operating system";
-const MANY_PARTITIONS: &str = "a topic is created with at most 10000 partitions";
-const NO_TIME: &str = "a time is needed";
 
 /// The first key's value is at most the second's; with the kind of comparison and the reason.
 const ORDERED: &[(&str, Order, &str, &str)] = &[
@@ -60,13 +26,15 @@ const ORDERED: &[(&str, Order, &str, &str)] = &[
         "replica.fetch.wait.max.ms",
         Order::AtMost,
         "replica.lag.time.max.ms",
-        "a follower that waits for records would leave the ISR",
+        "replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent \
+         changes in ISR",
     ),
     (
         "replica.fetch.wait.max.ms",
         Order::AtMost,
         "replica.socket.timeout.ms",
-        "a follower that waits for records would lose its connection",
+        "replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary socket \
+         timeouts",
     ),
     (
         "group.min.session.timeout.ms",
@@ -88,18 +56,11 @@ const GROUP_KINDS: &[&str] = &["consumer", "share", "streams"];
 /// Every contradiction of a broker's effective configuration; empty where there is none.
 pub fn contradictions(config: &BrokerConfig) -> Vec<Contradiction> {
     let mut found = Vec::new();
-    for (key, least, most, why) in LIMITS {
-        let value = config.number(key);
-        if value < *least {
-            found.push(one(key, format!("{value} is less than {least}: {why}")));
-        } else if value > *most {
-            found.push(one(key, format!("{value} is more than {most}: {why}")));
-        }
-    }
     for (low, order, high, why) in ORDERED {
         found.extend(out_of_order(config, low, *order, high, why));
     }
-    retention_without_time(config, &mut found);
+    nothing_kept(config, &mut found);
+    closed_at_once(config, &mut found);
     for kind in GROUP_KINDS {
         group_times(config, kind, &mut found);
     }
@@ -119,19 +80,18 @@ pub fn contradictions(config: &BrokerConfig) -> Vec<Contradiction> {
 
 /// The rules in words, for the document.
 pub(super) fn rules() -> Vec<String> {
-    let limits = LIMITS.iter().map(|(key, least, most, why)| {
-        let below = format!("`{key}` below {least}");
-        match *most {
-            i64::MAX => format!("{below}: {why}"),
-            most => format!("{below} or above {most}: {why}"),
-        }
-    });
+    let limits = RANGES.iter().map(Range::in_words);
     let ordered = ORDERED.iter().map(|(low, order, high, why)| match order {
         Order::Below => format!("`{low}` that is not below `{high}`: {why}"),
         Order::AtMost => format!("`{low}` above `{high}`: {why}"),
     });
     let others = [
-        "`log.retention.ms`, `.minutes` or `.hours` other than −1 and at least one millisecond",
+        "`log.retention.ms`, `.minutes` or `.hours` other than −1 and at least one millisecond, `log.retention.bytes=0`",
+        "`connections.max.idle.ms` that is not above `connection.failed.authentication.delay.ms`",
+        "`broker.id` that is not `node.id`",
+        "`controller.quorum.voters` without the own `node.id` for a controller, or with it for a mere broker",
+        "a store in `memory://` but for `strandline dev`, and one in a directory that is not absolute",
+        "no cold tier (`remote.log.storage.system.enable`) where topics have one",
         "of groups: a session's or heartbeat's default outside of its minimum and maximum, or a heartbeat that is not below \
          the session",
         "with a cold tier: `log.local.retention.*` above `log.retention.*`, `log.remote.copy.lag.*` above the local retention",
@@ -170,16 +130,40 @@ fn out_of_order(
     })
 }
 
-/// Kafka knows −1, "for ever", and times from one millisecond on.
-fn retention_without_time(config: &BrokerConfig, found: &mut Vec<Contradiction>) {
+/// Topics that keep nothing by default. A topic's own `retention.ms=0` is a way to empty it.
+fn nothing_kept(config: &BrokerConfig, found: &mut Vec<Contradiction>) {
     let key = "log.retention.ms";
     let value = config.number(key);
     if value < 1 && value != -1 {
-        let reason = format!("{value} is neither -1 (for ever) nor at least 1");
+        let reason =
+            format!("{value}: log.retention.ms must be unlimited (-1) or, equal or greater than 1");
         let mut wrong = one(key, reason);
         let coarser = ["log.retention.minutes", "log.retention.hours"];
         wrong.keys.extend(coarser.map(str::to_owned));
         found.push(wrong);
+    }
+    let key = "log.retention.bytes";
+    if config.number(key) == 0 {
+        let reason = "0 would delete every record: -1 is unlimited";
+        found.push(one(key, reason.into()));
+    }
+}
+
+/// Kafka refuses an idle time that ends a connection before it could be told why it was refused.
+fn closed_at_once(config: &BrokerConfig, found: &mut Vec<Contradiction>) {
+    let (idle_key, delay_key) = (
+        "connections.max.idle.ms",
+        "connection.failed.authentication.delay.ms",
+    );
+    let (idle, delay) = (config.number(idle_key), config.number(delay_key));
+    if idle >= 0 && idle <= delay {
+        found.push(Contradiction {
+            keys: vec![idle_key.to_owned(), delay_key.to_owned()],
+            reason: format!(
+                "{delay_key}={delay} should always be less than {idle_key}={idle} to prevent failed authentication \
+                 responses from timing out"
+            ),
+        });
     }
 }
 
@@ -259,29 +243,7 @@ mod tests {
         const TIERED: (&str, &str) = ("remote.log.storage.system.enable", "true");
         let cases: &[(&[(&str, &str)], &str)] = &[
             (
-                &[("num.network.threads", "2000000000")],
-                "num.network.threads",
-            ),
-            (&[("num.io.threads", "10001")], "num.io.threads"),
-            (
-                &[("num.recovery.threads.per.data.dir", "2147483647")],
-                "num.recovery.threads.per.data.dir",
-            ),
-            (
-                &[("offsets.topic.segment.bytes", "1")],
-                "offsets.topic.segment.bytes",
-            ),
-            (
-                &[("default.replication.factor", "65537")],
-                "default.replication.factor",
-            ),
-            (&[("num.partitions", "2147483647")], "num.partitions"),
-            (
                 &[("broker.session.timeout.ms", "2000")],
-                "broker.heartbeat.interval.ms",
-            ),
-            (
-                &[("broker.heartbeat.interval.ms", "0")],
                 "broker.heartbeat.interval.ms",
             ),
             (
@@ -332,6 +294,11 @@ mod tests {
                 "log.remote.copy.lag.ms",
             ),
             (&[("max.connections.per.ip", "0")], "max.connections.per.ip"),
+            (&[("log.retention.bytes", "0")], "log.retention.bytes"),
+            (
+                &[("connections.max.idle.ms", "100")],
+                "connections.max.idle.ms",
+            ),
         ];
         for (pairs, key) in cases {
             let found = contradictions(&with(pairs));
@@ -347,8 +314,7 @@ mod tests {
 
     #[test]
     fn every_key_of_a_rule_is_a_number_that_is_known() {
-        let named = LIMITS.iter().map(|(key, ..)| *key);
-        let named = named.chain(ORDERED.iter().flat_map(|(low, _, high, _)| [*low, *high]));
+        let named = ORDERED.iter().flat_map(|(low, _, high, _)| [*low, *high]);
         for key in named {
             assert!(broker_defs().any(|def| def.name == key), "{key}");
         }

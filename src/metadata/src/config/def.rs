@@ -1,5 +1,6 @@
 //! The definitions, read once from the data files: Kafka 4.3.1's keys, and strandline's own.
 
+use super::ranges;
 use super::topic::ThrottledReplicas;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -28,6 +29,9 @@ pub enum DynamicMode {
     /// The key can be changed for one broker or for all.
     ClusterWide,
 }
+
+/// Kafka's protocol counts a string in 16 bits, so a longer value could be told to no client.
+pub const MAX_VALUE_BYTES: usize = i16::MAX as usize;
 
 /// One configuration key.
 #[derive(Clone, Debug)]
@@ -169,12 +173,20 @@ impl ConfigDef {
     /// Checks a value against type and limits. The error is Kafka's text, which tools print as it is.
     pub fn validate(&self, value: &str) -> Result<(), String> {
         let invalid = |reason: String| {
-            let shown = if self.sensitive { "[hidden]" } else { value };
+            let shown = if self.sensitive {
+                "[hidden]"
+            } else {
+                shortened(value)
+            };
             Err(format!(
                 "Invalid value {shown} for configuration {}: {reason}",
                 self.name
             ))
         };
+        if value.len() > MAX_VALUE_BYTES {
+            let reason = format!("it exceeds the maximum value size of {MAX_VALUE_BYTES} bytes");
+            return invalid(reason);
+        }
         let trimmed = value.trim();
         match self.type_ {
             ConfigType::Boolean
@@ -197,10 +209,31 @@ impl ConfigDef {
             }
             _ => {}
         }
-        match self.limit_violation(trimmed) {
+        let own = || ranges::violation(&self.name, trimmed.parse().ok()?);
+        match self.limit_violation(trimmed).or_else(own) {
             Some(reason) => invalid(reason),
             None => Ok(()),
         }
+    }
+
+    /// The least and the most that a number may be; `None` where the key is no whole number.
+    pub fn ends(&self) -> Option<(i64, i64)> {
+        let (mut least, mut most) = match self.type_ {
+            ConfigType::Int => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            ConfigType::Short => (i64::from(i16::MIN), i64::from(i16::MAX)),
+            ConfigType::Long => (i64::MIN, i64::MAX),
+            _ => return None,
+        };
+        let limits = self.valid_values.trim_start_matches('[');
+        if let Some((low, high)) = limits.split_once(",...") {
+            let high = high.trim_start_matches(',').split(']').next();
+            least = low.parse().unwrap_or(least);
+            most = high.and_then(|high| high.parse().ok()).unwrap_or(most);
+        }
+        if let Some((own_least, own_most)) = ranges::ends(&self.name) {
+            (least, most) = (least.max(own_least), most.min(own_most));
+        }
+        Some((least, most))
     }
 
     fn limit_violation(&self, value: &str) -> Option<String> {
@@ -255,6 +288,13 @@ impl ConfigDef {
     }
 }
 
+/// The beginning of a value, for an error.
+fn shortened(value: &str) -> &str {
+    const SHOWN_BYTES: usize = 200;
+    let end = value.floor_char_boundary(SHOWN_BYTES);
+    value.get(..end).unwrap_or(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +342,47 @@ mod tests {
         );
         assert_eq!(nearest_broker_key("x"), None);
         assert!(broker_def("node.id").is_some());
+    }
+
+    #[test]
+    fn the_ends_of_a_range_are_taken_and_what_is_beyond_is_not() {
+        let defs = broker_defs().chain(topic_defs());
+        for def in defs.chain(group_defs()).chain(client_metrics_defs()) {
+            let Some((least, most)) = def.ends() else {
+                continue;
+            };
+            for end in [least, most] {
+                assert_eq!(def.validate(&end.to_string()), Ok(()), "{}", def.name);
+            }
+            for beyond in [i128::from(least) - 1, i128::from(most) + 1] {
+                // The one value below a range that some of Kafka's ranges add.
+                let added = beyond == -1 && def.valid_values().ends_with(" or -1");
+                let taken = def.validate(&beyond.to_string()).is_ok();
+                assert_eq!(taken, added, "{}={beyond}", def.name);
+            }
+        }
+        assert_eq!(
+            topic_def("segment.bytes").unwrap().ends(),
+            Some((1 << 20, i64::from(i32::MAX)))
+        );
+        assert_eq!(
+            broker_def("num.io.threads").unwrap().ends(),
+            Some((1, 10_000))
+        );
+    }
+
+    #[test]
+    fn a_value_that_no_client_could_be_told_is_refused_and_not_repeated() {
+        let rack = broker_def("broker.rack").unwrap();
+        assert_eq!(rack.validate(&"ö".repeat(MAX_VALUE_BYTES / 2)), Ok(()));
+        let error = rack
+            .validate(&"ö".repeat(MAX_VALUE_BYTES / 2 + 1))
+            .unwrap_err();
+        assert!(
+            error.contains("exceeds the maximum value size of 32767 bytes"),
+            "{error}"
+        );
+        assert!(error.len() < 400, "{error}");
     }
 
     #[test]

@@ -6,13 +6,15 @@ mod def;
 mod document;
 mod layers;
 mod properties;
+mod ranges;
 mod topic;
 mod without_effect;
 
 pub use contradictions::{Contradiction, contradictions};
 pub use def::{
-    ConfigDef, ConfigType, DynamicMode, broker_def, broker_defs, client_metrics_def,
-    client_metrics_defs, group_def, group_defs, nearest_broker_key, topic_def, topic_defs,
+    ConfigDef, ConfigType, DynamicMode, MAX_VALUE_BYTES, broker_def, broker_defs,
+    client_metrics_def, client_metrics_defs, group_def, group_defs, nearest_broker_key, topic_def,
+    topic_defs,
 };
 pub use document::document;
 pub use layers::{

@@ -8,7 +8,7 @@ use strandline_types::BrokerId;
 use super::topics::{TIER_KEY, with_default_tier};
 use super::{ControllerContext, Refusal};
 use crate::config::{
-    BrokerConfig, ConfigDef, ConfigType, Contradiction, DynamicMode, broker_def,
+    BrokerConfig, ConfigDef, ConfigType, Contradiction, DynamicMode, MAX_VALUE_BYTES, broker_def,
     client_metrics_def, contradictions, group_def, topic_def, validate_topic_configs,
 };
 use crate::image::ClusterImage;
@@ -159,6 +159,7 @@ fn commit_configs(
     before: &BTreeMap<String, String>,
     mut after: BTreeMap<String, String>,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
+    refuse_long_values(&after)?;
     match resource {
         ConfigResource::Topic(name) => {
             let known = image.topic(name);
@@ -201,6 +202,17 @@ fn commit_configs(
         .filter(|(k, v)| before.get(*k) != Some(v))
         .map(|(k, v)| record(k, Some(v)));
     Ok(removed.chain(set).collect())
+}
+
+/// Keys that nobody knows included, which a broker's configuration may have.
+fn refuse_long_values(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    match configs.iter().find(|(_, v)| v.len() > MAX_VALUE_BYTES) {
+        Some((key, _)) => Err(Refusal::InvalidConfig(format!(
+            "{key}: The configuration value cannot be added because it exceeds the maximum value size of \
+             {MAX_VALUE_BYTES} bytes."
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A group's times are within what the brokers allow (`group.consumer.min.session.timeout.ms` and the like).
@@ -293,6 +305,7 @@ fn validate_broker_configs(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{broker_defs, topic_defs};
 
     fn context(file: &[(&str, &str)]) -> ControllerContext {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -317,7 +330,7 @@ mod tests {
     fn a_change_that_contradicts_another_setting_or_a_limit_is_refused() {
         let error = change(&[], "num.recovery.threads.per.data.dir", "2147483647").unwrap_err();
         assert!(
-            error.starts_with("num.recovery.threads.per.data.dir: 2147483647 is more than"),
+            error.contains("num.recovery.threads.per.data.dir: Value must be no more than 1024"),
             "{error}"
         );
         assert!(
@@ -332,6 +345,57 @@ mod tests {
         let error = change(&tiered, "log.local.retention.ms", "1001").unwrap_err();
         assert!(error.starts_with("log.local.retention.ms"), "{error}");
         assert_eq!(change(&tiered, "log.local.retention.ms", "1000"), Ok(()));
+    }
+
+    /// A topic that is created, a topic's change, and a broker's change refuse what is beyond a key's range, as a start does.
+    #[test]
+    fn what_is_beyond_a_range_is_refused_wherever_it_is_set() {
+        let beyond = |def: &ConfigDef| {
+            let (least, most) = def.ends()?;
+            let added = def.valid_values().ends_with(" or -1");
+            let beyond = [i128::from(least) - 1, i128::from(most) + 1];
+            Some(beyond.into_iter().filter(move |n| !(added && *n == -1)))
+        };
+        let image = ClusterImage::default();
+        let (mut brokers, mut topics) = (0, 0);
+        for def in broker_defs().filter(|def| def.dynamic != DynamicMode::ReadOnly) {
+            for number in beyond(def).into_iter().flatten() {
+                let after = BTreeMap::from([(def.name.clone(), number.to_string())]);
+                let id = Some(BrokerId(1));
+                let resource = ConfigResource::Broker(id);
+                let replaced = replace_configs(&image, &context(&[]), &resource, &after);
+                assert!(replaced.is_err(), "{}={number}", def.name);
+                brokers += 1;
+            }
+        }
+        for def in topic_defs() {
+            for number in beyond(def).into_iter().flatten() {
+                let set = BTreeMap::from([(def.name.clone(), number.to_string())]);
+                let broker = BrokerConfig::default();
+                for before in [None, Some(&BTreeMap::new())] {
+                    let checked = validate_topic_configs(&set, before, &broker, false);
+                    assert!(checked.is_err(), "{}={number}", def.name);
+                }
+                topics += 1;
+            }
+        }
+        assert!(brokers > 80 && topics > 40, "{brokers}, {topics}");
+    }
+
+    #[test]
+    fn a_value_that_no_client_could_be_told_is_refused_for_every_resource() {
+        let long = "x".repeat(MAX_VALUE_BYTES + 1);
+        for (resource, key) in [
+            (ConfigResource::Broker(None), "nobody.knows.it"),
+            (ConfigResource::Group("g".into()), "share.auto.offset.reset"),
+            (ConfigResource::ClientMetrics("m".into()), "match"),
+        ] {
+            let after = BTreeMap::from([(key.to_owned(), long.clone())]);
+            let set = replace_configs(&ClusterImage::default(), &context(&[]), &resource, &after);
+            let error = set.unwrap_err().to_string();
+            assert!(error.contains("exceeds the maximum value size"), "{error}");
+            assert!(error.len() < 400, "{error}");
+        }
     }
 
     #[test]
