@@ -80,7 +80,7 @@ impl TestBroker {
         self.broker = Some(Server::start(settings).await.expect("the broker starts"));
     }
 
-    /// Why it does not start, if it does not.
+    /// Starts the broker again; the error is the reason why it does not start.
     pub async fn try_resume(&mut self) -> Result<(), String> {
         let started = Server::start(self.settings()).await;
         self.broker = Some(started.map_err(|e| e.to_string())?);

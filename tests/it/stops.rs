@@ -1,5 +1,5 @@
-//! A stop that clients try to hold: everyone who can be answered is answered, the broker ends in time, and the next start
-//! has nothing to recover.
+//! A stop that clients try to delay: every request that can be answered is answered, the broker ends in time, and the
+//! next start has nothing to recover.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::{produce, read_all};
 
 /// Far below every deadline of the clients here, and above what a busy machine needs.
 const STOP: Duration = Duration::from_secs(10);
-/// The wait of a long poll, and the times of a group: none may hold the stop.
+/// The wait of a long poll, and the times of a group: none may delay the stop.
 const LONG_MS: i32 = 1_800_000;
 
 /// Stops the broker; panics if that takes too long or leaves a log directory that has to be checked.
@@ -118,7 +118,7 @@ fn join(address: String, group: &'static str) -> JoinHandle<m::JoinGroupResponse
 async fn described(address: &str, groups: [&'static str; 2]) -> Option<m::DescribeGroupsResponse> {
     let mut connection = Connection::open(address).await.ok()?;
     for group in groups {
-        // The first time, this creates the topic of the groups.
+        // The first request creates the topic of the groups.
         let key = StrBytes::from_static_str(group);
         let request = m::FindCoordinatorRequest::default().with_key(key);
         let found: m::FindCoordinatorResponse = connection
@@ -207,7 +207,7 @@ async fn clients_that_do_not_read_or_say_nothing_hold_no_stop() {
     let mut client = broker.client().await;
     client.create_topic("t", 1, &[]).await.unwrap();
     let values = produce(&mut client, "t", 300, 100_000).await;
-    // More answers than the sockets' buffers take, and nobody reads them.
+    // More answers than the sockets' buffers take, and a client that does not read them.
     let mut deaf = TcpStream::connect(broker.address()).await.unwrap();
     for _ in 0..10 {
         let request = frame(ApiKey::Fetch, 11, &fetch("t", 0, 1));

@@ -9,13 +9,13 @@ use crate::values::Pair;
 
 pub const PHASE: &str = "while producing, a broker's";
 
-/// Their values may delete everything that was written so far.
+/// Keys whose values may delete all records that were written so far.
 const DELETES: [&str; 2] = ["log.retention.ms", "log.retention.bytes"];
 const NODE: &str = "1";
 /// Pairs that one broker sees, one after the other.
 const CHUNK: usize = 40;
 
-/// A running broker and what it must keep.
+/// A running broker and the records that it must keep.
 struct Host {
     directory: tempfile::TempDir,
     process: Process,
@@ -134,7 +134,7 @@ impl Host {
             }
             Err(trouble) => return Err(trouble),
         }
-        // A value may forbid what follows; it may not lose what was there.
+        // A value may forbid new records; it must not lose the old ones.
         let produced = self.kept.produce(&mut client, "t", 2).await;
         let checked = self.kept.check(&mut client, "t").await;
         match produced.and(checked) {

@@ -22,7 +22,7 @@ const DELETES: [&str; 4] = [
     "log.retention.hours",
     "log.retention.bytes",
 ];
-/// Keys that say who the broker is or where its data lies: with another value, it is another broker.
+/// Keys that identify the broker or the place of its data: with another value, it is another broker.
 const IDENTITY: [&str; 7] = [
     "node.id",
     "broker.id",
@@ -61,7 +61,7 @@ pub fn properties(directory: &Path, pairs: &[&Pair]) -> Vec<(String, String)> {
     base.chain(tried).collect()
 }
 
-/// The reason for which a start refuses the pairs before it does anything, if it does.
+/// The reason for which a start refuses the pairs before it changes anything; `None` if it accepts them.
 pub fn refusal(directory: &Path, pairs: &[&Pair]) -> Option<String> {
     let mut given = Properties::default();
     let mut overrides = Vec::new();
@@ -102,7 +102,7 @@ impl Sweep {
         }
     }
 
-    /// With the values, without, and with them again; everything is there each time.
+    /// Starts with the values, without, and with them again; all records must be there each time.
     async fn lives(&self, directory: &Path, pairs: &[&Pair]) -> Verdict {
         let mut kept = Kept::default();
         kept.hot.may_lose_the_oldest = pairs.iter().any(|p| DELETES.contains(&p.key.as_str()));
@@ -132,7 +132,7 @@ impl Sweep {
             let turn = ["without it", "with it again"][number];
             let process = match start(&self.binary, directory, &properties(directory, pairs)) {
                 Ok(Start::Up(process)) => process,
-                // Another broker is told so.
+                // The start must refuse to be another broker.
                 Ok(Start::Refused(_)) if identity && number == 0 => continue,
                 Ok(Start::Refused(reason)) => {
                     return Verdict::Failed(format!("{turn}: refused: {reason}"));
@@ -161,7 +161,7 @@ impl Sweep {
     }
 }
 
-/// A failure with what the process said last.
+/// A failure, with the last output of the process.
 pub fn failed(mut process: Process, turn: &str, reason: &str) -> Verdict {
     let ended = process
         .ended()

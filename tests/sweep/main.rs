@@ -1,8 +1,8 @@
-//! Every key with its extremes and with values that nobody means, on real processes: `tests/sweep/run` builds and starts
-//! this. Nothing may end, hang for more than five seconds, or lose a record or a position.
+//! Every key with its extremes and with nonsense values, on real processes: `tests/sweep/run` builds and starts this.
+//! No broker may end, hang for more than five seconds, or lose a record or a position.
 //!
-//! `values` has what is tried with a key; `at_start`, `at_run_time` and `topics` have where. Keys without an effect are
-//! tried together, and one by one only if that fails. A key whose ends were not tried fails the sweep.
+//! `values` has the values of a key; `at_start`, `at_run_time` and `topics` try them. Keys without an effect are tried
+//! together, and one by one only if that fails. A key whose ends were not tried fails the sweep.
 
 mod at_run_time;
 mod at_start;
@@ -67,7 +67,7 @@ impl Sweep {
             };
             report.note(at_start::PHASE, pair, verdict);
         }
-        // Each round has one value of every key that takes another one.
+        // Each round has one value of each key; other values of the key wait for a later round.
         let mut rest: Vec<&Pair> = together;
         while !rest.is_empty() {
             let mut round: Vec<&Pair> = Vec::new();

@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(3);
 pub struct Process {
     child: Child,
     log: PathBuf,
-    /// Of the clients' listener; `None` for a process that has none.
+    /// The address of the clients' listener; `None` for a process that has none.
     pub address: Option<String>,
 }
 
@@ -23,7 +23,7 @@ pub enum Start {
     Refused(String),
 }
 
-/// Text in a properties file of Java, whatever characters it has.
+/// Escapes any text for a properties file of Java.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for unit in text.encode_utf16() {

@@ -35,9 +35,9 @@ const GROUP: &str = "sweep";
 /// A fault of a broker.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The broker says no, or closes the connection.
+    /// The broker refuses the request, or closes the connection.
     Refused(String),
-    /// Records or positions are not what they were, or nothing answers in time.
+    /// Records or positions have changed, or the broker does not answer in time.
     Wrong(String),
 }
 
@@ -156,7 +156,7 @@ impl Acknowledged {
     }
 }
 
-/// Whether a part of the topic got into the cold tier in time.
+/// Whether a part of the topic was copied to the cold tier in time.
 pub async fn copied(client: &mut Client, topic: &str) -> Result<bool, Trouble> {
     let deadline = tokio::time::Instant::now() + COPY;
     loop {
@@ -204,7 +204,7 @@ pub async fn commit(address: &str, topic: &str, offset: i64) -> Result<(), Troub
     }
 }
 
-/// Whether the position that was committed is there.
+/// Whether the broker still has the committed position.
 pub async fn check_committed(address: &str, topic: &str, offset: i64) -> Result<(), Trouble> {
     let mut connection = timely("connect", Connection::open(address)).await?;
     let deadline = tokio::time::Instant::now() + LIMIT;

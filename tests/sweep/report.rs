@@ -9,7 +9,7 @@ use crate::values::{Pair, ends};
 /// The outcome of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// With the reason.
+    /// The broker refused the value, with this reason.
     Refused(String),
     Served,
     /// Served, and nothing was copied in time: the setting slows copies down, or switches them off.

@@ -12,7 +12,7 @@ use crate::values::Pair;
 pub const CREATION: &str = "at a topic's creation";
 pub const CHANGE: &str = "while producing, a topic's";
 
-/// Their values may delete records.
+/// Keys whose values may delete records.
 const DELETES: [&str; 2] = ["retention.ms", "retention.bytes"];
 /// Pairs that one broker sees: each has a topic of its own.
 const CHUNK: usize = 30;
@@ -44,7 +44,7 @@ impl Sweep {
                             report.note(when.phase(), pair, verdict);
                         }
                     }
-                    // One of them is at fault, or the machine was busy: each by itself.
+                    // One of the pairs is at fault, or the machine was busy: try each by itself.
                     Err(_) => {
                         for pair in pairs {
                             let alone = self.chunk(when, &[pair]).await;
@@ -153,7 +153,7 @@ async fn try_topic(
             return refused(trouble);
         }
     }
-    // A value may forbid to produce; it may not lose what was there.
+    // A value may forbid new records; it must not lose the old ones.
     let produced = kept.produce(&mut client, topic, 5).await;
     let in_time = copied(&mut client, topic).await?;
     kept.check(&mut client, topic).await?;

@@ -1,4 +1,4 @@
-//! Values that are tried with a key: the ends of its range and of its type, what lies beyond, and text that nobody means.
+//! Values that are tried with a key: the ends of its range and of its type, values beyond them, and nonsense text.
 
 use strandline_metadata::config::{ConfigDef, ConfigType, MAX_VALUE_BYTES};
 
@@ -28,7 +28,7 @@ impl Pair {
     }
 }
 
-/// Everything that is tried with a key.
+/// All values that are tried with a key.
 pub fn all(def: &ConfigDef) -> Vec<Pair> {
     let mut values: Vec<String> = ["", "0", "-1", "1", "garbage", "größe 😀", "0.5", ","]
         .map(str::to_owned)
@@ -62,7 +62,7 @@ pub fn all(def: &ConfigDef) -> Vec<Pair> {
     values.into_iter().map(|v| Pair::new(def, v)).collect()
 }
 
-/// The least and the most that a number may be.
+/// The smallest and the largest value of a number.
 pub fn ends(def: &ConfigDef) -> Vec<Pair> {
     let ends = def.ends().map(|(least, most)| [least, most]);
     let ends = ends.into_iter().flatten();

@@ -152,8 +152,8 @@ pub async fn serve(
     drop_unread(&reader);
 }
 
-/// Takes requests that nobody will answer off the socket: the end of a connection with unread bytes is a reset, which would
-/// overtake the last answers.
+/// Reads and drops requests that will not be answered: a connection that is closed with unread bytes ends with a reset,
+/// which would overtake the last answers.
 fn drop_unread(reader: &OwnedReadHalf) {
     const MOST_READS: usize = 64;
     let mut unread = [0; 16 << 10];
@@ -300,7 +300,7 @@ async fn write_answers(
             let written = write_frame(&mut writer, frame).await;
             (writer, written)
         };
-        // Dropped with the connection, the handle ends the write.
+        // When the connection drops the handle, the write ends.
         let ended = AbortOnDropHandle::new(tier.threads.handle().spawn(writing)).await;
         let (back, written) = ended.map_err(|e| close(Cause::Internal, None, e))?;
         writer = back;

@@ -230,7 +230,7 @@ impl Task {
                 () = sleep_until(wake) => self.coordinator.tick(now()),
                 _ = expiry.tick() => self.coordinator.expire_offsets(now_ms()),
             };
-            // A commit that waits for followers holds no stop; its client asks the next coordinator.
+            // A commit that waits for followers must not delay the stop; its client asks the next coordinator.
             tokio::select! {
                 () = self.settle(outcome) => {}
                 () = stop::after(&stop, stop::COMMITS) => return,

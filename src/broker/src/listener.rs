@@ -198,7 +198,7 @@ pub async fn accept(
         let wait = context.quotas.connect(address.ip());
         let stopped = stop.clone();
         serving.spawn(async move {
-            // By a quota on connections.
+            // A quota on connections may delay the connection.
             let waiting = stopped.run_until_cancelled(tokio::time::sleep(wait));
             if waiting.await.is_some() {
                 served.await;

@@ -91,7 +91,7 @@ pub struct BrokerContext {
     pub follower_throttle: Throttle,
     pub quotas: ClientQuotas,
     pub disconnects: Disconnects,
-    /// Cancelled when the broker stops serving: whoever waits for something is answered now.
+    /// Cancelled when the broker stops serving: requests that wait are answered now.
     pub stopping: CancellationToken,
     lifecycle: Lifecycle,
     config: ArcSwap<BrokerConfig>,

@@ -1,8 +1,8 @@
-//! The stop of a broker: others lead what this broker led, whoever waits is answered, then everything ends.
+//! The stop of a broker: other brokers take over its leaderships, waiting requests are answered, then everything ends.
 //!
 //! Each step has a deadline of its own, so neither a client, nor a controller that does not answer, nor an object store
-//! holds a stop. A step that is over its deadline is given up with a line in the log; what is flushed by then is durable,
-//! and the next start checks the rest. Tasks that do not end are aborted, so none outlives the broker.
+//! delays a stop. A step that misses its deadline is abandoned with a line in the log; flushed records are durable by
+//! then, and the next start checks the rest. Tasks that do not end are aborted, so none outlives the broker.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Leaderships are handed over, and the others have heard of that.
+/// Deadline of the handover of leaderships, until the other brokers know the new leaders.
 pub const HANDOVER: Duration = Duration::from_secs(4);
-/// After the broker is told to stop: an append, a commit or a deletion that waits for followers is then answered with a
+/// Time from the beginning of the stop until an append, a commit or a deletion that waits for followers is answered with a
 /// retriable error.
 pub const COMMITS: Duration = Duration::from_millis(500);
-/// After the broker is told to stop: answers that a client has not taken by then are dropped with its connection.
+/// Time from the beginning of the stop until answers that a client has not taken are dropped with its connection.
 pub const ANSWERS: Duration = Duration::from_secs(2);
-/// Connections and group coordinators have ended; they end by themselves after [`ANSWERS`].
+/// Deadline of connections and group coordinators, which end by themselves after [`ANSWERS`].
 pub const SERVING: Duration = Duration::from_secs(4);
-/// Background tasks: each ends at its next wait.
+/// Deadline of background tasks: each ends at its next wait.
 pub const TASKS: Duration = Duration::from_secs(3);
-/// Reads of the object store that are under way.
+/// Deadline of running reads of the object store.
 pub const COLD_READS: Duration = Duration::from_secs(1);
-/// Logs are flushed and marked clean. Only a disk that hangs takes longer.
+/// Deadline of flushing logs and marking them clean. Only a disk that hangs takes longer.
 pub const LOGS: Duration = Duration::from_secs(60);
-/// The metadata log.
+/// Deadline of the metadata log.
 pub const QUORUM: Duration = Duration::from_secs(5);
 
-/// Runs a step of the stop; `None` if it was given up.
+/// Runs a step of the stop; `None` if the step missed its deadline.
 pub async fn within<T>(limit: Duration, step: &str, work: impl Future<Output = T>) -> Option<T> {
     let done = tokio::time::timeout(limit, work).await.ok();
     if done.is_none() {
@@ -42,7 +42,7 @@ pub async fn within<T>(limit: Duration, step: &str, work: impl Future<Output = T
     done
 }
 
-/// Waits for tasks that were told to stop; aborts those that do not within [`TASKS`].
+/// Waits for tasks that are stopping; aborts those that have not ended within [`TASKS`].
 pub async fn join(tasks: Vec<JoinHandle<()>>) {
     let deadline = Instant::now() + TASKS;
     for mut task in tasks {
@@ -53,7 +53,7 @@ pub async fn join(tasks: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Ends at `deadline`, or a little after the broker is told to stop.
+/// Ends at `deadline`, or a little after the stop begins.
 pub async fn patience(stopping: &CancellationToken, deadline: Instant) {
     tokio::select! {
         () = tokio::time::sleep_until(deadline) => {}
@@ -61,7 +61,7 @@ pub async fn patience(stopping: &CancellationToken, deadline: Instant) {
     }
 }
 
-/// Ends so long after the broker is told to stop.
+/// Ends this long after the stop begins.
 pub async fn after(stopping: &CancellationToken, grace: Duration) {
     stopping.cancelled().await;
     tokio::time::sleep(grace).await;

@@ -131,7 +131,7 @@ enum TierCommand {
     },
 }
 
-/// Blocking calls that are under way when everything else has stopped.
+/// How long the process waits for running blocking calls when everything else has stopped.
 const THREADS_TO_END: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {

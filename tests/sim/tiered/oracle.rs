@@ -36,7 +36,8 @@ impl Cluster {
                 previous = None;
                 continue;
             };
-            // The leader that appended a record without a predecessor began there: earlier leaders gave up the records below.
+            // The leader that appended a record without a predecessor began there: earlier leaders had lost the records
+            // below.
             let begins = record.previous == 0;
             if !begins && previous.is_some_and(|id| id != record.previous) {
                 return Err(format!(

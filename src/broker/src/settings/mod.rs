@@ -60,7 +60,7 @@ pub struct Settings {
     pub properties: BTreeMap<String, String>,
 }
 
-/// Characters of a reason; a value may have many more.
+/// Largest number of characters of a reason; a value may have many more.
 const LONGEST_REASON: usize = 500;
 
 /// An error of one line that a terminal can show, whatever the value was.
@@ -83,7 +83,7 @@ impl Settings {
         own.map_or("CONTROLLER", |(endpoint, _)| &endpoint.name)
     }
 
-    /// The settings of a server: what is in the cold tier must outlive the process.
+    /// The settings of a server: records in the cold tier must outlive the process.
     pub fn resolve(properties: &Properties) -> Result<Self, SettingsError> {
         let settings = Self::resolve_for_dev(properties)?;
         store::check_durable(settings.remote.as_ref())?;

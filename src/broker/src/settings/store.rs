@@ -1,4 +1,4 @@
-//! `strandline.remote.store.*`: where the cold tier is.
+//! `strandline.remote.store.*`: the place of the cold tier.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub(super) fn remote_store(
     Ok(Some(store))
 }
 
-/// A relative directory is another one wherever the process is started.
+/// Refuses a relative directory, which would change with the directory in which the process starts.
 fn check_directory(url: &str) -> Result<(), SettingsError> {
     match url.strip_prefix("file://") {
         Some(directory) if !Path::new(directory).is_absolute() => {
@@ -51,7 +51,8 @@ fn check_directory(url: &str) -> Result<(), SettingsError> {
     }
 }
 
-/// A server's local segments are deleted once they are copied, so the copies may not end with the process.
+/// Refuses memory as a server's store: local segments are deleted once they are copied, so copies must outlive the
+/// process.
 pub(super) fn check_durable(store: Option<&RemoteStoreConfig>) -> Result<(), SettingsError> {
     match store {
         Some(store) if store.url.starts_with("memory:") => {

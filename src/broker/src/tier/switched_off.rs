@@ -1,8 +1,8 @@
-//! A broker without a cold tier while topics have one: it could neither read what is in the tier nor copy on.
+//! A broker without a cold tier while topics have one: it could neither read records in the tier nor copy segments.
 
 use strandline_metadata::ClusterImage;
 
-/// Topics that are named in an error; a cluster may have thousands.
+/// Largest number of topics that an error names; a cluster may have thousands.
 const NAMED: usize = 10;
 
 /// Kafka's refusal of a start with `remote.log.storage.system.enable=false`, if the cluster's topics forbid that: those

@@ -130,7 +130,7 @@ fn out_of_order(
     })
 }
 
-/// Topics that keep nothing by default. A topic's own `retention.ms=0` is a way to empty it.
+/// Defaults under which topics keep no record. A topic's own `retention.ms=0` is a way to empty it.
 fn nothing_kept(config: &BrokerConfig, found: &mut Vec<Contradiction>) {
     let key = "log.retention.ms";
     let value = config.number(key);
@@ -149,7 +149,7 @@ fn nothing_kept(config: &BrokerConfig, found: &mut Vec<Contradiction>) {
     }
 }
 
-/// Kafka refuses an idle time that ends a connection before it could be told why it was refused.
+/// Kafka refuses an idle time that closes a connection before the client can learn why it was refused.
 fn closed_at_once(config: &BrokerConfig, found: &mut Vec<Contradiction>) {
     let (idle_key, delay_key) = (
         "connections.max.idle.ms",

@@ -30,7 +30,7 @@ pub enum DynamicMode {
     ClusterWide,
 }
 
-/// Kafka's protocol counts a string in 16 bits, so a longer value could be told to no client.
+/// Kafka's protocol has 16 bits for a string's length, so no client could read a longer value.
 pub const MAX_VALUE_BYTES: usize = i16::MAX as usize;
 
 /// One configuration key.
@@ -216,7 +216,7 @@ impl ConfigDef {
         }
     }
 
-    /// The least and the most that a number may be; `None` where the key is no whole number.
+    /// The smallest and the largest value of a number; `None` where the key is no whole number.
     pub fn ends(&self) -> Option<(i64, i64)> {
         let (mut least, mut most) = match self.type_ {
             ConfigType::Int => (i64::from(i32::MIN), i64::from(i32::MAX)),
@@ -355,7 +355,7 @@ mod tests {
                 assert_eq!(def.validate(&end.to_string()), Ok(()), "{}", def.name);
             }
             for beyond in [i128::from(least) - 1, i128::from(most) + 1] {
-                // The one value below a range that some of Kafka's ranges add.
+                // Some of Kafka's ranges allow one value below the range.
                 let added = beyond == -1 && def.valid_values().ends_with(" or -1");
                 let taken = def.validate(&beyond.to_string()).is_ok();
                 assert_eq!(taken, added, "{}={beyond}", def.name);

@@ -81,7 +81,7 @@ const NO_TIME: &str = "a time is needed";
 const NEGATIVE_TIME: &str = "a time is not negative";
 const NEGATIVE_SIZE: &str = "a size is not negative";
 
-/// The fault of a number, in Kafka's form.
+/// The error for a number out of range, in Kafka's form.
 pub(super) fn violation(key: &str, value: i64) -> Option<String> {
     let range = RANGES.iter().find(|range| range.key == key)?;
     let Range {
@@ -99,14 +99,14 @@ pub(super) fn violation(key: &str, value: i64) -> Option<String> {
     }
 }
 
-/// Both ends of a key's own range here, if there is one.
+/// Both ends of the range that this file gives a key, if there is one.
 pub(super) fn ends(key: &str) -> Option<(i64, i64)> {
     let range = RANGES.iter().find(|range| range.key == key)?;
     Some((range.least, range.most))
 }
 
 impl Range {
-    /// For the document.
+    /// The text of the range in `docs/CONFIG.md`.
     pub(super) fn in_words(&self) -> String {
         let Self {
             key,

@@ -204,7 +204,7 @@ fn commit_configs(
     Ok(removed.chain(set).collect())
 }
 
-/// Keys that nobody knows included, which a broker's configuration may have.
+/// Includes unknown keys, which a broker's configuration may have.
 fn refuse_long_values(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
     match configs.iter().find(|(_, v)| v.len() > MAX_VALUE_BYTES) {
         Some((key, _)) => Err(Refusal::InvalidConfig(format!(

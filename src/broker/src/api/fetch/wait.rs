@@ -59,7 +59,7 @@ pub(super) async fn collect(
         if waits && !call.context.stopping.is_cancelled() {
             let woken = tokio::select! {
                 woken = tokio::time::timeout_at(until, watch.woken()) => woken,
-                // Answered once more with what there is.
+                // The broker stops: answer with the records that there are.
                 () = call.context.stopping.cancelled() => continue,
             };
             if woken.is_ok() || until < deadline {
