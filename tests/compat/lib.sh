@@ -11,11 +11,13 @@ BROKER_PID=""
 CLUSTER_PIDS=()
 MINIO_PID=""
 DOCKER_PID=""
+STORE_PID=""
 
 cleanup() {
     [ -n "$BROKER_PID" ] && kill "$BROKER_PID" 2>/dev/null
     [ ${#CLUSTER_PIDS[@]} -gt 0 ] && kill "${CLUSTER_PIDS[@]}" 2>/dev/null
     [ -n "$MINIO_PID" ] && kill "$MINIO_PID" 2>/dev/null
+    [ -n "$STORE_PID" ] && kill "$STORE_PID" 2>/dev/null
     [ -n "$DOCKER_PID" ] && kill "$DOCKER_PID" 2>/dev/null
     wait 2>/dev/null
     rm -rf "$WORK"
@@ -127,9 +129,9 @@ remote.log.storage.system.enable=true
 remote.log.manager.task.interval.ms=500
 log.retention.check.interval.ms=1000
 strandline.remote.store.url=s3://strandline/$(<"$WORK/prefix")
-strandline.remote.store.endpoint=http://127.0.0.1:$MINIO_PORT
-strandline.remote.store.access.key.id=strandline
-strandline.remote.store.secret.access.key=strandline-secret
+strandline.remote.store.endpoint=http://127.0.0.1:${STORE_PORT:-$MINIO_PORT}
+strandline.remote.store.access.key.id=${STORE_KEY:-strandline}
+strandline.remote.store.secret.access.key=${STORE_SECRET:-strandline-secret}
 strandline.remote.store.create.bucket=true
 CONFIG
     printf '%s\n' "$@" >>"$WORK/server.properties"
