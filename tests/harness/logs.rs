@@ -43,8 +43,9 @@ impl<'a> MakeWriter<'a> for Keep {
 /// Writes the log lines of servers to the output of the test that fails; `RUST_LOG` sets the level.
 pub(crate) fn show_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    let filter =
-        filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+    let filter = filter.unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,openraft=warn,object_store=warn")
+    });
     // The first test of a process sets the subscriber for all.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -24,6 +24,8 @@ mod own_client;
 mod producers;
 mod quotas;
 mod stops;
+mod store_fault_table;
+mod store_proofs;
 mod tiers;
 mod time_look_ups;
 

@@ -116,29 +116,78 @@ async fn a_corrupt_remote_byte_is_an_error_and_never_data() {
     }
 }
 
+/// Line by line as applications see it: no answer of a consumer may be an error for one damaged answer of the store.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_on_the_way_is_fetched_again() {
+async fn a_damaged_answer_is_fetched_again_and_reaches_no_application() {
+    for suffix in [".log", ".side"] {
+        for damage in [Fault::FlipBit, Fault::Shorten, Fault::TruncateBody] {
+            let s3 = S3Server::start().await;
+            let (mut broker, mut client) = start(&s3).await;
+            let values = produce(&mut client, "t", 1000, 200).await;
+            offloaded(&mut client, "t").await;
+            // Once, and so often that only another angle helps.
+            for times in [1, 2] {
+                s3.inject("GET", suffix, times, damage.clone());
+                assert_eq!(
+                    read_all(&mut client, "t", 0).await,
+                    values,
+                    "{suffix} {damage:?} {times}"
+                );
+                broker.stop().await;
+                broker.resume().await;
+                client = broker.client().await;
+            }
+            broker.stop().await;
+        }
+    }
+}
+
+/// A chunk that stays damaged hides its own range, and nothing before or behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_chunk_hides_its_own_range_alone() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
-    let values = produce(&mut client, "t", 1000, 200).await;
-    offloaded(&mut client, "t").await;
-    s3.inject("GET", ".log", 1, Fault::FlipBit);
-    let failed = client.fetch("t", 0, 0, 1000, Duration::from_secs(1)).await;
-    assert!(
-        matches!(
-            failed,
+    let chunk = [("strandline.remote.chunk.bytes", "65536")];
+    let mut broker = TestBroker::start_on_s3(&s3.endpoint(), &chunk).await;
+    let mut client = broker.client().await;
+    let mut configs = TIERED.to_vec();
+    configs[1] = ("internal.segment.bytes", "1000000");
+    client.create_topic("t", 1, &configs).await.unwrap();
+    let values = produce(&mut client, "t", 2000, 1000).await;
+    eventually("a segment leaves the local disk", || async {
+        let mut client = broker.client().await;
+        let local = client.list_offset("t", 0, EARLIEST_LOCAL).await.unwrap();
+        (local > 900).then_some(())
+    })
+    .await;
+    let keys = s3.keys();
+    let first = keys.iter().find(|k| k.contains("/00000000000000000000-"));
+    s3.corrupt(first.unwrap());
+    let (mut offset, mut damaged) = (0, Vec::new());
+    while offset < 900 {
+        let got = client
+            .fetch("t", 0, offset, 1_000_000, Duration::from_secs(1))
+            .await;
+        match got {
+            Ok(records) => {
+                assert_eq!(records[0].offset, offset);
+                for record in records {
+                    assert_eq!(record.value.as_ref(), Some(&values[record.offset as usize]));
+                    offset = record.offset + 1;
+                }
+            }
             Err(ClientError::Broker {
                 code: ErrorCode::CorruptMessage,
                 ..
-            })
-        ),
-        "{failed:?}"
-    );
-    assert_eq!(
-        read_all(&mut client, "t", 0).await,
-        values,
-        "a failure is not kept"
-    );
+            }) => {
+                damaged.push(offset);
+                offset += 10;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let (first, last) = (damaged[0], damaged[damaged.len() - 1]);
+    assert!((380..500).contains(&first) && last < 600, "{damaged:?}");
+    assert!(last - first <= 80, "one chunk of 64 KiB: {damaged:?}");
     broker.stop().await;
 }
 
@@ -191,13 +240,42 @@ async fn what_is_wrong_with_the_store_is_said_at_start() {
         ("PUT", "cold", "s3:CreateBucket"),
         ("PUT", "probe", "s3:PutObject"),
         ("GET", "probe", "s3:GetObject"),
-        ("DELETE", "cold", "s3:DeleteObject"),
+        ("POST", "?uploads", "s3:PutObject"),
+        ("PUT", "partNumber", "s3:PutObject"),
+        ("DELETE", "uploadId", "s3:AbortMultipartUpload"),
     ] {
         s3.heal();
         s3.inject(method, path, 1, Fault::Forbidden);
         let error = strandline_broker::Server::start(broker.settings()).await;
         let error = error.err().unwrap().to_string();
         assert!(error.contains(action), "{error}");
+    }
+    // Each code of S3 points to what is wrong; only a denial speaks of permissions.
+    let page = "<!DOCTYPE html>\r\n<html>\r\nERROR please log in</html>".to_owned();
+    for (fault, names) in [
+        (
+            Fault::Error(403, "SignatureDoesNotMatch"),
+            "secret.access.key",
+        ),
+        (Fault::Error(403, "InvalidAccessKeyId"), "access.key.id"),
+        (
+            Fault::Error(403, "RequestTimeTooSkewed"),
+            "clock of this machine",
+        ),
+        (Fault::Error(404, "NoSuchBucket"), "no such bucket"),
+        (
+            Fault::Error(400, "AuthorizationHeaderMalformed"),
+            "store.region",
+        ),
+        (Fault::Body(403, page), "a web page answered"),
+    ] {
+        s3.heal();
+        s3.inject("*", "probe", u32::MAX, fault.clone());
+        let error = strandline_broker::Server::start(broker.settings()).await;
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains(names), "{fault:?}: {error}");
+        assert!(!error.contains("do not have"), "{fault:?}: {error}");
+        assert!(!error.contains(['\r', '\n']), "{fault:?}: {error}");
     }
 }
 

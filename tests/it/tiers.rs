@@ -137,7 +137,7 @@ async fn a_deleted_topics_objects_go_and_a_new_topic_of_the_name_starts_empty() 
     broker.stop().await;
 }
 
-async fn delete_topic(address: &str, topic: &str) {
+pub(super) async fn delete_topic(address: &str, topic: &str) {
     use rdkafka::admin::{AdminClient, AdminOptions};
     use rdkafka::client::DefaultClientContext;
     let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()

@@ -1,4 +1,4 @@
-//! Sweeps up objects that no record names: leftovers of crashed uploads and interrupted deletions.
+//! Sweeps up objects that no record names, and unfinished uploads: leftovers of crashes and interrupted deletions.
 //!
 //! An object goes only if all of this holds: its key is one that this cluster makes, the image names no attempt with its
 //! id in any state, and the store's own clock says that it is older than a grace longer than any upload. Too large a
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use strandline_types::{RemoteLogSegmentId, TopicId};
 use thiserror::Error;
 
-use crate::store::RemoteStore;
+use crate::store::{OpenUpload, RemoteStore, describe};
 
 /// Whether orphans are removed or only reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,9 @@ pub struct SweepReport {
     /// Unknown to the image, but younger than the grace: most likely uploads that are under way.
     pub young: u64,
     pub deleted: u64,
+    /// Uploads in parts that nobody will finish.
+    #[serde(default)]
+    pub open_uploads: u64,
     /// More orphans than the allowed share: a sweep that deletes would refuse to.
     pub too_many: bool,
     /// The first of the orphans.
@@ -60,7 +63,7 @@ pub struct SweepReport {
 
 #[derive(Debug, Error)]
 pub enum SweepError {
-    #[error("{0}")]
+    #[error("{}", describe(.0))]
     Store(#[from] object_store::Error),
     #[error(
         "{orphans} of {objects} objects would be swept, more than the allowed share; nothing was deleted"
@@ -72,6 +75,7 @@ pub enum SweepError {
 #[derive(Debug, Default)]
 pub struct Orphans {
     found: Vec<(RemoteLogSegmentId, Path)>,
+    uploads: Vec<OpenUpload>,
 }
 
 /// Lists every segment object of the cluster and finds the orphans.
@@ -115,6 +119,18 @@ pub async fn find_orphans(
             orphans.found.push((key.id, object.location));
         }
     }
+    // Where the store cannot list them, a rule of the bucket has to end them.
+    for prefix in [store.keys.all_segments(), store.keys.all_probes()] {
+        let Ok(uploads) = store.open_uploads(&prefix).await else {
+            continue;
+        };
+        let old = |u: &OpenUpload| {
+            let age = u.initiated.and_then(|at| now.duration_since(at).ok());
+            age.is_some_and(|age| age > rules.grace)
+        };
+        orphans.uploads.extend(uploads.into_iter().filter(old));
+    }
+    report.open_uploads = orphans.uploads.len() as u64;
     report.too_many = report.orphans as f64 > report.objects as f64 * rules.max_share;
     if report.too_many && !orphans.found.is_empty() {
         return Err(SweepError::TooMany {
@@ -132,6 +148,10 @@ pub async fn remove_orphans(
     orphans: Orphans,
     known: &HashSet<RemoteLogSegmentId>,
 ) -> Result<u64, SweepError> {
+    // An upload that is older than the grace is over, whatever became of its segment.
+    for upload in &orphans.uploads {
+        store.abort_upload(upload).await?;
+    }
     let found = orphans.found.into_iter();
     let keys: Vec<_> = found
         .filter(|(id, _)| !known.contains(id))
@@ -140,29 +160,42 @@ pub async fn remove_orphans(
     Ok(delete_all(store, keys).await?)
 }
 
-/// Removes everything under a deleted topic's prefix; returns how many objects there were.
-pub async fn purge_topic(store: &RemoteStore, topic: TopicId) -> object_store::Result<u64> {
-    let mut deleted = 0;
+/// Why a deleted topic's data is still there.
+#[derive(Debug, Error)]
+pub enum PurgeError {
+    #[error("{}", describe(.0))]
+    Store(#[from] object_store::Error),
+    #[error("the store says that {key} is deleted, and lists it still")]
+    StillThere { key: String },
+}
+
+/// Removes everything under a deleted topic's prefix, unfinished uploads too; returns how many objects there were.
+pub async fn purge_topic(store: &RemoteStore, topic: TopicId) -> Result<u64, PurgeError> {
+    let prefix = store.keys.topic(topic);
+    let mut deleted = HashSet::new();
     // Listed again until nothing is left: an upload may have been finishing while the first listing ran.
     loop {
-        let prefix = store.keys.topic(topic);
-        let objects: Vec<_> = store
-            .uploads
-            .list(Some(&prefix))
-            .map_ok(|object| object.location)
-            .try_collect()
-            .await?;
+        store.abort_uploads(&prefix).await?;
+        let listed = store.reads.list(Some(&prefix));
+        let objects: Vec<Path> = listed.map_ok(|o| o.location).try_collect().await?;
         if objects.is_empty() {
-            return Ok(deleted);
+            return Ok(deleted.len() as u64);
         }
-        deleted += delete_all(store, objects).await?;
+        // Each round deletes something new, or it is the last.
+        if let Some(key) = objects.iter().find(|key| deleted.contains(*key)) {
+            return Err(PurgeError::StillThere {
+                key: key.to_string(),
+            });
+        }
+        delete_all(store, objects.clone()).await?;
+        deleted.extend(objects);
     }
 }
 
 async fn delete_all(store: &RemoteStore, keys: Vec<Path>) -> object_store::Result<u64> {
     let keys = futures::stream::iter(keys).map(Ok).boxed();
     let mut deleted = 0;
-    let mut results = store.uploads.delete_stream(keys);
+    let mut results = store.reads.delete_stream(keys);
     while let Some(result) = results.next().await {
         match result {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => deleted += 1,

@@ -72,12 +72,14 @@ impl KeySpace {
         self.prefix.clone().join(name)
     }
 
+    /// Prefix of the objects that probes leave when they cannot delete them.
+    pub fn all_probes(&self) -> Path {
+        self.prefix.clone().join("probe")
+    }
+
     /// A name for a probe object that no segment can have.
     pub fn probe(&self) -> Path {
-        self.prefix
-            .clone()
-            .join("probe")
-            .join(Uuid::new_v4().simple().to_string())
+        self.all_probes().join(Uuid::new_v4().simple().to_string())
     }
 
     /// Reads a key; `None` for names that this version did not make.

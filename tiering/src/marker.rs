@@ -11,7 +11,7 @@ use strandline_types::RemoteLogSegmentId;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::store::RemoteStore;
+use crate::store::{RemoteStore, describe, one_line};
 use futures::TryStreamExt;
 
 const NAME: &str = "strandline-store.json";
@@ -30,7 +30,7 @@ pub struct StoreMarker {
 
 #[derive(Debug, Error)]
 pub enum MarkerError {
-    #[error("{key}: {source}")]
+    #[error("{key}: {}", describe(source))]
     Store {
         key: String,
         source: object_store::Error,
@@ -85,6 +85,9 @@ pub async fn read_marker(store: &RemoteStore) -> Result<Option<StoreMarker>, Mar
     let bytes = found.bytes().await.map_err(failed)?;
     let marker: StoreMarker =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if one_line(&marker.cluster_id) != marker.cluster_id {
+        return Err(damaged("its cluster id is none".into()));
+    }
     if marker.format != FORMAT {
         return Err(damaged(format!("format {}", marker.format)));
     }
@@ -97,7 +100,7 @@ pub async fn write_marker(store: &RemoteStore, marker: &StoreMarker) -> Result<(
         key: key.to_string(),
         reason: error.to_string(),
     })?;
-    let put = store.uploads.put(&key, text.into()).await;
+    let put = store.reads.put(&key, text.into()).await;
     put.map(|_| ()).map_err(|source| MarkerError::Store {
         key: key.to_string(),
         source,

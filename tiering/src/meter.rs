@@ -69,7 +69,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    fn count<T>(&self, operation: Operation, bytes: u64, result: &Result<T>) {
+    pub(crate) fn count<T>(&self, operation: Operation, bytes: u64, result: &Result<T>) {
         let counter = &self.counters[operation as usize];
         match result {
             Ok(_) => {

@@ -73,16 +73,17 @@ impl RemoteReader {
                 ..RemoteRecords::default()
             });
         };
+        let mut batches = vec![(start + first.size, first)];
         let mut end = start + first.size;
-        let mut last = first;
-        while let Some(batch) = open.header_at(end).await? {
+        // A batch that cannot be read ends the answer; the next fetch begins there and says why.
+        while let Ok(Some(batch)) = open.header_at(end).await {
             if end + batch.size - start > max_bytes as u64 || batch.base_offset >= limit {
                 break;
             }
             end += batch.size;
-            last = batch;
+            batches.push((end, batch));
         }
-        let slices = open.slices(start, end).await?;
+        let (slices, end, last) = open.whole_batches(start, &batches).await?;
         self.fetch_ahead(&open, end, next).await;
         Ok(RemoteRecords {
             slices,
@@ -186,13 +187,15 @@ impl Open<'_> {
             .side
             .position_for(self.segment.base_offset, offset)
             .min(self.segment.log_bytes);
-        if from > 0
-            && let Ok(Some(first)) = self.header_at(from).await
-            && self.begins_here(&first, offset)
-        {
-            return self.find(from, wanted).await;
+        if from == 0 {
+            return self.find(0, wanted).await;
         }
-        self.find(0, wanted).await
+        match self.header_at(from).await {
+            Ok(Some(first)) if self.begins_here(&first, offset) => self.find(from, wanted).await,
+            Ok(_) | Err(FetchError::OutOfBounds { .. }) => self.find(0, wanted).await,
+            // The index may be right, and the bytes there cannot be had: those before are not asked for.
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the bytes at an index entry's position are a batch of this segment, and not one behind `offset`.
@@ -250,6 +253,37 @@ impl Open<'_> {
             .cache
             .chunk(self.segment, &self.side, chunk)
             .await
+    }
+
+    /// As many of the batches from `start` on, given their ends, as can be had without a gap, and at least the first: one
+    /// damaged chunk hides its own range alone.
+    async fn whole_batches(
+        &self,
+        start: u64,
+        batches: &[(u64, BatchOutline)],
+    ) -> Result<(Vec<Bytes>, u64, BatchOutline), FetchError> {
+        let mut wanted = batches;
+        loop {
+            let Some((end, last)) = wanted.last().copied() else {
+                return Err(FetchError::OutOfBounds {
+                    key: self.segment.id.to_string(),
+                    position: start,
+                });
+            };
+            match self.slices(start, end).await {
+                Ok(slices) => return Ok((slices, end, last)),
+                Err(error) => {
+                    // Without what ends in the last chunk.
+                    let chunk = end.saturating_sub(1) / self.side.chunk_bytes;
+                    let border = chunk * self.side.chunk_bytes;
+                    let kept = wanted.partition_point(|(end, _)| *end <= border);
+                    wanted = wanted.get(..kept).unwrap_or_default();
+                    if wanted.is_empty() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 
     /// `[start, end)` as slices of chunks, which are loaded side by side.

@@ -16,6 +16,7 @@ mod http;
 mod lag;
 mod listener;
 pub mod log_levels;
+mod log_limit;
 mod metrics;
 mod partition;
 mod producer_ids;

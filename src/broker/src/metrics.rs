@@ -540,6 +540,21 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
             "Chunks that left memory to make room for others.",
             &stats.evictions,
         ),
+        (
+            "strandline_remote_damaged_answers_total",
+            "Answers of the store whose checksum did not fit; each was asked for again.",
+            &stats.damaged,
+        ),
+        (
+            "strandline_remote_failed_reads_total",
+            "Reads of cold records that ended with an error.",
+            &tier.failed_reads,
+        ),
+        (
+            "strandline_remote_failed_steps_total",
+            "Steps of copying, deleting and retention that failed and are tried again.",
+            &tier.failed_steps,
+        ),
     ] {
         page.family(name, "counter", help);
         page.sample(name, &[], value.load(Ordering::Relaxed));

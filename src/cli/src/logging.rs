@@ -7,7 +7,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
 // openraft logs every attempt to reach a member that is down as an error; the quorum logs the events that matter.
-const DEFAULT_LEVELS: &str = "info,openraft=off";
+// The object store's client logs each attempt; its callers log the calls that fail in the end.
+const DEFAULT_LEVELS: &str = "info,openraft=off,object_store=warn";
 
 pub fn start(json: bool) {
     let wanted = std::env::var("STRANDLINE_LOG").unwrap_or_default();

@@ -108,7 +108,7 @@ impl RemoteLogImage {
         self.segments.get(&(base_offset, id))
     }
 
-    pub(crate) fn find(&self, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
+    pub fn find(&self, id: RemoteLogSegmentId) -> Option<&RemoteLogSegmentMetadata> {
         self.segments.values().find(|s| s.id == id)
     }
 

@@ -1,5 +1,6 @@
 //! Chunks of remote segments: in memory, below it on disk, below that one shared ranged GET per chunk.
 //!
+//! Bytes that arrive damaged are fetched again before they count as damaged ([`loading`]).
 //! A chunk is loaded once, however many readers ask for it; a reader that stops waiting does not stop the load.
 //! Failures are not kept. Memory keeps the chunks that were used last (`moka`, LRU: admission by frequency would refuse
 //! chunks that were just fetched ahead). The disk takes a chunk that had to be fetched from the bucket a second time,
@@ -8,29 +9,26 @@
 
 mod ahead;
 mod disk;
+mod loading;
 mod recent;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use object_store::path::Path;
-use object_store::{GetOptions, ObjectStoreExt};
 use strandline_types::{BufferPool, RemoteLogSegmentId, RemoteLogSegmentMetadata};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use ahead::ReadAhead;
 pub use disk::{DiskCache, DiskCacheError};
 use recent::RecentKeys;
 
-use crate::keys::ObjectKind;
 use crate::side::{SideError, SideObject};
 use crate::store::RemoteStore;
 use crate::throttle::Throttle;
@@ -65,6 +63,8 @@ pub struct CacheStats {
     pub hits: AtomicU64,
     pub misses: AtomicU64,
     pub evictions: AtomicU64,
+    /// Answers of the store whose checksum did not fit.
+    pub damaged: AtomicU64,
 }
 
 /// Limits of the cache.
@@ -105,6 +105,8 @@ struct Inner {
     fetched: RecentKeys,
     stats: Arc<CacheStats>,
     tasks: TaskTracker,
+    /// Ends loads that are under way.
+    stop: CancellationToken,
     threads: Handle,
 }
 
@@ -152,6 +154,7 @@ impl ChunkCache {
                 fetched: RecentKeys::new(RECENT_KEYS),
                 stats,
                 tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
                 threads,
             }),
         })
@@ -172,7 +175,7 @@ impl ChunkCache {
         let (inner, segment) = (self.inner.clone(), segment.clone());
         // In a task of its own: the load continues and serves other readers if this caller goes away.
         let load = async move {
-            let load = inner.load_side(&segment);
+            let load = inner.unless_stopped(inner.load_side(&segment));
             inner.sides.try_get_with(segment.id, load).await
         };
         self.inner
@@ -222,7 +225,7 @@ impl ChunkCache {
     ) -> tokio::task::JoinHandle<Result<Bytes, Arc<FetchError>>> {
         let (inner, segment, side) = (self.inner.clone(), segment.clone(), side.clone());
         let load = async move {
-            let load = inner.load_chunk(&segment, &side, chunk);
+            let load = inner.unless_stopped(inner.load_chunk(&segment, &side, chunk));
             let loaded = inner.chunks.try_get_with((segment.id, chunk), load).await;
             if loaded.is_err() {
                 inner.ahead.end(&(segment.id, chunk));
@@ -232,117 +235,10 @@ impl ChunkCache {
         self.inner.tasks.spawn_on(load, &self.inner.threads)
     }
 
-    /// Waits for loads that are under way.
+    /// Ends loads that are under way, also those that a low rate keeps waiting.
     pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-    }
-}
-
-impl Inner {
-    async fn load_side(
-        &self,
-        segment: &RemoteLogSegmentMetadata,
-    ) -> Result<Arc<SideObject>, FetchError> {
-        let key = self.store.keys.object(segment, ObjectKind::Side);
-        let failed = |e: object_store::Error| FetchError::Store {
-            key: key.to_string(),
-            reason: e.to_string(),
-        };
-        let _permit = self
-            .loads
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        self.throttle.acquire(segment.side_bytes).await;
-        let object = self.store.reads.get(&key).await.map_err(failed)?;
-        let bytes = object.bytes().await.map_err(failed)?;
-        let side = SideObject::decode(&bytes, segment.side_bytes, segment.side_crc32c);
-        side.map(Arc::new).map_err(|e| FetchError::Side {
-            key: key.to_string(),
-            reason: Arc::new(e),
-        })
-    }
-
-    async fn load_chunk(
-        &self,
-        segment: &RemoteLogSegmentMetadata,
-        side: &SideObject,
-        chunk: u64,
-    ) -> Result<Bytes, FetchError> {
-        let key = (segment.id, chunk);
-        let object = self.store.keys.object(segment, ObjectKind::Log);
-        let start = chunk * side.chunk_bytes;
-        let (Some(wanted), true) = (side.chunk_checksum(chunk), start < segment.log_bytes) else {
-            return Err(FetchError::OutOfBounds {
-                key: object.to_string(),
-                position: start,
-            });
-        };
-        if let Some(disk) = &self.disk
-            && let Some(bytes) = disk.get(key, wanted).await
-        {
-            self.stats.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(bytes);
-        }
-        self.stats.misses.fetch_add(1, Ordering::Relaxed);
-        let end = (start + side.chunk_bytes).min(segment.log_bytes);
-        let _permit = self
-            .loads
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        self.throttle.acquire(end - start).await;
-        let (bytes, found) =
-            self.get_range(&object, start..end)
-                .await
-                .map_err(|e| FetchError::Store {
-                    key: object.to_string(),
-                    reason: e.to_string(),
-                })?;
-        if found != wanted {
-            return Err(FetchError::Corrupt {
-                key: object.to_string(),
-                chunk,
-                found,
-                wanted,
-            });
-        }
-        if let Some(disk) = &self.disk
-            && self.fetched.insert(key)
-        {
-            disk.put(key, wanted, bytes.clone());
-        }
-        Ok(bytes)
-    }
-
-    /// A range of an object and its CRC-32C.
-    async fn get_range(
-        &self,
-        object: &Path,
-        range: Range<u64>,
-    ) -> object_store::Result<(Bytes, u32)> {
-        let options = GetOptions {
-            range: Some(range.clone().into()),
-            ..GetOptions::default()
-        };
-        let mut body = self
-            .store
-            .reads
-            .get_opts(object, options)
-            .await?
-            .into_stream();
-        let mut buffer = self.buffers.take((range.end - range.start) as usize);
-        let mut filled = 0;
-        let mut checksum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-        while let Some(part) = body.try_next().await? {
-            checksum.update(&part);
-            // Bytes beyond the range that was asked for are not kept; their checksum will not fit.
-            if let Some(room) = buffer.as_mut().get_mut(filled..filled + part.len()) {
-                room.copy_from_slice(&part);
-                filled += part.len();
-            }
-        }
-        Ok((buffer.freeze(filled), checksum.finalize() as u32))
     }
 }

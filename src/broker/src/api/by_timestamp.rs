@@ -181,7 +181,9 @@ impl<'a> ColdSegment<'a> {
         }
         let batch = self.tier.find_timestamp(self.segment, at, from).await;
         batch.map_err(|error| {
-            tracing::warn!(segment = %self.segment.id, %error, "a look-up by time failed in the cold tier");
+            if let Some(unsaid) = self.tier.read_failed(self.segment.partition) {
+                tracing::warn!(segment = %self.segment.id, %error, unsaid, "a look-up by time failed in the cold tier");
+            }
             remote_error(&error)
         })
     }

@@ -27,8 +27,39 @@ impl<K: Hash + Eq + Clone> BackOff<K> {
         self.failed.get(key).is_none_or(|(_, at)| *at <= now)
     }
 
-    pub fn forget(&mut self, key: &K) {
-        self.failed.remove(key);
+    /// Whether it failed, and may be tried again.
+    pub fn is_waited_for(&self, key: &K, now: MonotonicMs) -> bool {
+        self.failed.get(key).is_some_and(|(_, at)| *at <= now)
+    }
+
+    /// When the next of those that failed is due; not those that were due at `since`.
+    pub fn next_due(&self, since: MonotonicMs) -> Option<MonotonicMs> {
+        let later = self.failed.values().map(|(_, at)| *at);
+        later.filter(|at| *at > since).min()
+    }
+
+    /// Whether one of these is due by then.
+    pub fn is_any_due(&self, which: impl Fn(&K) -> bool, by: MonotonicMs) -> bool {
+        let mut failed = self.failed.iter();
+        failed.any(|(key, (_, at))| which(key) && *at <= by)
+    }
+
+    /// Has these tried again by then at the latest.
+    pub fn hasten(&mut self, which: impl Fn(&K) -> bool, by: MonotonicMs) {
+        for (key, (_, at)) in &mut self.failed {
+            if which(key) {
+                *at = (*at).min(by);
+            }
+        }
+    }
+
+    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.failed.retain(|key, _| keep(key));
+    }
+
+    /// Returns whether it had failed.
+    pub fn forget(&mut self, key: &K) -> bool {
+        self.failed.remove(key).is_some()
     }
 
     /// Notes a failure; returns the delay in milliseconds. `bounds_ms` are the shortest and the longest one; `jitter` is
@@ -61,7 +92,15 @@ mod tests {
         assert!(!back_off.is_due(&"p", start.plus_ms(999)));
         assert!(back_off.is_due(&"p", start.plus_ms(1000)));
         assert!(back_off.is_due(&"q", start));
-        back_off.forget(&"p");
+        assert_eq!(back_off.next_due(start), Some(start.plus_ms(1000)));
+        assert_eq!(back_off.next_due(start.plus_ms(1000)), None);
+        assert!(back_off.is_waited_for(&"p", start.plus_ms(1000)));
+        assert!(!back_off.is_waited_for(&"q", start.plus_ms(1000)));
+        assert!(!back_off.is_any_due(|_| true, start.plus_ms(999)));
+        back_off.hasten(|key| *key == "p", start.plus_ms(5));
+        assert!(back_off.is_any_due(|_| true, start.plus_ms(5)));
+        assert!(back_off.forget(&"p"));
+        assert!(!back_off.forget(&"p"));
         assert_eq!(back_off.failed(&"p", (100, 1000), 1.0, start), 200);
         for _ in 0..100 {
             back_off.failed(&"p", (i64::MAX, i64::MAX), 1.2, start);

@@ -1,7 +1,12 @@
 //! Copying sealed segments into the bucket: which are next, the record before the upload and the one after it.
+//!
+//! Copies of one partition overlap, because a store answers late but answers many at once. Their commits do not: a copy is
+//! finished when the one before it is ([`turn`](super::turn)), so the tier never has a gap.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::StreamExt;
 use strandline_log::{SealedSegment, read_snapshot};
 use strandline_metadata::controller::Command;
 use strandline_tiering::planner::plan_copy;
@@ -15,8 +20,13 @@ use uuid::Uuid;
 use super::passes::{StepError, TierManager};
 use super::sections::Claimed;
 use super::segment_check::BatchCheck;
+use super::turn::{Turn, turns};
 use crate::clock::now_ms;
 use crate::partition::Partition;
+
+/// Copies of one partition that are under way at once, as far as `remote.log.manager.copier.thread.pool.size` and
+/// `strandline.remote.copy.memory.bytes` allow.
+const OVERLAPPING_COPIES: usize = 8;
 
 impl TierManager {
     pub(super) async fn copy(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
@@ -36,24 +46,45 @@ impl TierManager {
             &rules,
             now_ms(),
         );
-        for plan in plans {
-            let _permit = self.copies.acquire().await.map_err(|e| e.to_string())?;
-            self.copy_segment(partition, plan.base_offset).await?;
-            self.tier.status.update(&partition.topic_partition, |s| {
-                s.last_success_ms = Some(now_ms());
-                s.last_error = None;
-                s.last_error_ms = None;
-            });
-            // A long backlog uses up local space, so free space after each segment.
-            self.trim_local(partition).await?;
+        let has_failed = AtomicBool::new(false);
+        let copies = futures::stream::iter(plans.into_iter().zip(turns()))
+            .take_while(|_| std::future::ready(!has_failed.load(Ordering::Relaxed)))
+            // In order, so that no copy holds a permit which an earlier one waits for.
+            .then(|(plan, turn)| {
+                let permit = self.copies.clone().acquire_owned();
+                async move { (plan, turn, permit.await) }
+            })
+            .map(|(plan, turn, permit)| {
+                let has_failed = &has_failed;
+                async move {
+                    let _permit = permit.map_err(|e| e.to_string())?;
+                    let copied = self.copy_segment(partition, plan.base_offset, turn).await;
+                    has_failed.fetch_or(copied.is_err(), Ordering::Relaxed);
+                    copied
+                }
+            })
+            .buffered(OVERLAPPING_COPIES);
+        let mut copies = std::pin::pin!(copies);
+        let mut outcome = Ok(());
+        while let Some(copied) = copies.next().await {
+            if copied.is_ok() {
+                self.tier.status.update(&partition.topic_partition, |s| {
+                    s.last_success_ms = Some(now_ms());
+                });
+                // A long backlog uses up local space, so free space after each segment.
+                self.trim_local(partition).await?;
+            }
+            // The first error is the cause of the others.
+            outcome = outcome.and(copied);
         }
-        Ok(())
+        outcome
     }
 
     pub(super) async fn copy_segment(
         &self,
         partition: &Arc<Partition>,
         base_offset: Offset,
+        mut turn: Turn,
     ) -> Result<(), StepError> {
         let found = partition
             .run(move |owned| {
@@ -89,14 +120,16 @@ impl TierManager {
         };
         self.lock().running.insert(started.id, base_offset);
         let interval = u64::try_from(partition.config().index_interval_bytes).unwrap_or(0);
-        let copied = self.upload_and_finish(&started, &sealed, &lineage, interval);
+        let copied = self.upload_and_finish(&started, &sealed, &lineage, interval, &mut turn);
         let result = copied.await;
-        self.lock().running.remove(&started.id);
-        if result.is_err() {
+        if result.is_ok() {
+            turn.pass_on();
+        } else if !self.tier.uploader.stop.is_cancelled() {
             // The attempt is over, unless only the answer was lost; its record goes at once where the quorum answers, else
             // with the next pass.
             let _ = self.abandon(&started).await;
         }
+        self.lock().running.remove(&started.id);
         result
     }
 
@@ -106,8 +139,13 @@ impl TierManager {
         sealed: &SealedSegment,
         lineage: &[EpochStart],
         index_interval_bytes: u64,
+        turn: &mut Turn,
     ) -> Result<(), StepError> {
-        self.commit(started.clone()).await?;
+        if self.commit(started.clone()).await.is_err() {
+            // A controller of an earlier version takes no copy before the one before it is finished.
+            turn.wait().await?;
+            self.commit(started.clone()).await?;
+        }
         let files = SegmentFiles {
             log: sealed.log_path.clone(),
             transaction_index: sealed.transaction_index_path.clone(),
@@ -134,6 +172,7 @@ impl TierManager {
             state: RemoteLogSegmentState::CopySegmentFinished,
             ..started.clone()
         };
+        turn.wait().await?;
         self.commit(finished).await
     }
 

@@ -16,9 +16,10 @@ mod sweeping;
 mod switched_off;
 mod takeover;
 mod threads;
+mod turn;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use strandline_metadata::ClusterImage;
@@ -28,12 +29,15 @@ use strandline_tiering::lineage::holder;
 use strandline_tiering::reader::{BatchOutline, RemoteReader, RemoteRecords};
 use strandline_tiering::store::RemoteStore;
 use strandline_tiering::throttle::Throttle;
-use strandline_tiering::upload::Uploader;
+use strandline_tiering::upload::{CopyMemory, Uploader};
 use strandline_types::{
     EpochStart, Offset, RemoteLogSegmentMetadata, TimestampMs, TopicIdPartition,
 };
 use strandline_wire::batch::BatchHeader;
+use tokio_util::sync::CancellationToken;
 
+use crate::clock::monotonic;
+use crate::log_limit::LogLimit;
 pub use opening::open_tier;
 pub use ownership::{OwnershipError, cluster_of};
 pub use passes::TierManager;
@@ -55,6 +59,10 @@ pub struct Tier {
     pub url: String,
     /// The prefix is known to be this cluster's; until then nothing is copied and nothing swept.
     owned: AtomicBool,
+    /// Reads by consumers that failed, and steps of copying and deleting.
+    pub failed_reads: AtomicU64,
+    pub failed_steps: AtomicU64,
+    read_lines: Mutex<LogLimit<TopicIdPartition>>,
 }
 
 fn outline(bytes: &[u8]) -> Option<BatchOutline> {
@@ -105,12 +113,19 @@ impl Tier {
                 store: store.clone(),
                 throttle: copies,
                 chunk_bytes: config.number("strandline.remote.chunk.bytes") as u32,
+                memory: CopyMemory::new(
+                    config.number("strandline.remote.copy.memory.bytes").max(0) as u64,
+                ),
+                stop: CancellationToken::new(),
             },
             store,
             status: TierStatus::default(),
             threads,
             url,
             owned: AtomicBool::new(false),
+            failed_reads: AtomicU64::new(0),
+            failed_steps: AtomicU64::new(0),
+            read_lines: Mutex::default(),
         })
     }
 
@@ -121,6 +136,18 @@ impl Tier {
 
     pub fn set_owned(&self, owned: bool) {
         self.owned.store(owned, Ordering::Release);
+    }
+
+    /// Counts a read that failed; whether a line may say so, and how many of the partition's were not said.
+    pub fn read_failed(&self, partition: TopicIdPartition) -> Option<u64> {
+        self.failed_reads.fetch_add(1, Ordering::Relaxed);
+        let lines = self.read_lines.lock();
+        let mut lines = lines.unwrap_or_else(PoisonError::into_inner);
+        lines.line(partition, monotonic())
+    }
+
+    fn count_failed_step(&self) {
+        self.failed_steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whole batches from `offset` on; `None` if no readable segment of the log's `lineage` holds it.

@@ -1,4 +1,7 @@
-//! The order in which a pass works on a partition. Pure.
+//! The steps of a pass over a partition, and which of them do not wait for each other. Pure.
+//!
+//! Lanes go side by side, the steps of one in order. No step needs that another one succeeds: plans are made from what is
+//! committed. So a store that forbids deletes stops neither copying nor local retention.
 
 /// The state of a partition when a pass begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +15,8 @@ pub struct Seen {
     pub owns_prefix: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Each with its own errors and its own back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// Continue deletions that an earlier pass or process began, and delete unfinished copies that no process
     /// continues.
@@ -26,74 +30,85 @@ pub enum Step {
     ApplyRetention,
 }
 
-const LEADER: [Step; 5] = [
-    Step::FinishDeletions,
-    Step::Roll,
-    Step::Copy,
-    Step::TrimLocal,
-    Step::ApplyRetention,
-];
-const NOT_TIERED: [Step; 2] = [Step::FinishDeletions, Step::DeleteEverything];
-/// The steps of a follower, and of a leader whose bucket has an unknown owner.
-const LOCAL_ONLY: [Step; 1] = [Step::TrimLocal];
-
-/// The step behind `last`; `None` at the end.
-pub fn next_step(seen: Seen, last: Option<Step>) -> Option<Step> {
-    let steps: &[Step] = if seen.is_taking_over {
-        // Before log and cold tier are one log, it is unknown which segments are copied.
-        &[]
-    } else if !seen.leads || !seen.owns_prefix {
-        // Nothing is written to a bucket that may be another cluster's, and nothing deleted from it.
-        if seen.remote_storage_enable {
-            &LOCAL_ONLY
-        } else {
-            &[]
+impl Step {
+    /// For log lines and `tier status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FinishDeletions => "finish deletions",
+            Self::DeleteEverything => "delete everything",
+            Self::Roll => "roll",
+            Self::Copy => "copy",
+            Self::TrimLocal => "local retention",
+            Self::ApplyRetention => "retention",
         }
-    } else if seen.remote_storage_enable {
-        &LEADER
-    } else {
-        &NOT_TIERED
-    };
-    let Some(last) = last else {
-        return steps.first().copied();
-    };
-    let mut rest = steps.iter().skip_while(|step| **step != last);
-    rest.nth(1).copied()
+    }
+}
+
+/// Steps that follow each other, because they work on the same.
+pub type Lane = &'static [Step];
+
+const DELETING: Lane = &[Step::FinishDeletions, Step::ApplyRetention];
+const DELETING_ALL: Lane = &[Step::FinishDeletions, Step::DeleteEverything];
+const COPYING: Lane = &[Step::Roll, Step::Copy];
+const LOCAL: Lane = &[Step::TrimLocal];
+
+/// The lanes of a partition in this state.
+pub fn lanes(seen: Seen) -> &'static [Lane] {
+    match seen {
+        // Before log and cold tier are one log, it is unknown which segments are copied.
+        Seen {
+            is_taking_over: true,
+            ..
+        } => &[],
+        Seen {
+            leads: true,
+            owns_prefix: true,
+            remote_storage_enable: true,
+            ..
+        } => &[COPYING, LOCAL, DELETING],
+        Seen {
+            leads: true,
+            owns_prefix: true,
+            ..
+        } => &[DELETING_ALL],
+        // A follower, or a leader whose bucket is in doubt: nothing is written to a bucket that may be another cluster's,
+        // and nothing deleted from it.
+        Seen {
+            remote_storage_enable: true,
+            ..
+        } => &[LOCAL],
+        _ => &[],
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Step::*;
     use super::*;
 
     #[test]
-    fn steps_follow_from_the_role_and_from_whose_the_bucket_is() {
-        let seen = |leads, tiered, owns, taking_over| Seen {
-            leads,
-            is_taking_over: taking_over,
-            remote_storage_enable: tiered,
-            owns_prefix: owns,
+    fn lanes_follow_from_the_role_and_from_whose_the_bucket_is() {
+        let seen = |leads, tiered, owns, taking_over| {
+            lanes(Seen {
+                leads,
+                is_taking_over: taking_over,
+                remote_storage_enable: tiered,
+                owns_prefix: owns,
+            })
         };
-        let all = |seen: Seen| {
-            let mut steps = Vec::new();
-            while let Some(step) = next_step(seen, steps.last().copied()) {
-                steps.push(step);
-            }
-            steps
-        };
-        let whole = [FinishDeletions, Roll, Copy, TrimLocal, ApplyRetention];
-        assert_eq!(all(seen(true, true, true, false)), whole);
+        let none: &[Lane] = &[];
         assert_eq!(
-            all(seen(true, false, true, false)),
-            [FinishDeletions, DeleteEverything]
+            seen(true, true, true, false),
+            [COPYING, LOCAL, DELETING],
+            "what deletes is in no lane with what copies"
         );
-        assert_eq!(all(seen(true, true, false, false)), [TrimLocal]);
-        assert_eq!(all(seen(true, false, false, false)), []);
-        assert_eq!(all(seen(false, true, true, false)), [TrimLocal]);
-        assert_eq!(all(seen(false, true, false, false)), [TrimLocal]);
-        assert_eq!(all(seen(false, false, true, false)), []);
+        assert_eq!(seen(true, false, true, false), [DELETING_ALL]);
+        assert_eq!(seen(true, true, false, false), [LOCAL]);
+        assert_eq!(seen(true, false, false, false), none);
+        assert_eq!(seen(false, true, true, false), [LOCAL]);
+        assert_eq!(seen(false, true, false, false), [LOCAL]);
+        assert_eq!(seen(false, false, true, false), none);
         for leads in [true, false] {
-            assert_eq!(all(seen(leads, true, true, true)), []);
+            assert_eq!(seen(leads, true, true, true), none);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Passes over the tiered partitions of this broker: which partitions, when, and in which order of steps.
 //!
-//! Partitions work side by side, steps of one partition in order ([`next_step`]). The plans come from
-//! `tiering::planner`; every step is committed by the quorum before the next one relies on it:
+//! Partitions work side by side, and so do the lanes of one ([`lanes`]); each step has its own errors and its own back-off.
+//! The plans come from `tiering::planner`; every step is committed by the quorum before the next one relies on it:
 //!
 //! | step | a crash after it leaves | who repairs |
 //! |---|---|---|
@@ -20,20 +20,32 @@ use std::time::Duration;
 
 use rand::Rng;
 use strandline_metadata::ClusterImage;
-use strandline_types::{BrokerId, Offset, RemoteLogSegmentId, TopicPartition};
+use strandline_types::{
+    BrokerId, MonotonicMs, Offset, RemoteLogSegmentId, TopicId, TopicPartition,
+};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Tier;
 use super::back_off::BackOff;
-use super::next_step::{Seen, Step, next_step};
+use super::next_step::{Lane, Seen, Step, lanes};
 use super::ownership::{OwnershipError, own};
 use super::sweeping::SWEEP_INTERVAL;
 use crate::clock::{monotonic, now_ms};
+use crate::log_limit::LogLimit;
 use crate::partition::Partition;
 use crate::retention::{retention_is_due, roll_if_expired};
 use crate::server::BrokerContext;
+
+/// Between looks at a store that has not answered yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Steps that failed are gathered for this long, so that many that are due one after the other make one pass.
+const GATHER: Duration = Duration::from_millis(100);
+/// However long the back-off, one partition tries a step again within this; when it succeeds, so do the others.
+const SCOUT_MS: i64 = 5_000;
+/// At a stop, copies under way have this long to abort what they have begun in the store.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs the cold tier of this broker.
 pub struct TierManager {
@@ -46,17 +58,30 @@ pub struct TierManager {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Partitions whose last pass failed.
-    back_off: BackOff<TopicPartition>,
+    /// Steps whose last attempt failed.
+    back_off: BackOff<(TopicPartition, Step)>,
+    pub(super) purge_back_off: BackOff<TopicId>,
+    lines: LogLimit<(TopicPartition, Step)>,
+    pub(super) purge_lines: LogLimit<TopicId>,
     /// Attempts of this process that are under way.
-    pub running: BTreeMap<RemoteLogSegmentId, Offset>,
-    /// Partitions that are being worked on.
-    busy: HashSet<TopicPartition>,
+    pub(super) running: BTreeMap<RemoteLogSegmentId, Offset>,
+    /// Partitions that are being worked on, by the first step of the lane.
+    busy: HashSet<(TopicPartition, &'static str)>,
     /// Deleted topics are being purged.
     purging: bool,
+    /// Somebody looks whose the prefix is and what the store can do.
+    looking: bool,
 }
 
 pub(super) type StepError = String;
+
+/// Which partitions a pass works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    All,
+    /// Partitions with a step that failed and is due again.
+    Failed,
+}
 
 impl TierManager {
     pub fn new(context: Arc<BrokerContext>, tier: Arc<Tier>) -> Self {
@@ -73,48 +98,102 @@ impl TierManager {
         }
     }
 
-    /// Works until `stop`; a copy that is under way then is abandoned and swept up by the next start.
+    /// Works until `stop`; copies that are under way then are aborted, in the store too.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut last_sweep = tokio::time::Instant::now();
+        let mut last_look = None;
         // When the set is dropped at the end, it aborts running work.
         let mut work = JoinSet::new();
+        let mut pass = Pass::All;
+        let mut all_are_due = Box::pin(retention_is_due(&self.context, true));
         loop {
-            self.look_at_owner().await;
-            self.pass(&mut work).await;
+            let is_known = self.tier.is_owned() && self.tier.store.copies.is_known();
+            let looked = |at: tokio::time::Instant| at.elapsed() < LOOK_AGAIN;
+            if !is_known
+                && !last_look.is_some_and(looked)
+                && !std::mem::replace(&mut self.lock().looking, true)
+            {
+                last_look = Some(tokio::time::Instant::now());
+                let manager = self.clone();
+                work.spawn(async move {
+                    manager.look_at_store().await;
+                    manager.lock().looking = false;
+                });
+            }
+            let began = monotonic();
+            self.pass(&mut work, pass).await;
             let cleans_up = self.cleans_up(&self.context.quorum.image());
             if cleans_up && self.tier.is_owned() && last_sweep.elapsed() >= SWEEP_INTERVAL {
                 last_sweep = tokio::time::Instant::now();
                 let manager = self.clone();
                 work.spawn(async move { manager.sweep_orphans().await });
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = retention_is_due(&self.context, true) => {}
-                () = self.wake.notified() => {}
+            pass = tokio::select! {
+                () = stop.cancelled() => break,
+                () = &mut all_are_due => Pass::All,
+                () = self.failed_is_due(began) => Pass::Failed,
+            };
+            if pass == Pass::All {
+                all_are_due = Box::pin(retention_is_due(&self.context, true));
             }
             while work.try_join_next().is_some() {}
         }
+        self.tier.uploader.stop.cancel();
+        let _ = tokio::time::timeout(STOP_PATIENCE, async {
+            while !self.lock().running.is_empty() && work.join_next().await.is_some() {}
+        })
+        .await;
     }
 
-    /// Finds out whose the prefix is, where the store did not answer at start.
-    async fn look_at_owner(&self) {
-        if self.tier.is_owned() {
-            return;
-        }
-        let (tier, quorum) = (&self.tier, &self.context.quorum);
-        match own(&tier.store, quorum, &tier.url).await {
-            Ok(()) => tier.set_owned(true),
-            Err(error @ OwnershipError::Refused { .. }) => {
-                tracing::error!(%error, "nothing is copied to the cold tier");
+    /// Returns when a step that failed, and was not due yet when the last pass began, may be tried again.
+    async fn failed_is_due(&self, last_pass: MonotonicMs) {
+        loop {
+            let next = {
+                let state = self.lock();
+                let steps = state.back_off.next_due(last_pass);
+                let purges = state.purge_back_off.next_due(last_pass);
+                steps.into_iter().chain(purges).min()
+            };
+            let wait = next.map(|at: MonotonicMs| at.ms_since(monotonic()) as u64);
+            let due = async {
+                match wait {
+                    Some(ms) => tokio::time::sleep(Duration::from_millis(ms) + GATHER).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => return,
+                // There is another one.
+                () = self.wake.notified() => {}
             }
-            Err(error) => tracing::warn!(%error, "nothing is copied to the cold tier yet"),
         }
     }
 
-    /// Starts work on every tiered partition that is not being worked on, so that a slow partition delays no other. A
-    /// leader copies and deletes; a follower only deletes local segments. One broker deletes the objects of deleted
-    /// topics, and orphans.
-    async fn pass(self: &Arc<Self>, work: &mut JoinSet<()>) {
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Finds out whose the prefix is, and how copies are proved, where the store did not answer at start.
+    async fn look_at_store(&self) {
+        let (tier, quorum) = (&self.tier, &self.context.quorum);
+        if !tier.is_owned() {
+            match own(&tier.store, quorum, &tier.url).await {
+                Ok(()) => tier.set_owned(true),
+                Err(error @ OwnershipError::Refused { .. }) => {
+                    tracing::error!(%error, "nothing is copied to the cold tier");
+                }
+                Err(error) => tracing::warn!(%error, "nothing is copied to the cold tier yet"),
+            }
+        }
+        if tier.is_owned() && !tier.store.copies.is_known() {
+            tier.store.learn_proof().await;
+        }
+    }
+
+    /// Starts work on tiered partitions that are not being worked on, so that a slow partition delays no other. A leader
+    /// copies and deletes; a follower only deletes local segments. One broker deletes the objects of deleted topics, and
+    /// orphans.
+    async fn pass(self: &Arc<Self>, work: &mut JoinSet<()>, pass: Pass) {
         let partitions = self.context.partitions.all();
         let image = self.context.quorum.image();
         let tiered: Vec<_> = partitions
@@ -122,18 +201,19 @@ impl TierManager {
             .filter(|p| !p.is_offline())
             .filter(|p| p.config().remote_storage_enable || image.remote_log(p.id()).is_some())
             .collect();
-        let known: HashSet<TopicPartition> =
-            tiered.iter().map(|p| p.topic_partition.clone()).collect();
-        self.tier.status.retain(|tp| known.contains(tp));
+        if pass == Pass::All {
+            let known: HashSet<TopicPartition> =
+                tiered.iter().map(|p| p.topic_partition.clone()).collect();
+            self.tier.status.retain(|tp| known.contains(tp));
+            let mut state = self.lock();
+            state.back_off.retain(|(tp, _)| known.contains(tp));
+            let purged: HashSet<_> = image.purging().map(|(id, _)| *id).collect();
+            state.purge_back_off.retain(|id| purged.contains(id));
+        }
         for partition in tiered {
-            self.refresh_status(&partition).await;
-            let tp = partition.topic_partition.clone();
-            if self.lock().busy.insert(tp.clone()) {
-                let manager = self.clone();
-                work.spawn(async move {
-                    manager.partition_pass(&partition).await;
-                    manager.lock().busy.remove(&tp);
-                });
+            self.start_lanes(work, &partition, pass);
+            if pass == Pass::All {
+                self.refresh_status(&partition).await;
             }
         }
         if self.cleans_up(&image)
@@ -146,6 +226,43 @@ impl TierManager {
                 manager.purge_deleted_topics().await;
                 manager.lock().purging = false;
             });
+        }
+    }
+
+    fn start_lanes(
+        self: &Arc<Self>,
+        work: &mut JoinSet<()>,
+        partition: &Arc<Partition>,
+        pass: Pass,
+    ) {
+        let seen = Seen {
+            leads: self.leads(partition),
+            is_taking_over: partition.is_taking_over(),
+            remote_storage_enable: partition.config().remote_storage_enable,
+            owns_prefix: self.tier.is_owned(),
+        };
+        for lane in lanes(seen) {
+            let Some(first) = lane.first() else { continue };
+            let tp = partition.topic_partition.clone();
+            let now = monotonic();
+            let begins = {
+                let mut state = self.lock();
+                let due = |step: &Step| {
+                    let key = (tp.clone(), *step);
+                    match pass {
+                        Pass::All => state.back_off.is_due(&key, now),
+                        Pass::Failed => state.back_off.is_waited_for(&key, now),
+                    }
+                };
+                lane.iter().any(due) && state.busy.insert((tp.clone(), first.name()))
+            };
+            if begins {
+                let (manager, partition) = (self.clone(), partition.clone());
+                work.spawn(async move {
+                    manager.go_through(lane, &partition).await;
+                    manager.lock().busy.remove(&(tp, first.name()));
+                });
+            }
         }
     }
 
@@ -167,63 +284,75 @@ impl TierManager {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn partition_pass(&self, partition: &Arc<Partition>) {
+    /// The steps of a lane, each that is due, whatever became of the one before.
+    async fn go_through(&self, lane: Lane, partition: &Arc<Partition>) {
         let tp = &partition.topic_partition;
-        if self.lock().back_off.is_due(tp, monotonic()) {
-            match self.work_on(partition).await {
+        for step in lane {
+            let key = (tp.clone(), *step);
+            if !self.lock().back_off.is_due(&key, monotonic()) {
+                continue;
+            }
+            match self.take(*step, partition).await {
                 Ok(()) => {
-                    self.lock().back_off.forget(tp);
-                    self.tier.status.update(tp, |s| s.next_try_ms = None);
+                    let mut state = self.lock();
+                    if state.back_off.forget(&key) {
+                        // The store may be well again: the others need not wait any longer.
+                        let same = |key: &(TopicPartition, Step)| key.1 == *step;
+                        state.back_off.hasten(same, monotonic().plus_ms(1));
+                        self.wake();
+                    }
+                    drop(state);
+                    self.tier.status.update(tp, |s| s.step_succeeded(*step));
                 }
-                Err(error) => self.note_failure(tp, error),
+                Err(_) if self.tier.uploader.stop.is_cancelled() => return,
+                Err(error) => self.note_failure(key, &error),
             }
         }
         self.refresh_status(partition).await;
     }
 
-    fn note_failure(&self, tp: &TopicPartition, error: StepError) {
+    async fn take(&self, step: Step, partition: &Arc<Partition>) -> Result<(), StepError> {
+        match step {
+            Step::FinishDeletions => self.finish_deletions(partition).await,
+            Step::DeleteEverything => self.delete_everything(partition).await,
+            Step::Roll => roll_if_expired(partition).await,
+            Step::Copy => self.copy(partition).await,
+            Step::TrimLocal => self.trim_local(partition).await,
+            Step::ApplyRetention => self.apply_total_retention(partition).await,
+        }
+    }
+
+    /// The shortest and the longest delay, and a factor around 1.
+    pub(super) fn back_off_bounds(&self) -> ((i64, i64), f64) {
         let config = self.context.config();
         let base_ms = config.number("remote.log.manager.task.retry.backoff.ms");
         let most_ms = config.number("remote.log.manager.task.retry.backoff.max.ms");
-        let jitter = rand::rng().random_range(0.8..1.2);
-        let delay_ms = {
-            let back_off = &mut self.lock().back_off;
-            back_off.failed(tp, (base_ms, most_ms), jitter, monotonic())
-        };
-        tracing::warn!(partition = %tp, %error, delay_ms, "a step of a partition's cold tier failed; the step is tried again");
-        self.tier.status.update(tp, |s| {
-            s.last_error = Some(error);
-            s.last_error_ms = Some(now_ms());
-            s.next_try_ms = Some(now_ms().saturating_add(delay_ms));
-        });
-        // The next pass looks at the partition when the delay is over.
-        let (wake, delay) = (self.wake.clone(), delay_ms.max(1) as u64);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(delay)).await;
-            wake.notify_one();
-        });
+        ((base_ms, most_ms), rand::rng().random_range(0.8..1.2))
     }
 
-    /// All steps of one partition. Retention also runs after a failed copy, because earlier copies may allow deletions.
-    async fn work_on(&self, partition: &Arc<Partition>) -> Result<(), StepError> {
-        let seen = Seen {
-            leads: self.leads(partition),
-            is_taking_over: partition.is_taking_over(),
-            remote_storage_enable: partition.config().remote_storage_enable,
-            owns_prefix: self.tier.is_owned(),
-        };
-        let (mut last, mut copied) = (None, Ok(()));
-        while let Some(step) = next_step(seen, last) {
-            match step {
-                Step::FinishDeletions => self.finish_deletions(partition).await?,
-                Step::DeleteEverything => self.delete_everything(partition).await?,
-                Step::Roll => roll_if_expired(partition).await?,
-                Step::Copy => copied = self.copy(partition).await,
-                Step::TrimLocal => self.trim_local(partition).await?,
-                Step::ApplyRetention => self.apply_total_retention(partition).await?,
+    fn note_failure(&self, key: (TopicPartition, Step), error: &str) {
+        let (bounds, jitter) = self.back_off_bounds();
+        let now = monotonic();
+        let (delay_ms, unsaid) = {
+            let mut state = self.lock();
+            let mut delay_ms = state.back_off.failed(&key, bounds, jitter, now);
+            let scouted_by = now.plus_ms(SCOUT_MS);
+            let same = |other: &(TopicPartition, Step)| other.1 == key.1;
+            if !state.back_off.is_any_due(same, scouted_by) {
+                state.back_off.hasten(|other| *other == key, scouted_by);
+                delay_ms = delay_ms.min(SCOUT_MS);
             }
-            last = Some(step);
+            (delay_ms, state.lines.line(key.clone(), now))
+        };
+        self.tier.count_failed_step();
+        let (tp, step) = key;
+        if let Some(unsaid) = unsaid {
+            let step = step.name();
+            tracing::warn!(partition = %tp, step, %error, delay_ms, unsaid, "a step of a partition's cold tier failed; the step is tried again");
         }
-        copied
+        self.tier
+            .status
+            .update(&tp, |s| s.step_failed(step, error, now_ms(), delay_ms));
+        self.wake();
     }
 }

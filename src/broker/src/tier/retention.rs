@@ -10,6 +10,7 @@ use strandline_tiering::planner::{
 };
 use strandline_types::Offset;
 
+use super::deleting::each_of;
 use super::passes::{StepError, TierManager};
 use crate::clock::now_ms;
 use crate::partition::Partition;
@@ -107,11 +108,12 @@ impl TierManager {
         if let Some(new_start) = plan.new_log_start_offset {
             self.advance_log_start(partition, new_start).await?;
         }
-        for id in plan.delete {
-            if let Some(segment) = readable.iter().find(|s| s.id == id) {
-                self.delete_segment(segment).await?;
-            }
-        }
+        let expired: Vec<_> = readable
+            .iter()
+            .filter(|s| plan.delete.contains(&s.id))
+            .map(|s| (*s).clone())
+            .collect();
+        each_of(&expired, |segment| self.delete_segment(segment)).await?;
         if readable.is_empty() {
             self.retain_without_copies(partition).await
         } else {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use strandline_tiering::planner::LocalSegment;
 use strandline_types::{TimestampMs, TopicPartition};
 
+use super::next_step::Step;
 use super::passes::TierManager;
 use crate::clock::now_ms;
 use crate::partition::Partition;
@@ -32,8 +33,43 @@ pub struct PartitionTierStatus {
     pub last_success_ms: Option<TimestampMs>,
     pub last_error: Option<String>,
     pub last_error_ms: Option<TimestampMs>,
-    /// When a failed copy is tried again.
+    /// When the step that failed last is tried again.
     pub next_try_ms: Option<TimestampMs>,
+    /// Steps whose last attempt failed.
+    #[serde(skip)]
+    failing: BTreeMap<Step, Failure>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Failure {
+    error: String,
+    at_ms: TimestampMs,
+    next_try_ms: TimestampMs,
+}
+
+impl PartitionTierStatus {
+    pub fn step_failed(&mut self, step: Step, error: &str, at_ms: TimestampMs, delay_ms: i64) {
+        let failure = Failure {
+            error: format!("{}: {error}", step.name()),
+            at_ms,
+            next_try_ms: at_ms.saturating_add(delay_ms),
+        };
+        self.failing.insert(step, failure);
+        self.show_last();
+    }
+
+    pub fn step_succeeded(&mut self, step: Step) {
+        if self.failing.remove(&step).is_some() {
+            self.show_last();
+        }
+    }
+
+    fn show_last(&mut self) {
+        let last = self.failing.values().max_by_key(|failure| failure.at_ms);
+        self.last_error = last.map(|failure| failure.error.clone());
+        self.last_error_ms = last.map(|failure| failure.at_ms);
+        self.next_try_ms = last.map(|failure| failure.next_try_ms);
+    }
 }
 
 /// The latest status of every tiered partition.
@@ -100,5 +136,24 @@ impl TierManager {
                 .first()
                 .map_or(0, |s| now_ms().saturating_sub(s.newest_record_ms).max(0));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_of_one_step_does_not_hide_the_failure_of_another() {
+        let mut status = PartitionTierStatus::default();
+        status.step_failed(Step::FinishDeletions, "denied", 10, 5);
+        status.step_failed(Step::Copy, "slow", 20, 5);
+        assert_eq!(status.last_error.as_deref(), Some("copy: slow"));
+        status.step_succeeded(Step::Copy);
+        status.step_succeeded(Step::TrimLocal);
+        let last = (status.last_error.as_deref(), status.next_try_ms);
+        assert_eq!(last, (Some("finish deletions: denied"), Some(15)));
+        status.step_succeeded(Step::FinishDeletions);
+        assert_eq!((status.last_error, status.next_try_ms), (None, None));
     }
 }

@@ -24,6 +24,12 @@ pub async fn run(http: &str, json: bool) -> Result<(), String> {
         "{} objects with {} bytes; {} orphans with {} bytes would go; {} unknown ones are too young to tell",
         report.objects, report.bytes, report.orphans, report.orphan_bytes, report.young
     );
+    if report.open_uploads > 0 {
+        println!(
+            "{} unfinished uploads in parts would be aborted",
+            report.open_uploads
+        );
+    }
     if report.too_many {
         println!(
             "that is too large a share of the bucket: the sweep will refuse, see the broker's log"

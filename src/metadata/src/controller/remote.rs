@@ -13,8 +13,8 @@ use crate::record::MetadataRecord;
 /// Moves a remote segment to its next state, for the leader that asks.
 ///
 /// A copy must come from the partition's current leader epoch, bring something that the readable copies lack, and leave no
-/// gap behind them: a stale leader, or one that has not yet seen the last copy, is refused. Copies may overlap, because
-/// segments of two leaders need not end at the same offsets.
+/// gap behind them when it finishes: a stale leader, or one that has not yet seen the last copy, is refused. Offsets of copies
+/// may overlap, because segments of two leaders need not end at the same offsets.
 pub(super) fn update_remote_segment(
     image: &ClusterImage,
     segment: RemoteLogSegmentMetadata,
@@ -179,7 +179,9 @@ fn check_copier(image: &ClusterImage, segment: &RemoteLogSegmentMetadata) -> Res
             segment.last_offset()
         ));
     }
-    if highest >= 0 && segment.base_offset > highest + 1 {
+    // Copies overlap, so one may start before the one in front of it has finished. None may finish before.
+    let finishes = segment.state == RemoteLogSegmentState::CopySegmentFinished;
+    if finishes && highest >= 0 && segment.base_offset > highest + 1 {
         return fenced(format!(
             "offsets {} to {} of {tp} would be missing in the cold tier",
             highest + 1,

@@ -77,12 +77,13 @@ pub(super) async fn read_remote(
                 None => reading.answer.error = ErrorCode::OffsetOutOfRange,
             },
             Ok(Err(error)) => {
-                tracing::warn!(
-                    partition = ?reading.partition,
-                    offset = reading.visit.request.fetch_offset,
-                    %error,
-                    "a remote read failed"
-                );
+                let offset = reading.visit.request.fetch_offset;
+                if let Some(partition) = &reading.partition
+                    && let Some(unsaid) = tier.read_failed(partition.id())
+                {
+                    let partition = &partition.topic_partition;
+                    tracing::warn!(%partition, offset, %error, unsaid, "a remote read failed");
+                }
                 reading.answer.error = remote_error(&error);
             }
         }

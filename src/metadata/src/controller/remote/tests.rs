@@ -93,6 +93,29 @@ fn a_copy_tells_the_history_of_what_is_there() {
     }
 }
 
+/// Copies overlap: a later one may start first, and none finishes before the one in front of it.
+#[test]
+fn copies_start_in_any_order_and_finish_without_a_gap() {
+    use RemoteLogSegmentState::{CopySegmentFinished, CopySegmentStarted};
+    let mut image = image();
+    let in_state = |base: i64, state| RemoteLogSegmentMetadata {
+        state,
+        ..segment(base, base + 20, &[(3, 30)])
+    };
+    let mut moved = |base, state| {
+        let decided = update_remote_segment(&image, in_state(base, state));
+        decided.map(|records| records.into_iter().for_each(|r| image.apply(r)))
+    };
+    assert!(moved(60, CopySegmentStarted).is_ok());
+    assert!(moved(40, CopySegmentStarted).is_ok());
+    let refused = moved(60, CopySegmentFinished);
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(moved(40, CopySegmentFinished).is_ok());
+    assert!(moved(60, CopySegmentFinished).is_ok());
+    let log = image.remote_log(PARTITION).unwrap();
+    assert_eq!(log.highest_remote_offset(), 79);
+}
+
 fn cut(from: i64, resumes_at: i64, leader_epoch: i32) -> RemoteLogCut {
     RemoteLogCut {
         partition: PARTITION,

@@ -1,38 +1,21 @@
-//! An S3 server in memory, on a real socket, that fails on demand: errors, time-outs before or after the effect,
-//! truncated bodies, slow first bytes. The server supports the requests that the broker uses: put, get with ranges,
-//! head, delete (one and many), list, multipart.
+//! An S3 server in memory, on a real socket, that fails on demand ([`Fault`]). The server supports the requests that the broker uses: put, get with
+//! ranges, head, delete (one and many), list, multipart. As S3 does, it wants a length of each body, and compares what comes
+//! with a CRC-64/NVME that the request names.
+
+mod fault;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// A fault of the next requests that match.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    /// 503 SlowDown, nothing is done.
-    SlowDown,
-    /// 403 AccessDenied, nothing is done.
-    Forbidden,
-    /// The connection ends before anything is done.
-    DropBefore,
-    /// The request is done, and then the connection ends.
-    DropAfter,
-    /// Half of the body comes, then the connection ends.
-    TruncateBody,
-    /// One bit of the body is wrong.
-    FlipBit,
-    /// The first byte takes this long.
-    SlowFirstByte(Duration),
-    /// Half of the objects that a request names are deleted; then nothing happens for so long, and the connection ends.
-    DeleteHalf(Duration),
-}
+pub use fault::Fault;
+use fault::{Injected, handle};
 
 type Upload = (String, BTreeMap<usize, Bytes>);
 
@@ -42,8 +25,14 @@ struct Store {
     objects: BTreeMap<String, Bytes>,
     uploads: HashMap<String, Upload>,
     next_upload: u64,
-    /// Method and part of the path, how many more requests, and what happens to them.
-    faults: Vec<(Method, String, u32, Fault)>,
+    faults: Vec<Injected>,
+    /// The store knows no checksums, as older ones.
+    ignores_checksums: bool,
+    /// Objects whose key contains this are said to be deleted, and stay.
+    kept: Option<String>,
+    locations: HashMap<String, String>,
+    now_served: usize,
+    most_at_once: usize,
     requests: Vec<(Method, String)>,
 }
 
@@ -96,12 +85,48 @@ impl S3Server {
         self.store.lock().expect("no holder panics")
     }
 
-    /// The next `times` requests with this method (deleting many objects is a DELETE here too) whose path contains `part` fail in this way.
+    /// The next `times` requests with this method (`*`: any; deleting many objects is a DELETE here too) whose path and query
+    /// contain `part` fail in this way.
     pub fn inject(&self, method: &str, part: &str, times: u32, fault: Fault) {
-        let method = method.parse().expect("a method");
-        self.lock()
-            .faults
-            .push((method, part.to_owned(), times, fault));
+        self.lock().faults.push(Injected {
+            method: (method != "*").then(|| method.parse().expect("a method")),
+            part: part.to_owned(),
+            times,
+            fault,
+        });
+    }
+
+    /// From now on the store knows no checksums.
+    pub fn ignore_checksums(&self) {
+        self.lock().ignores_checksums = true;
+    }
+
+    /// From now on objects whose key contains `part` are said to be deleted, and stay.
+    pub fn keep(&self, part: &str) {
+        self.lock().kept = Some(part.to_owned());
+    }
+
+    /// The location that a bucket was created with.
+    pub fn location(&self, bucket: &str) -> Option<String> {
+        self.lock().locations.get(bucket).cloned()
+    }
+
+    /// The most requests for objects of segments that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.lock().most_at_once
+    }
+
+    /// An upload in parts that somebody began and never finished.
+    pub fn leave_upload(&self, key: &str) {
+        let mut store = self.lock();
+        store.next_upload += 1;
+        let id = store.next_upload.to_string();
+        store.uploads.insert(id, (key.to_owned(), BTreeMap::new()));
+    }
+
+    /// The stored bytes of a key.
+    pub fn object(&self, key: &str) -> Option<Bytes> {
+        self.lock().objects.get(key).cloned()
     }
 
     pub fn heal(&self) {
@@ -113,16 +138,24 @@ impl S3Server {
         self.lock().objects.keys().cloned().collect()
     }
 
+    /// Method, path and query of each request, the latest last.
+    pub fn requests(&self) -> Vec<(Method, String)> {
+        self.lock().requests.clone()
+    }
+
     /// How many requests with this method hit a path that contains `part`.
     pub fn count(&self, method: &str, part: &str) -> usize {
         self.lock()
             .requests
             .iter()
-            .filter(|(m, path)| m.as_str() == method && path.contains(part))
+            .filter(|(m, whole)| {
+                let path = whole.split('?').next().unwrap_or_default();
+                m.as_str() == method && path.contains(part)
+            })
             .count()
     }
 
-    /// Flips a bit in the stored bytes of every object whose key ends in `suffix`.
+    /// Flips a bit in the middle of the stored bytes of every object whose key ends in `suffix`.
     pub fn corrupt(&self, suffix: &str) {
         for (key, object) in &mut self.lock().objects {
             if key.ends_with(suffix) {
@@ -170,99 +203,20 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A response that ends in the middle of its body, so that the client sees a broken connection.
-fn broken(bytes: Bytes, promised: usize, status: StatusCode) -> Response {
-    let stream = futures::stream::iter([Ok(bytes), Err(std::io::Error::other("injected"))]);
-    (
-        status,
-        [(header::CONTENT_LENGTH, promised.to_string())],
-        Body::from_stream(stream),
-    )
-        .into_response()
-}
-
-async fn handle(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Response {
-    let deletes = request.method() == Method::POST && query(&request).contains_key("delete");
-    let method = if deletes {
-        Method::DELETE
-    } else {
-        request.method().clone()
-    };
-    let path = decode(request.uri().path());
-    let fault = {
-        let mut store = store.lock().expect("no holder panics");
-        store.requests.push((method.clone(), path.clone()));
-        let matching = store
-            .faults
-            .iter_mut()
-            .find(|(m, part, times, _)| *m == method && path.contains(part.as_str()) && *times > 0);
-        matching.map(|(_, _, times, fault)| {
-            *times -= 1;
-            fault.clone()
-        })
-    };
-    match &fault {
-        Some(Fault::SlowDown) => {
-            let body = "<Error><Code>SlowDown</Code></Error>";
-            return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
-        }
-        Some(Fault::Forbidden) => {
-            let body = "<Error><Code>AccessDenied</Code></Error>";
-            return (StatusCode::FORBIDDEN, body).into_response();
-        }
-        Some(Fault::DropBefore) => return broken(Bytes::new(), 10, StatusCode::OK),
-        Some(Fault::SlowFirstByte(delay)) => tokio::time::sleep(*delay).await,
-        _ => {}
-    }
-    let request = match fault {
-        Some(Fault::DeleteHalf(_)) => half_of(request).await,
-        _ => request,
-    };
-    let response = serve(&store, request, &path).await;
-    match fault {
-        Some(Fault::DeleteHalf(delay)) => {
-            tokio::time::sleep(delay).await;
-            broken(Bytes::new(), 10, StatusCode::OK)
-        }
-        Some(Fault::DropAfter) => broken(Bytes::new(), 10, StatusCode::OK),
-        Some(Fault::TruncateBody | Fault::FlipBit) => {
-            let (parts, body) = response.into_parts();
-            let bytes = axum::body::to_bytes(body, usize::MAX)
-                .await
-                .unwrap_or_default();
-            if matches!(fault, Some(Fault::TruncateBody)) {
-                return broken(bytes.slice(..bytes.len() / 2), bytes.len(), parts.status);
-            }
-            let mut bytes = bytes.to_vec();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            Response::from_parts(parts, bytes.into())
-        }
-        _ => response,
-    }
-}
-
-/// A request to delete many objects, shortened to the first half of them.
-async fn half_of(request: Request) -> Request {
-    let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX)
-        .await
-        .unwrap_or_default();
-    let text = String::from_utf8_lossy(&body).into_owned();
-    let objects: Vec<&str> = text.split_inclusive("</Object>").collect();
-    let half: String = objects[..objects.len() / 2].concat();
-    Request::from_parts(parts, half.into())
-}
-
 async fn serve(store: &Mutex<Store>, request: Request, path: &str) -> Response {
     let (method, query, headers) = (
         request.method().clone(),
         query(&request),
         request.headers().clone(),
     );
+    let has_length = headers.contains_key(header::CONTENT_LENGTH);
     let body = axum::body::to_bytes(request.into_body(), usize::MAX)
         .await
         .unwrap_or_default();
+    if matches!(method, Method::PUT | Method::POST) && !has_length {
+        let page = "<Error><Code>MissingContentLength</Code></Error>";
+        return (StatusCode::LENGTH_REQUIRED, page).into_response();
+    }
     let mut store = store.lock().expect("no holder panics");
     let (bucket, key) = path
         .trim_start_matches('/')
@@ -293,6 +247,12 @@ impl Store {
             if self.buckets.iter().any(|b| b == bucket) {
                 return StatusCode::CONFLICT.into_response();
             }
+            let body = String::from_utf8_lossy(body);
+            let location = body.split_once("<LocationConstraint>");
+            if let Some((location, _)) = location.and_then(|(_, rest)| rest.split_once('<')) {
+                self.locations
+                    .insert(bucket.to_owned(), location.to_owned());
+            }
             self.buckets.push(bucket.to_owned());
             return StatusCode::OK.into_response();
         }
@@ -305,7 +265,7 @@ impl Store {
                 .collect();
             let mut deleted = String::new();
             for key in keys {
-                self.objects.remove(&format!("{bucket}/{key}"));
+                self.delete(&format!("{bucket}/{key}"));
                 deleted.push_str(&format!("<Deleted><Key>{key}</Key></Deleted>"));
             }
             let page = format!("<DeleteResult>{deleted}</DeleteResult>");
@@ -315,6 +275,9 @@ impl Store {
             "{bucket}/{}",
             query.get("prefix").cloned().unwrap_or_default()
         );
+        if query.contains_key("uploads") {
+            return self.list_uploads(bucket, &prefix);
+        }
         let entries: String = self
             .objects
             .iter()
@@ -334,6 +297,40 @@ impl Store {
         ([(header::CONTENT_TYPE, "application/xml")], page).into_response()
     }
 
+    fn delete(&mut self, key: &str) {
+        if !self.kept.as_ref().is_some_and(|part| key.contains(part)) {
+            self.objects.remove(key);
+        }
+    }
+
+    fn list_uploads(&self, bucket: &str, prefix: &str) -> Response {
+        let uploads = self.uploads.iter();
+        let entries: String = uploads
+            .filter(|(_, (key, _))| key.starts_with(prefix))
+            .map(|(id, (key, _))| {
+                format!(
+                    "<Upload><Key>{}</Key><UploadId>{id}</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>",
+                    &key[bucket.len() + 1..]
+                )
+            })
+            .collect();
+        let page = format!(
+            "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{entries}</ListMultipartUploadsResult>"
+        );
+        ([(header::CONTENT_TYPE, "application/xml")], page).into_response()
+    }
+
+    /// The answer of S3 where a body does not fit its checksum.
+    fn bad_digest(&self, headers: &HeaderMap, body: &[u8]) -> Option<Response> {
+        let wanted = headers.get("x-amz-checksum-crc64nvme")?.to_str().ok()?;
+        let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
+        let found = base64(&crc_fast::checksum(algorithm, body).to_be_bytes());
+        let page =
+            "<Error><Code>BadDigest</Code><Message>The checksum did not match.</Message></Error>";
+        (!self.ignores_checksums && found != wanted)
+            .then(|| (StatusCode::BAD_REQUEST, page).into_response())
+    }
+
     fn object(
         &mut self,
         method: &Method,
@@ -343,6 +340,9 @@ impl Store {
         body: Bytes,
     ) -> Response {
         let etag = [(header::ETAG, "\"x\"")];
+        if let Some(refused) = self.bad_digest(headers, &body) {
+            return refused;
+        }
         match (method, query.get("uploadId"), query.get("partNumber")) {
             (&Method::POST, None, _) if query.contains_key("uploads") => {
                 self.next_upload += 1;
@@ -384,7 +384,7 @@ impl Store {
                 etag.into_response()
             }
             (&Method::DELETE, None, None) => {
-                self.objects.remove(key);
+                self.delete(key);
                 StatusCode::NO_CONTENT.into_response()
             }
             (&Method::GET | &Method::HEAD, ..) => self.read(key, headers),
@@ -432,4 +432,22 @@ impl Store {
             _ => ([modified, etag], object.clone()).into_response(),
         }
     }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for run in bytes.chunks(3) {
+        let byte = |n: usize| u32::from(run.get(n).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let index = (bits >> (18 - 6 * digit)) & 63;
+            text.push(if digit <= run.len() {
+                char::from(DIGITS[index as usize])
+            } else {
+                '='
+            });
+        }
+    }
+    text
 }

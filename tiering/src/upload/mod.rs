@@ -4,33 +4,36 @@
 //! PUT, or a multipart upload above [`PART_BYTES`]; the side object follows.
 //!
 //! Crash consistency: the quorum knows `CopySegmentStarted` before the first byte moves. A crash before the log object
-//! is complete leaves an unfinished multipart upload, which the bucket's lifecycle rule aborts. A later crash leaves
-//! one or two objects that no finished record names: the next leader marks the attempt deleted, and the collector
-//! sweeps the objects. After a failure, the uploader aborts the multipart upload and removes the objects, as far as the
-//! store allows.
+//! is complete leaves an unfinished multipart upload; after it, one or two objects that no finished record names: the next
+//! leader marks the attempt deleted and removes all three, and the collector sweeps what is left. A failure here aborts the
+//! multipart upload and removes what was written, as far as the store lets it.
+//!
+//! The store's word is not enough: what was sent is looked at ([`proving`]) before the caller commits the copy.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+mod memory;
+mod proving;
+mod source;
+
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use strandline_types::{EpochStart, RemoteLogSegmentMetadata, TimestampMs};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
-use crate::chunk_checksums::ChunkChecksums;
 use crate::keys::ObjectKind;
 use crate::side::{SectionKind, SideBuilder};
-use crate::store::RemoteStore;
+use crate::store::{RemoteStore, describe, limit_of};
 use crate::throttle::Throttle;
+pub use memory::CopyMemory;
+use memory::Room;
+use source::{LogDone, LogSource};
 
 /// Size of a part: above S3's minimum of 5 MiB, and large enough that a GiB costs 43 requests (41 parts, create, complete) and one for the side object.
 pub const PART_BYTES: usize = 24 << 20;
-
-/// A call to the store carries at most [`PART_BYTES`]; one that takes longer than this is not slow but stuck.
-const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The files of a sealed segment that are copied as they are.
 #[derive(Clone, Debug)]
@@ -70,7 +73,7 @@ pub struct Uploaded {
 /// Why a copy failed.
 #[derive(Debug, Error)]
 pub enum UploadError {
-    #[error("{call} {key}: {source}")]
+    #[error("{call} {key}: {}", describe(source))]
     Store {
         call: &'static str,
         key: String,
@@ -82,8 +85,23 @@ pub enum UploadError {
         source: std::io::Error,
     },
     /// A copy that makes no progress fails and begins again.
-    #[error("{call} {key}: nothing has moved for {} s", STALL_TIMEOUT.as_secs())]
-    Stalled { call: &'static str, key: String },
+    #[error("{call} {key}: {bytes} bytes have not moved within {seconds} s")]
+    Stalled {
+        call: &'static str,
+        key: String,
+        bytes: u64,
+        seconds: u64,
+    },
+    /// The store has answered that it has the object, and has not, or has another one.
+    #[error("{key}: the store took {sent} bytes and holds {found}")]
+    NotThere {
+        key: String,
+        sent: u64,
+        found: String,
+    },
+    /// The process stops; the next start ends the attempt.
+    #[error("the broker stops")]
+    Stopped,
     /// The local copy is damaged; it is not copied and must not be deleted elsewhere on its account.
     #[error("{}: {reason} at byte {position}", path.display())]
     Corrupt {
@@ -108,11 +126,14 @@ pub struct Uploader {
     pub store: RemoteStore,
     pub throttle: Arc<Throttle>,
     pub chunk_bytes: u32,
+    pub memory: CopyMemory,
+    /// Ends what is under way, and aborts it in the store.
+    pub stop: CancellationToken,
 }
 
 impl Uploader {
-    /// Uploads both objects of `segment`. Not cancel safe: if the future is dropped half-way, it leaves the same
-    /// objects as a crash.
+    /// Uploads both objects of `segment` and proves that the store has them. Not cancel safe: dropped half-way, it leaves
+    /// what a crash would.
     pub async fn upload(
         &self,
         segment: &RemoteLogSegmentMetadata,
@@ -120,8 +141,12 @@ impl Uploader {
         check: Box<dyn SegmentCheck>,
     ) -> Result<Uploaded, UploadError> {
         let result = self.upload_both(segment, files, check).await;
-        if result.is_err() {
-            self.remove(segment).await;
+        if result
+            .as_ref()
+            .is_err_and(|e| !matches!(e, UploadError::Stopped))
+        {
+            // The caller deletes the rest: the attempt's record says so.
+            let _ = self.remove(segment).await;
         }
         result
     }
@@ -132,14 +157,21 @@ impl Uploader {
         files: &SegmentFiles,
         check: Box<dyn SegmentCheck>,
     ) -> Result<Uploaded, UploadError> {
+        let (client, proof) = self.store.copies.client();
         let source = LogSource::open(&files.log, self.chunk_bytes, check)?;
-        let log = self.upload_log(segment, source).await?;
+        let log_key = self.store.keys.object(segment, ObjectKind::Log);
+        let log = self.upload_log(client, &log_key, source).await?;
+        let proved = self.prove(&log_key, log.bytes, log.crc32c, proof);
+        self.until_stop(proved).await?;
         let side = build_side(files, &log.walked, self.chunk_bytes, &log.chunk_checksums)?;
         let key = self.store.keys.object(segment, ObjectKind::Side);
         let (side_bytes, side_crc32c) = (side.len() as u64, crate::crc32c(&side));
-        self.throttle.acquire(side_bytes).await;
-        let put = self.store.uploads.put(&key, side.into());
-        moving("put object", &key, put).await?;
+        let put = async {
+            self.throttle.acquire(side_bytes).await;
+            put(client, &key, side).await?;
+            self.prove(&key, side_bytes, side_crc32c, proof).await
+        };
+        self.until_stop(put).await?;
         Ok(Uploaded {
             log_bytes: log.bytes,
             log_crc32c: log.crc32c,
@@ -150,30 +182,44 @@ impl Uploader {
         })
     }
 
+    /// Ends what is dropped without harm when the broker stops.
+    async fn until_stop<T>(
+        &self,
+        work: impl Future<Output = Result<T, UploadError>>,
+    ) -> Result<T, UploadError> {
+        let done = self.stop.run_until_cancelled(work).await;
+        done.unwrap_or(Err(UploadError::Stopped))
+    }
+
     async fn upload_log(
         &self,
-        segment: &RemoteLogSegmentMetadata,
+        client: &Arc<dyn ObjectStore>,
+        key: &Path,
         source: LogSource,
     ) -> Result<LogDone, UploadError> {
-        let key = self.store.keys.object(segment, ObjectKind::Log);
-        let uploads = &self.store.uploads;
         if source.length <= PART_BYTES as u64 {
-            self.throttle.acquire(source.length).await;
-            let (source, part) = source.next_part().await?;
-            moving("put object", &key, uploads.put(&key, part.into())).await?;
-            return source.finish();
+            let sent = async {
+                self.throttle.acquire(source.length).await;
+                let _room = self.memory.room(source.length).await;
+                let (source, part) = source.next_part().await?;
+                put(client, key, part).await?;
+                source.finish()
+            };
+            return self.until_stop(sent).await;
         }
-        let create = uploads.put_multipart(&key);
-        let mut upload = moving("create multipart upload", &key, create).await?;
-        let result = match self.upload_parts(&mut upload, source, &key).await {
-            Ok(done) => moving("complete multipart upload", &key, upload.complete())
+        let create = client.put_multipart(key);
+        let create = moving("create multipart upload", key, 0, create);
+        let mut upload = self.until_stop(create).await?;
+        let parts = self.upload_parts(&mut upload, source, key);
+        let result = match self.until_stop(parts).await {
+            Ok(done) => moving("complete multipart upload", key, 0, upload.complete())
                 .await
                 .map(|_| done),
             Err(error) => Err(error),
         };
         if result.is_err() {
-            // A multipart upload that cannot be aborted now is left to the bucket's lifecycle rule.
-            let _ = moving("abort multipart upload", &key, upload.abort()).await;
+            // A multipart upload that cannot be aborted now is found by its key when the attempt is deleted, or by the sweep.
+            let _ = moving("abort multipart upload", key, 0, upload.abort()).await;
         }
         result
     }
@@ -183,154 +229,87 @@ impl Uploader {
         &self,
         upload: &mut Box<dyn MultipartUpload>,
         mut source: LogSource,
-        key: &object_store::path::Path,
+        key: &Path,
     ) -> Result<LogDone, UploadError> {
-        let mut in_flight: Option<object_store::UploadPart> = None;
+        type InFlight = (object_store::UploadPart, u64, Room);
+        let mut in_flight: Option<InFlight> = None;
+        let send = |part: Option<InFlight>| async move {
+            match part {
+                Some((part, bytes, _room)) => moving("upload part", key, bytes, part).await,
+                None => Ok(()),
+            }
+        };
         while !source.is_done() {
-            self.throttle.acquire(source.next_part_bytes()).await;
-            let (after, part) = match in_flight.take() {
-                None => source.next_part().await?,
-                Some(previous) => {
-                    let sending = moving("upload part", key, previous);
-                    let (read, sent) = tokio::join!(source.next_part(), sending);
-                    sent?;
-                    read?
-                }
+            let bytes = source.next_part_bytes();
+            let read = async {
+                self.throttle.acquire(bytes).await;
+                // A copy that waits here has a part on its way, which will be over: there is no circle.
+                let room = self.memory.room(bytes).await;
+                source.next_part().await.map(|read| (read, room))
             };
+            let (read, sent) = tokio::join!(read, send(in_flight.take()));
+            sent?;
+            let ((after, part), room) = read?;
             source = after;
-            in_flight = Some(upload.put_part(PutPayload::from_bytes(part)));
+            let part = upload.put_part(PutPayload::from_bytes(part));
+            in_flight = Some((part, bytes, room));
         }
-        if let Some(last) = in_flight {
-            moving("upload part", key, last).await?;
-        }
+        send(in_flight).await?;
         source.finish()
     }
 
-    /// Removes both objects of an attempt; a missing object is no error. Returns whether both are gone.
-    pub async fn remove(&self, segment: &RemoteLogSegmentMetadata) -> bool {
-        let mut gone = true;
-        for kind in [ObjectKind::Log, ObjectKind::Side] {
-            let key = self.store.keys.object(segment, kind);
-            match self.store.uploads.delete(&key).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(%key, %error, "a remote object could not be deleted");
-                    gone = false;
-                }
+    /// Removes both objects of an attempt, and uploads of it that were never finished; what is not there is no error.
+    /// Returns what the store said where something is left.
+    pub async fn remove(&self, segment: &RemoteLogSegmentMetadata) -> Result<(), UploadError> {
+        let log = self.store.keys.object(segment, ObjectKind::Log);
+        let has_parts = segment.log_bytes > PART_BYTES as u64;
+        let is_unfinished = segment.log_crc32c == 0;
+        if has_parts && is_unfinished {
+            let aborted = self.store.abort_uploads(&log);
+            moving("abort multipart upload", &log, 0, aborted).await?;
+        }
+        let side = self.store.keys.object(segment, ObjectKind::Side);
+        for key in [log, side] {
+            let deleted = moving("delete object", &key, 0, self.store.reads.delete(&key)).await;
+            match deleted {
+                Err(UploadError::Store {
+                    source: object_store::Error::NotFound { .. },
+                    ..
+                }) => {}
+                other => other?,
             }
         }
-        gone
+        Ok(())
     }
 }
 
-/// Awaits a call to the store, but not one that is stuck.
+async fn put(client: &Arc<dyn ObjectStore>, key: &Path, bytes: Bytes) -> Result<(), UploadError> {
+    let length = bytes.len() as u64;
+    let put = client.put(key, bytes.into());
+    moving("put object", key, length, put).await.map(|_| ())
+}
+
+/// Awaits a call to the store that carries so many bytes, but not one that is stuck.
 async fn moving<T>(
     call: &'static str,
-    key: &object_store::path::Path,
+    key: &Path,
+    bytes: u64,
     done: impl Future<Output = object_store::Result<T>>,
 ) -> Result<T, UploadError> {
     let key = || key.to_string();
-    match tokio::time::timeout(STALL_TIMEOUT, done).await {
+    let limit = limit_of(bytes);
+    match tokio::time::timeout(limit, done).await {
         Ok(result) => result.map_err(|source| UploadError::Store {
             call,
             key: key(),
             source,
         }),
-        Err(_) => Err(UploadError::Stalled { call, key: key() }),
-    }
-}
-
-struct LogDone {
-    bytes: u64,
-    crc32c: u32,
-    chunk_checksums: Vec<u32>,
-    walked: Walked,
-}
-
-/// Reads a segment file part by part on the blocking pool, computing every checksum on the way.
-struct LogSource {
-    path: PathBuf,
-    file: File,
-    length: u64,
-    position: u64,
-    digest: crc_fast::Digest,
-    chunks: ChunkChecksums,
-    check: Box<dyn SegmentCheck>,
-}
-
-impl LogSource {
-    fn open(
-        path: &Path,
-        chunk_bytes: u32,
-        check: Box<dyn SegmentCheck>,
-    ) -> Result<Self, UploadError> {
-        let local = |source| UploadError::Local {
-            path: path.to_path_buf(),
-            source,
-        };
-        let file = File::open(path).map_err(local)?;
-        let length = file.metadata().map_err(local)?.len();
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            length,
-            position: 0,
-            digest: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi),
-            chunks: ChunkChecksums::new(chunk_bytes),
-            check,
-        })
-    }
-
-    fn is_done(&self) -> bool {
-        self.position >= self.length
-    }
-
-    fn next_part_bytes(&self) -> u64 {
-        (self.length - self.position).min(PART_BYTES as u64)
-    }
-
-    async fn next_part(mut self) -> Result<(Self, Bytes), UploadError> {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || self.read_part().map(|part| (self, part)));
-        // Ended with the runtime: the process stops.
-        let ended = |error: tokio::task::JoinError| UploadError::Local {
-            path,
-            source: std::io::Error::other(error),
-        };
-        read.await.map_err(ended)?
-    }
-
-    fn read_part(&mut self) -> Result<Bytes, UploadError> {
-        let mut part = vec![0; self.next_part_bytes() as usize];
-        self.file
-            .read_exact_at(&mut part, self.position)
-            .map_err(|source| UploadError::Local {
-                path: self.path.clone(),
-                source,
-            })?;
-        self.check.check(&part).map_err(|e| self.corrupt(e))?;
-        self.digest.update(&part);
-        self.chunks.update(&part);
-        self.position += part.len() as u64;
-        Ok(part.into())
-    }
-
-    fn corrupt(&self, (position, reason): (u64, String)) -> UploadError {
-        UploadError::Corrupt {
-            path: self.path.clone(),
-            position,
-            reason,
-        }
-    }
-
-    fn finish(mut self) -> Result<LogDone, UploadError> {
-        let walked = self.check.finish().map_err(|e| self.corrupt(e))?;
-        Ok(LogDone {
-            bytes: self.length,
-            crc32c: self.digest.finalize() as u32,
-            chunk_checksums: self.chunks.finish(),
-            walked,
-        })
+        Err(_) => Err(UploadError::Stalled {
+            call,
+            key: key(),
+            bytes,
+            seconds: limit.as_secs(),
+        }),
     }
 }
 
@@ -384,12 +363,13 @@ mod tests {
         let stuck = moving(
             "upload part",
             &key,
+            24 << 20,
             std::future::pending::<object_store::Result<()>>(),
         );
         let said = stuck.await.unwrap_err().to_string();
         assert_eq!(
             said,
-            "upload part segments/x.log: nothing has moved for 300 s"
+            "upload part segments/x.log: 25165824 bytes have not moved within 56 s"
         );
     }
 }

@@ -1,34 +1,36 @@
-//! Connecting to the object store: two clients over one bucket (uploads patient, reads impatient), and a probe that
-//! says which call does not work before anything depends on it.
+//! Connecting to the object store: clients over one bucket (uploads patient, reads impatient, and those that copies are
+//! sent with). Read next: [`probe`], which says what does not work before anything depends on it; [`proof`]; [`bucket`].
+
+mod bucket;
+mod config;
+mod lying;
+mod probe;
+mod proof;
+mod said;
+mod timeouts;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::ObjectStore;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::signer::Signer;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
-use strandline_types::Secret;
 use thiserror::Error;
 
-use crate::address::{check_bucket, check_endpoint, check_header_value, check_region};
 use crate::credentials::CachedCredentials;
 use crate::keys::KeySpace;
 use crate::meter::{Meter, MeteredStore};
-
-/// `strandline.remote.store.*`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteStoreConfig {
-    pub url: String,
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
-    pub access_key_id: Option<String>,
-    pub secret_access_key: Option<Secret>,
-    pub create_bucket: bool,
-}
+use bucket::Bucket;
+pub use bucket::OpenUpload;
+pub use config::RemoteStoreConfig;
+use config::{DEFAULT_REGION, check_environment, split_bucket, split_url};
+use lying::LyingConnector;
+use proof::Way;
+pub use proof::{Copies, Proof};
+pub use said::{describe, one_line};
+use timeouts::Timeouts;
+pub(crate) use timeouts::limit_of;
 
 /// A fault of the object store, with the property or call that shows it.
 #[derive(Debug, Error)]
@@ -74,62 +76,18 @@ impl StoreError {
 /// The bucket, as the rest of this crate uses it.
 #[derive(Clone, Debug)]
 pub struct RemoteStore {
-    /// Long time-outs, many retries.
+    /// For what carries many bytes to the store: long time-outs, many retries.
     pub uploads: Arc<dyn ObjectStore>,
-    /// A consumer waits: short time-outs, few retries.
+    /// For all else: short time-outs, few retries.
     pub reads: Arc<dyn ObjectStore>,
+    /// The clients that segments are sent with.
+    pub copies: Arc<Copies>,
     pub keys: KeySpace,
     pub meter: Arc<Meter>,
     place: String,
-    /// Creates the bucket, where that is asked for.
-    creator: Option<Arc<AmazonS3>>,
-}
-
-struct Timeouts {
-    request: Duration,
-    retries: usize,
-    retry_for: Duration,
-}
-
-/// One part of an upload may take this long; a copy that makes no progress fails and begins again.
-const UPLOADS: Timeouts = Timeouts {
-    request: Duration::from_secs(120),
-    retries: 6,
-    retry_for: Duration::from_secs(240),
-};
-const READS: Timeouts = Timeouts {
-    request: Duration::from_secs(15),
-    retries: 3,
-    retry_for: Duration::from_secs(10),
-};
-
-impl Timeouts {
-    fn retry(&self) -> RetryConfig {
-        RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(5),
-                base: 2.0,
-            },
-            max_retries: self.retries,
-            retry_timeout: self.retry_for,
-        }
-    }
-
-    fn client(&self, allow_http: bool) -> ClientOptions {
-        ClientOptions::new()
-            .with_timeout(self.request)
-            .with_connect_timeout(Duration::from_secs(5))
-            .with_allow_http(allow_http)
-    }
-}
-
-fn split_url(url: &str) -> Result<(&str, &str), StoreError> {
-    url.split_once("://").ok_or_else(|| {
-        StoreError::Url(format!(
-            "{url} is no URL: use s3://bucket/prefix, file:///dir or memory://"
-        ))
-    })
+    /// Of S3.
+    bucket: Option<Arc<Bucket>>,
+    creates_bucket: bool,
 }
 
 #[cfg(not(all(feature = "gcp", feature = "azure")))]
@@ -139,73 +97,6 @@ fn unsupported(config: &RemoteStoreConfig, scheme: &str, feature: &'static str) 
         scheme: scheme.into(),
         feature,
     }
-}
-
-impl RemoteStoreConfig {
-    /// Whether the values are of a form that a store can have; asks no store.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let property =
-            |property: &'static str| move |reason| StoreError::Property { property, reason };
-        let (scheme, rest) = split_url(&self.url)?;
-        if matches!(scheme, "s3" | "s3a") {
-            check_bucket(split_bucket(rest).0).map_err(StoreError::Url)?;
-        }
-        if let Some(endpoint) = &self.endpoint {
-            check_endpoint(endpoint).map_err(property("strandline.remote.store.endpoint"))?;
-        }
-        if let Some(region) = &self.region {
-            check_region(region).map_err(property("strandline.remote.store.region"))?;
-        }
-        if let Some(id) = &self.access_key_id {
-            check_header_value(id).map_err(property("strandline.remote.store.access.key.id"))?;
-        }
-        if self.access_key_id.is_some() != self.secret_access_key.is_some() {
-            let reason = "needs strandline.remote.store.secret.access.key, and the other way round";
-            return Err(property("strandline.remote.store.access.key.id")(
-                reason.into(),
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Checks the values that the client has taken from the environment.
-fn check_environment(builder: &AmazonS3Builder) -> Result<(), StoreError> {
-    type Check = fn(&str) -> Result<(), String>;
-    let checks: [(AmazonS3ConfigKey, &'static str, Check); 5] = [
-        (
-            AmazonS3ConfigKey::Endpoint,
-            "AWS_ENDPOINT_URL",
-            check_endpoint,
-        ),
-        (
-            AmazonS3ConfigKey::S3Endpoint,
-            "AWS_ENDPOINT_URL_S3",
-            check_endpoint,
-        ),
-        (AmazonS3ConfigKey::Region, "AWS_REGION", check_region),
-        (
-            AmazonS3ConfigKey::AccessKeyId,
-            "AWS_ACCESS_KEY_ID",
-            check_header_value,
-        ),
-        (
-            AmazonS3ConfigKey::Token,
-            "AWS_SESSION_TOKEN",
-            check_header_value,
-        ),
-    ];
-    for (key, property, check) in checks {
-        if let Some(value) = builder.get_config_value(&key) {
-            check(&value).map_err(|reason| StoreError::Property { property, reason })?;
-        }
-    }
-    Ok(())
-}
-
-/// Bucket and prefix.
-fn split_bucket(rest: &str) -> (&str, &str) {
-    rest.split_once('/').unwrap_or((rest, ""))
 }
 
 impl RemoteStore {
@@ -265,13 +156,16 @@ impl RemoteStore {
         place: String,
         meter: Arc<Meter>,
     ) -> Self {
+        let uploads: Arc<dyn ObjectStore> = Arc::new(MeteredStore::new(uploads, meter.clone()));
         Self {
-            uploads: Arc::new(MeteredStore::new(uploads, meter.clone())),
+            copies: Arc::new(Copies::local(uploads.clone())),
+            uploads,
             reads: Arc::new(MeteredStore::new(reads, meter.clone())),
             keys: KeySpace::new(prefix),
             meter,
             place,
-            creator: None,
+            bucket: None,
+            creates_bucket: false,
         }
     }
 
@@ -285,18 +179,25 @@ impl RemoteStore {
             (None, None) => CachedCredentials::from_environment().await.map(Arc::new),
             _ => None,
         };
-        let client = |timeouts: &Timeouts| -> Result<AmazonS3, StoreError> {
+        let builder = |timeouts: &Timeouts| -> Result<AmazonS3Builder, StoreError> {
             let allow_http = config
                 .endpoint
                 .as_deref()
                 .is_some_and(|e| e.starts_with("http://"));
             let mut builder = AmazonS3Builder::from_env()
                 .with_bucket_name(bucket)
-                .with_region(config.region.clone().unwrap_or_else(|| "us-east-1".into()))
                 .with_retry(timeouts.retry())
                 .with_client_options(timeouts.client(allow_http))
-                // Our own CRC-32C guards every byte; hashing plain-HTTP payloads again only costs CPU.
+                // Copies carry checksums of their own; hashing every payload again only costs CPU.
                 .with_unsigned_payload(true);
+            if let Some(region) = &config.region {
+                builder = builder.with_region(region.clone());
+            } else if builder
+                .get_config_value(&AmazonS3ConfigKey::Region)
+                .is_none()
+            {
+                builder = builder.with_region(DEFAULT_REGION);
+            }
             if let Some(endpoint) = &config.endpoint {
                 builder = builder
                     .with_endpoint(endpoint)
@@ -310,19 +211,53 @@ impl RemoteStore {
                 builder = builder.with_credentials(credentials.clone());
             }
             check_environment(&builder)?;
-            builder
-                .build()
-                .map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+            Ok(builder)
         };
-        let uploads = client(&UPLOADS)?;
+        let build = |builder: AmazonS3Builder| -> Result<AmazonS3, StoreError> {
+            let built = builder.build();
+            built.map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
+        };
         let place = match &config.endpoint {
             Some(endpoint) => format!("{} ({endpoint})", config.url),
             None => config.url.clone(),
         };
-        let creator = config.create_bucket.then(|| Arc::new(uploads.clone()));
-        let reads = client(&READS)?;
+        let patient = builder(&Timeouts::uploads())?;
+        let region = patient.get_config_value(&AmazonS3ConfigKey::Region);
+        let metered = |client: AmazonS3| -> Arc<dyn ObjectStore> {
+            Arc::new(MeteredStore::new(Arc::new(client), meter.clone()))
+        };
+        let way = |name, sends: fn(AmazonS3Builder) -> AmazonS3Builder| {
+            let liar = LyingConnector {
+                instead: probe::DAMAGED,
+            };
+            let lying = sends(builder(&Timeouts::reads())?).with_http_connector(liar);
+            Ok::<_, StoreError>(Way {
+                name,
+                client: metered(build(sends(patient.clone()))?),
+                lying: metered(build(lying)?),
+            })
+        };
+        let ways = vec![
+            way("CRC-64/NVME", |builder| {
+                builder.with_checksum_algorithm(Checksum::CRC64NVME)
+            })?,
+            // Part of the signature, so older stores compare it too; costs a SHA-256.
+            way("SHA-256", |builder| builder.with_unsigned_payload(false))?,
+        ];
+        let uploads = build(patient.clone())?;
+        let reads = build(builder(&Timeouts::reads())?)?;
+        let bucket = Bucket {
+            client: Arc::new(uploads.clone()),
+            region,
+            meter: meter.clone(),
+        };
         let store = Self::over(Arc::new(uploads), Arc::new(reads), prefix, place, meter);
-        Ok(Self { creator, ..store })
+        Ok(Self {
+            copies: Arc::new(Copies::remote(store.uploads.clone(), ways)),
+            bucket: Some(Arc::new(bucket)),
+            creates_bucket: config.create_bucket,
+            ..store
+        })
     }
 
     /// Two clients of one kind, made by `build` from a bucket and time-outs.
@@ -337,14 +272,13 @@ impl RemoteStore {
         let client = |timeouts: &Timeouts| {
             build(bucket, timeouts).map_err(|e| StoreError::Url(format!("{}: {e}", config.url)))
         };
-        let (uploads, reads) = (client(&UPLOADS)?, client(&READS)?);
-        Ok(Self::over(
-            Arc::new(uploads),
-            Arc::new(reads),
-            prefix,
-            config.url.clone(),
-            meter,
-        ))
+        let (uploads, reads) = (client(&Timeouts::uploads())?, client(&Timeouts::reads())?);
+        let (uploads, reads) = (Arc::new(uploads), Arc::new(reads));
+        let store = Self::over(uploads, reads, prefix, config.url.clone(), meter);
+        Ok(Self {
+            copies: Arc::new(Copies::remote(store.uploads.clone(), Vec::new())),
+            ..store
+        })
     }
 
     #[cfg(feature = "gcp")]
@@ -381,141 +315,12 @@ impl RemoteStore {
     pub fn place(&self) -> &str {
         &self.place
     }
-
-    /// Creates the bucket where that is asked for, and probes it.
-    pub async fn prepare(&self) -> Result<(), StoreError> {
-        if let Some(creator) = &self.creator {
-            create_bucket(creator, &self.place).await?;
-        }
-        self.probe().await
-    }
-
-    /// The error of a call that failed; where S3 forbids the call, with the permission that is missing.
-    fn failed(&self, call: &'static str, error: &object_store::Error) -> StoreError {
-        let reason = one_line(&error.to_string());
-        let forbidden = matches!(
-            error,
-            object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-        );
-        StoreError::Call {
-            call,
-            place: self.place.clone(),
-            reason: if forbidden && self.place.starts_with("s3://") {
-                lacking(call, &reason)
-            } else {
-                reason
-            },
-            transient: matches!(error, object_store::Error::Generic { .. }),
-        }
-    }
-
-    /// Puts, reads, reads a range of, lists and deletes one small object; the error names the call that failed.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        let key = self.keys.probe();
-        let failed = |call: &'static str| move |e: object_store::Error| self.failed(call, &e);
-        let mismatch = |call| StoreError::Call {
-            call,
-            place: self.place.clone(),
-            reason: "other bytes came back than were written".into(),
-            transient: false,
-        };
-        let body = bytes::Bytes::from_static(b"strandline probe");
-        self.reads
-            .put(&key, body.clone().into())
-            .await
-            .map_err(failed("put object"))?;
-        let whole = self.reads.get(&key).await.map_err(failed("get object"))?;
-        if whole.bytes().await.map_err(failed("get object"))? != body {
-            return Err(mismatch("get object"));
-        }
-        let range = self
-            .reads
-            .get_range(&key, 2..5)
-            .await
-            .map_err(failed("get object range"))?;
-        if range != body.slice(2..5) {
-            return Err(mismatch("get object range"));
-        }
-        let mut listing = self.reads.list(Some(&key));
-        while let Some(entry) = listing.next().await {
-            entry.map_err(failed("list objects"))?;
-        }
-        self.reads
-            .delete(&key)
-            .await
-            .map_err(failed("delete object"))
-    }
-}
-
-/// The action of IAM that a call on S3 needs.
-fn iam_action(call: &str) -> Option<&'static str> {
-    Some(match call {
-        "create bucket" => "s3:CreateBucket",
-        "put object" => "s3:PutObject",
-        "get object" | "get object range" => "s3:GetObject",
-        "list objects" => "s3:ListBucket",
-        "delete object" => "s3:DeleteObject",
-        _ => return None,
-    })
-}
-
-/// The reason why S3 forbids a call, with the permission that it needs.
-fn lacking(call: &str, reason: &str) -> String {
-    match iam_action(call) {
-        Some(action) => format!("the credentials do not have {action} here: {reason}"),
-        None => reason.to_owned(),
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// `CreateBucket` is not part of `object_store`; a presigned PUT on the bucket itself does it.
-async fn create_bucket(store: &AmazonS3, place: &str) -> Result<(), StoreError> {
-    const CALL: &str = "create bucket";
-    let failed = |reason: String, transient: bool| StoreError::Call {
-        call: CALL,
-        place: place.to_owned(),
-        reason,
-        transient,
-    };
-    let root = object_store::path::Path::default();
-    let url = store
-        .signed_url(
-            object_store::signer::Method::PUT,
-            &root,
-            Duration::from_secs(60),
-        )
-        .await
-        .map_err(|e| failed(one_line(&e.to_string()), true))?;
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
-        .build()
-        .map_err(|e| failed(e.to_string(), false))?;
-    let response = client.put(url.as_str()).send().await;
-    // The URL carries a signature, so the error is shown without it.
-    let response = response.map_err(|e| failed(e.without_url().to_string(), true))?;
-    let status = response.status();
-    // 409: it exists already.
-    if status.is_success() || status.as_u16() == 409 {
-        return Ok(());
-    }
-    let body = response.text().await.unwrap_or_default();
-    let reason = format!(
-        "{status} {}",
-        one_line(&body.chars().take(300).collect::<String>())
-    );
-    Err(match status.as_u16() {
-        403 => failed(lacking(CALL, &reason), false),
-        429 | 500.. => failed(reason, true),
-        _ => failed(reason, false),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use strandline_types::Secret;
+
     use super::*;
 
     fn config(url: &str) -> RemoteStoreConfig {
