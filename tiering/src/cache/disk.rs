@@ -1,8 +1,8 @@
 //! Chunks on a local disk: one file a chunk, least recently used out first, a CRC on every read.
 //!
 //! File: `STRCHNK1`, length u32, CRC-32C u32 (big endian), the bytes; named `<segment>-<chunk>.chunk` in one of 256
-//! folders. Written as `.tmp` and renamed; at start `.tmp` files of chunks go, chunks are counted, and every other file
-//! stays: a directory that was named by mistake loses nothing. Nothing here is needed:
+//! folders. Written as `.tmp` and renamed; at start chunks are counted and `.tmp` files of chunks go. A directory with any
+//! other file is refused, and nothing in it is touched: it was named by mistake. Nothing here is needed:
 //! every failure only means a fetch from the bucket.
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,11 +24,18 @@ const HEADER_BYTES: usize = 16;
 /// Chunks that wait to be written; more are dropped rather than kept in memory.
 const WRITES_IN_FLIGHT: usize = 8;
 
+/// The root directory of a file system may hold this beside the cache.
+const OF_FILE_SYSTEM: &str = "lost+found";
+
 #[derive(Debug, Error)]
-#[error("strandline.remote.cache.dir: {}: {source}", path.display())]
-pub struct DiskCacheError {
-    path: PathBuf,
-    source: io::Error,
+pub enum DiskCacheError {
+    #[error("strandline.remote.cache.dir: {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "strandline.remote.cache.dir: {} is no file of the cache: give the cache a directory of its own",
+        .0.display()
+    )]
+    Foreign(PathBuf),
 }
 
 #[derive(Debug)]
@@ -86,25 +93,18 @@ impl Index {
 impl DiskCache {
     /// Opens a directory of our own; counts the chunks that an earlier process left.
     pub fn open(directory: &Path, limit_bytes: u64) -> Result<Self, DiskCacheError> {
-        let failed = |source| DiskCacheError {
+        let failed = |source| DiskCacheError::Io {
             path: directory.to_path_buf(),
             source,
         };
         fs::create_dir_all(directory).map_err(failed)?;
+        let found = look(directory)?;
         let mut index = Index::default();
-        for folder in fs::read_dir(directory).map_err(failed)? {
-            let folder = folder.map_err(failed)?.path();
-            if !folder.is_dir() {
-                continue;
-            }
-            for file in fs::read_dir(&folder).map_err(failed)? {
-                let file = file.map_err(failed)?;
-                if let Some(key) = parse_name(&file.path(), ".chunk") {
-                    index.insert(key, file.metadata().map_err(failed)?.len());
-                } else if parse_name(&file.path(), ".tmp").is_some() {
-                    fs::remove_file(file.path()).map_err(failed)?;
-                }
-            }
+        for (key, bytes) in found.chunks {
+            index.insert(key, bytes);
+        }
+        for path in found.unfinished {
+            fs::remove_file(path).map_err(failed)?;
         }
         let cache = Self {
             directory: directory.to_path_buf(),
@@ -185,7 +185,57 @@ impl DiskCache {
     }
 }
 
-/// The chunk of a file that this cache has written; `None` for a foreign file, which stays.
+/// The files of an earlier process.
+#[derive(Default)]
+struct Found {
+    /// With their lengths.
+    chunks: Vec<(ChunkKey, u64)>,
+    unfinished: Vec<PathBuf>,
+}
+
+/// Looks at every file without touching any.
+fn look(directory: &Path) -> Result<Found, DiskCacheError> {
+    let mut found = Found::default();
+    for folder in entries(directory)? {
+        let name = folder.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        if name == OF_FILE_SYSTEM {
+            continue;
+        }
+        let is_own = name.len() == 2 && name.chars().all(|c| c.is_ascii_hexdigit());
+        let is_folder = fs::symlink_metadata(&folder).is_ok_and(|m| m.is_dir());
+        if !is_own || !is_folder {
+            return Err(DiskCacheError::Foreign(folder));
+        }
+        for file in entries(&folder)? {
+            if let Some(key) = parse_name(&file, ".chunk") {
+                let length = fs::metadata(&file).map(|m| m.len());
+                let length = length.map_err(|source| DiskCacheError::Io {
+                    path: file.clone(),
+                    source,
+                })?;
+                found.chunks.push((key, length));
+            } else if parse_name(&file, ".tmp").is_some() {
+                found.unfinished.push(file);
+            } else {
+                return Err(DiskCacheError::Foreign(file));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, DiskCacheError> {
+    let entries = fs::read_dir(directory).and_then(|all| {
+        let paths = all.map(|entry| Ok(entry?.path()));
+        paths.collect::<io::Result<Vec<_>>>()
+    });
+    entries.map_err(|source| DiskCacheError::Io {
+        path: directory.to_path_buf(),
+        source,
+    })
+}
+
+/// The chunk of a file that this cache has written; `None` for a foreign file.
 fn parse_name(path: &Path, suffix: &str) -> Option<ChunkKey> {
     let stem = path.file_name()?.to_str()?.strip_suffix(suffix)?;
     let (segment, chunk) = stem.split_once('-')?;
@@ -247,19 +297,42 @@ mod tests {
         assert_eq!(cache.bytes(), 3 * 1016);
         let left_over = format!("01/{}-0.tmp", RemoteLogSegmentId(Uuid::from_u128(1)));
         fs::write(directory.path().join(&left_over), b"left over").unwrap();
-        // `strandline.remote.cache.dir` names a log directory by mistake.
-        let foreign = ["01/00000000000000000000.log", "01/x.tmp"];
-        for name in foreign {
-            fs::write(directory.path().join(name), b"not ours").unwrap();
-        }
         let cache = Arc::new(DiskCache::open(directory.path(), 3200).unwrap());
         for n in [1, 3, 4] {
             assert_eq!(cache.get(key(n), crc).await.unwrap(), body);
         }
         assert!(!directory.path().join(&left_over).exists());
+    }
+
+    #[test]
+    fn a_directory_with_a_foreign_file_is_refused_and_nothing_in_it_is_touched() {
+        let foreign = [
+            "t-0/00000000000000000000.log",
+            "__cluster_metadata/log",
+            "01/00000000000000000000.log",
+            "01/x.tmp",
+            "meta.properties",
+            "01",
+            "photos/1.jpg",
+        ];
         for name in foreign {
-            assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"not ours");
+            let directory = tempfile::tempdir().unwrap();
+            let unfinished = format!("02/{}-0.tmp", RemoteLogSegmentId(Uuid::from_u128(2)));
+            for file in [name, &unfinished] {
+                let path = directory.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, b"not ours").unwrap();
+            }
+            let refused = DiskCache::open(directory.path(), 0).unwrap_err();
+            assert!(matches!(&refused, DiskCacheError::Foreign(_)), "{refused}");
+            for file in [name, &unfinished] {
+                let kept = fs::read(directory.path().join(file)).unwrap();
+                assert_eq!(kept, b"not ours", "{file}");
+            }
         }
+        let mounted = tempfile::tempdir().unwrap();
+        fs::create_dir(mounted.path().join("lost+found")).unwrap();
+        DiskCache::open(mounted.path(), 0).unwrap();
     }
 
     #[tokio::test]

@@ -54,8 +54,18 @@ fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(&b) || b.starts_with(&a)
 }
 
-/// Absolute, without `.` and `..`; symbolic links are not followed, because nothing need exist yet.
+/// Absolute, without `.` and `..`, and without symbolic links as far as the path exists.
 fn normal(path: &Path) -> PathBuf {
+    let plain = plain(path);
+    for existing in plain.ancestors() {
+        if let (Ok(real), Ok(rest)) = (existing.canonicalize(), plain.strip_prefix(existing)) {
+            return real.join(rest);
+        }
+    }
+    plain
+}
+
+fn plain(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut normal = PathBuf::new();
     for part in absolute.components() {
@@ -66,4 +76,20 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbolic_link_hides_no_overlap() {
+        let directory = tempfile::tempdir().unwrap();
+        let (logs, link) = (directory.path().join("logs"), directory.path().join("link"));
+        std::fs::create_dir(&logs).unwrap();
+        std::os::unix::fs::symlink(&logs, &link).unwrap();
+        assert!(overlap(&logs, &link.join("cache")));
+        assert!(overlap(&link.join("not").join("yet"), &logs));
+        assert!(!overlap(&logs, &directory.path().join("logs-remote-cache")));
+    }
 }
