@@ -330,10 +330,25 @@ pub async fn alter_resource(
         Ok(id) if matches!(kind, BROKER | BROKER_LOGGER) => cluster.call_broker(id, &request).await,
         _ => cluster.call_any("incrementalAlterConfigs", &request).await,
     };
+    let answer = match answer {
+        // The settings of a broker that has just died are in the metadata, which every broker can change.
+        Err(error) if kind == BROKER && is_away(&error) => {
+            cluster.call_any("incrementalAlterConfigs", &request).await
+        }
+        answer => answer,
+    };
     for result in &answer?.responses {
         check(name, result.error_code, result.error_message.as_ref())?;
     }
     Ok(())
+}
+
+/// Whether a broker could not be reached.
+fn is_away(error: &ClientError) -> bool {
+    match error {
+        ClientError::Io { .. } | ClientError::Closed { .. } | ClientError::TimedOut { .. } => true,
+        other => other.code() == Some(ErrorCode::BrokerNotAvailable),
+    }
 }
 
 /// A setting as a broker describes it.

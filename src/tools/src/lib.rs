@@ -8,7 +8,7 @@
 mod broker_api_versions;
 mod cluster;
 mod command;
-mod configs;
+pub mod configs;
 mod console_consumer;
 mod console_producer;
 mod consumer_groups;
