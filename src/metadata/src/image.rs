@@ -145,6 +145,30 @@ impl RemoteLogImage {
     }
 }
 
+/// Fields of [`ClusterImage`] that are newer than the format of its snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addendum {
+    lost: Arc<BTreeMap<TopicIdPartition, Vec<BrokerId>>>,
+}
+
+/// A replica that is in sync has everything again, and one that was taken away has nothing to lose.
+fn forget_lost(
+    lost: &mut Arc<BTreeMap<TopicIdPartition, Vec<BrokerId>>>,
+    partition: TopicIdPartition,
+    state: &PartitionImage,
+) {
+    if !lost.contains_key(&partition) {
+        return;
+    }
+    let lost = Arc::make_mut(lost);
+    if let Some(replicas) = lost.get_mut(&partition) {
+        replicas.retain(|r| state.replicas.contains(r) && !state.isr.contains(r));
+        if replicas.is_empty() {
+            lost.remove(&partition);
+        }
+    }
+}
+
 /// All metadata of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterImage {
@@ -159,6 +183,9 @@ pub struct ClusterImage {
     /// The voters of the quorum and the other members, once `controller.quorum.voters` is no longer the last word.
     pub voters: BTreeMap<BrokerId, bool>,
     quotas: Arc<Quotas>,
+    /// Replicas that lost everything and have not been in sync since; in the addendum of a snapshot.
+    #[serde(skip)]
+    lost: Arc<BTreeMap<TopicIdPartition, Vec<BrokerId>>>,
     pub next_producer_id: i64,
     /// Index of the last applied entry of the quorum's log.
     pub applied_index: u64,
@@ -219,6 +246,22 @@ impl ClusterImage {
         self.remote.iter()
     }
 
+    /// Replicas of a partition that lost everything and have not been in sync since.
+    pub fn lost_replicas(&self, partition: TopicIdPartition) -> &[BrokerId] {
+        self.lost.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
+    /// The fields of a snapshot that came later than its format. An older version ignores them.
+    pub fn addendum(&self) -> Addendum {
+        Addendum {
+            lost: self.lost.clone(),
+        }
+    }
+
+    pub fn add(&mut self, addendum: Addendum) {
+        self.lost = addendum.lost;
+    }
+
     pub fn purging(&self) -> impl Iterator<Item = (&TopicId, &Arc<str>)> {
         self.purging.iter()
     }
@@ -256,6 +299,11 @@ impl ClusterImage {
                     && let Some(topic) = Arc::make_mut(&mut self.topics).get_mut(name)
                 {
                     let partitions = &mut Arc::make_mut(topic).partitions;
+                    let id = TopicIdPartition {
+                        topic_id,
+                        partition,
+                    };
+                    forget_lost(&mut self.lost, id, &state);
                     partitions.insert(partition, Arc::new(state));
                 }
             }
@@ -284,6 +332,14 @@ impl ClusterImage {
             MetadataRecord::Voter { node_id, votes } => {
                 self.voters.insert(node_id, votes);
             }
+            MetadataRecord::LostReplicas {
+                partition,
+                replicas,
+            } => {
+                if self.partition(partition).is_some() {
+                    Arc::make_mut(&mut self.lost).insert(partition, replicas);
+                }
+            }
             MetadataRecord::RemoteSegment(segment) => {
                 let remote = Arc::make_mut(&mut self.remote)
                     .entry(segment.partition)
@@ -311,6 +367,9 @@ impl ClusterImage {
             return;
         };
         Arc::make_mut(&mut self.topics).remove(&name);
+        if !self.lost.is_empty() {
+            Arc::make_mut(&mut self.lost).retain(|tp, _| tp.topic_id != id);
+        }
         Arc::make_mut(&mut self.configs).remove(&ConfigResource::Topic(name.to_string()));
         // Its segments stay known, unreadable through any topic, until their objects are gone.
         if self.remote.keys().any(|tp| tp.topic_id == id) {

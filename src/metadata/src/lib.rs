@@ -12,7 +12,7 @@ mod record;
 /// The name of the quorum's log: of its topic for Kafka's tools, and of its directory.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
-pub use image::{BrokerImage, ClusterImage, PartitionImage, RemoteLogImage, TopicImage};
+pub use image::{Addendum, BrokerImage, ClusterImage, PartitionImage, RemoteLogImage, TopicImage};
 pub use record::{
     ConfigResource, Listener, MetadataRecord, RecordBatchError, decode_records, encode_records,
 };

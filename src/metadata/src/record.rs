@@ -61,6 +61,11 @@ pub enum MetadataRecord {
         key: String,
         rate: Option<QuotaRate>,
     },
+    /// All replicas of a partition that lost everything and have not been in sync since.
+    LostReplicas {
+        partition: TopicIdPartition,
+        replicas: Vec<BrokerId>,
+    },
 }
 
 /// The resource that a configuration belongs to.

@@ -4,12 +4,16 @@
 
 mod brokers;
 mod configs;
+#[cfg(test)]
+mod directory_tests;
 mod partitions;
 mod placement;
 mod quotas;
 mod reassignment;
+mod registration;
 mod remote;
 mod remote_store;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -23,11 +27,11 @@ use strandline_types::{
 };
 use thiserror::Error;
 
-pub use brokers::Registration;
 pub use configs::{ConfigChange, ConfigOperation};
 pub use partitions::{ElectionKind, IsrChange, imbalanced_partitions};
 pub use quotas::QuotaChange;
 pub use reassignment::Reassignment;
+pub use registration::{FoundReplica, Registration};
 pub use remote::RemoteLogCut;
 pub use remote_store::{KnownRemoteStore, REMOTE_STORE_KEY, RemoteStoreStep};
 pub use topics::NewTopic;
@@ -35,6 +39,7 @@ pub use topics::NewTopic;
 use crate::config::BrokerConfig;
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, MetadataRecord};
+use standing::{Standing, replicas_are};
 
 /// Producer ids are handed out in blocks of this many.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
@@ -109,6 +114,20 @@ pub enum Command {
     /// A leader's log and its cold tier have diverged.
     CutRemoteLog(RemoteLogCut),
     NoteRemoteStore(RemoteStoreStep),
+    /// Nothing can be appended to these replicas, because their disk is full.
+    ReplicasFull {
+        id: BrokerId,
+        epoch: BrokerEpoch,
+        partitions: Vec<TopicIdPartition>,
+    },
+    /// These replicas can be used again.
+    ReplicasUsable {
+        id: BrokerId,
+        epoch: BrokerEpoch,
+        partitions: Vec<TopicIdPartition>,
+    },
+    /// Registers a broker together with the replicas that lie in its log directories.
+    RegisterWithReplicas(Registration, Vec<FoundReplica>),
 }
 
 /// The records to commit, and the answer to the command's sender after the commit.
@@ -195,7 +214,10 @@ pub fn decide(
     command: Command,
 ) -> Result<Decision, Refusal> {
     let records = match command {
-        Command::RegisterBroker(new) => brokers::register(image, context, new)?,
+        Command::RegisterBroker(new) => registration::register(image, context, new, &[])?,
+        Command::RegisterWithReplicas(new, found) => {
+            registration::register(image, context, new, &found)?
+        }
         Command::FenceBroker { id, epoch } => brokers::fence(image, context, id, epoch)?,
         Command::UnfenceBroker { id, epoch } => brokers::unfence(image, context, id, epoch)?,
         Command::ShutDownBroker { id, epoch } => brokers::shut_down(image, context, id, epoch)?,
@@ -204,7 +226,17 @@ pub fn decide(
             id,
             epoch,
             partitions,
-        } => brokers::replicas_failed(image, context, id, epoch, &partitions)?,
+        } => replicas_are(image, context, (id, epoch), &partitions, Standing::Failed)?,
+        Command::ReplicasFull {
+            id,
+            epoch,
+            partitions,
+        } => replicas_are(image, context, (id, epoch), &partitions, Standing::Full)?,
+        Command::ReplicasUsable {
+            id,
+            epoch,
+            partitions,
+        } => replicas_are(image, context, (id, epoch), &partitions, Standing::Usable)?,
         Command::CreateTopic(new) => topics::create_topic(image, context, &new)?,
         Command::CreatePartitions {
             topic,

@@ -42,6 +42,8 @@ pub(super) struct PartitionChange<'a> {
     rules: TopicRules,
     is_active: &'a dyn Fn(BrokerId) -> bool,
     lost: Option<(BrokerId, Loss)>,
+    /// Replicas that lost everything and have not been in sync since.
+    emptied: &'a [BrokerId],
     prefers_first: bool,
 }
 
@@ -59,6 +61,7 @@ impl<'a> PartitionChange<'a> {
         before: &'a PartitionImage,
         rules: TopicRules,
         is_active: &'a dyn Fn(BrokerId) -> bool,
+        emptied: &'a [BrokerId],
     ) -> Self {
         Self {
             state: before.clone(),
@@ -66,6 +69,7 @@ impl<'a> PartitionChange<'a> {
             rules,
             is_active,
             lost: None,
+            emptied,
             prefers_first: false,
         }
     }
@@ -103,6 +107,8 @@ impl<'a> PartitionChange<'a> {
     /// The next state with its epochs; `None` where nothing changed.
     fn finish(mut self) -> Option<PartitionImage> {
         self.finish_reassignment();
+        let replicas = &self.state.replicas;
+        self.state.offline_replicas.retain(|r| replicas.contains(r));
         self.keep_eligible();
         self.elect();
         if self.state.leader != self.before.leader {
@@ -189,7 +195,7 @@ impl<'a> PartitionChange<'a> {
             self.lead_alone(leader);
         } else if let Some(leader) = self
             .last_known()
-            .or_else(|| first(&order).filter(|_| self.rules.unclean_election))
+            .or_else(|| self.any_of(&order).filter(|_| self.rules.unclean_election))
         {
             self.lead_alone(leader);
             self.state.leader_recovering = true;
@@ -204,6 +210,14 @@ impl<'a> PartitionChange<'a> {
         if self.state.leader.is_some() {
             self.state.last_known_leader = None;
         }
+    }
+
+    /// The first replica that can lead, in sync or not. Replicas that lost everything come last.
+    fn any_of(&self, order: &[BrokerId]) -> Option<BrokerId> {
+        let is_empty =
+            |r: BrokerId| self.emptied.contains(&r) || self.lost == Some((r, Loss::Everything));
+        let usable = || order.iter().copied().filter(|r| self.is_usable(*r));
+        usable().find(|r| !is_empty(*r)).or_else(|| usable().next())
     }
 
     /// The last leader, where no eligible replica is remembered.
@@ -337,7 +351,8 @@ fn alter_one(
     }
     let is_active = |id| image.is_active(id);
     let rules = TopicRules::of(image, context, topic);
-    let mut next = PartitionChange::new(partition, rules, &is_active);
+    let lost = image.lost_replicas(tp);
+    let mut next = PartitionChange::new(partition, rules, &is_active, lost);
     next.state.isr = isr;
     if change.recovered {
         next.state.leader_recovering = false;
@@ -358,7 +373,11 @@ pub(super) fn change_partitions(
         let mut rules = None;
         for (number, partition) in topic.partitions.iter().filter(|(_, p)| concerns(p)) {
             let rules = *rules.get_or_insert_with(|| TopicRules::of(image, context, topic));
-            let mut next = PartitionChange::new(partition, rules, is_active);
+            let lost = image.lost_replicas(TopicIdPartition {
+                topic_id: topic.id,
+                partition: *number,
+            });
+            let mut next = PartitionChange::new(partition, rules, is_active, lost);
             change(&rules, &mut next);
             records.extend(next.finish_as_record(topic, *number));
         }
@@ -417,7 +436,12 @@ fn elect_one(
 ) -> Result<MetadataRecord, Refusal> {
     let (topic, partition) = find(image, tp)?;
     let is_active = |id| image.is_active(id);
-    let change = PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
+    let lost = image.lost_replicas(TopicIdPartition {
+        topic_id: topic.id,
+        partition: tp.partition,
+    });
+    let rules = TopicRules::of(image, context, topic);
+    let change = PartitionChange::new(partition, rules, &is_active, lost);
     let change = match kind {
         ElectionKind::Preferred => {
             let preferred = partition.replicas.first().copied();

@@ -1,24 +1,40 @@
-//! Where the replicas of new partitions go: leaders and replicas even over the brokers, replicas of one partition over as
-//! many racks as there are.
+//! Where the replicas of new partitions go: leaders and replicas of each topic even over the brokers, as Kafka stripes them,
+//! then those of all topics; replicas of one partition over as many racks as there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use strandline_types::{BrokerId, PartitionId};
 
 use super::Refusal;
-use crate::image::{BrokerImage, ClusterImage};
+use crate::image::{BrokerImage, ClusterImage, TopicImage};
 
 /// The replicas and leaders that a broker has already.
 #[derive(Clone, Copy, Default)]
 struct Load {
+    of_topic: Share,
+    of_all: Share,
+}
+
+/// Partitions of one topic, or of all, on a broker.
+#[derive(Clone, Copy, Default)]
+struct Share {
     /// Partitions that prefer it as their leader.
     preferred: usize,
     replicas: usize,
 }
 
-/// Places `partitions` with `replication_factor` replicas each. Brokers that are fenced or shutting down come last.
+impl Share {
+    fn add(&mut self, first: bool) {
+        self.replicas += 1;
+        self.preferred += usize::from(first);
+    }
+}
+
+/// Places `partitions` of a topic, which may have others already, with `replication_factor` replicas each. Brokers that are
+/// fenced or shutting down come last.
 pub(super) fn place(
     image: &ClusterImage,
+    topic: Option<&TopicImage>,
     partitions: std::ops::Range<PartitionId>,
     replication_factor: i16,
 ) -> Result<Vec<(PartitionId, Vec<BrokerId>)>, Refusal> {
@@ -39,23 +55,29 @@ pub(super) fn place(
             "Unable to replicate the partition {wanted} time(s): All brokers are currently fenced."
         )));
     }
-    let mut loads = loads(image);
+    let mut loads = loads(image, topic);
     Ok(partitions
         .map(|p| (p, place_one(image, &mut loads, wanted)))
         .collect())
 }
 
-fn loads(image: &ClusterImage) -> BTreeMap<BrokerId, Load> {
+fn loads(image: &ClusterImage, topic: Option<&TopicImage>) -> BTreeMap<BrokerId, Load> {
     let mut loads: BTreeMap<BrokerId, Load> = image
         .brokers
         .keys()
         .map(|id| (*id, Load::default()))
         .collect();
-    for partition in image.topics().flat_map(|t| t.partitions.values()) {
-        for (at, replica) in partition.replicas.iter().enumerate() {
-            if let Some(load) = loads.get_mut(replica) {
-                load.replicas += 1;
-                load.preferred += usize::from(at == 0);
+    for other in image.topics() {
+        let is_own = topic.is_some_and(|t| t.id == other.id);
+        for partition in other.partitions.values() {
+            for (at, replica) in partition.replicas.iter().enumerate() {
+                let Some(load) = loads.get_mut(replica) else {
+                    continue;
+                };
+                load.of_all.add(at == 0);
+                if is_own {
+                    load.of_topic.add(at == 0);
+                }
             }
         }
     }
@@ -77,7 +99,7 @@ fn place_one(
             .min_by_key(|(id, load)| {
                 let broker = &image.brokers[*id];
                 let in_rack = racks.get(&broker.rack.as_deref()).copied().unwrap_or(0);
-                let leads = if first { load.preferred } else { 0 };
+                let leads = |share: Share| if first { share.preferred } else { 0 };
                 // Distance behind the leader breaks ties, so that the followers of one leader spread as well.
                 let distance = chosen
                     .first()
@@ -85,8 +107,10 @@ fn place_one(
                 (
                     !broker.is_active(),
                     in_rack,
-                    leads,
-                    load.replicas,
+                    leads(load.of_topic),
+                    load.of_topic.replicas,
+                    leads(load.of_all),
+                    load.of_all.replicas,
                     distance,
                     **id,
                 )
@@ -94,8 +118,8 @@ fn place_one(
             .map(|(id, _)| *id);
         let Some(id) = best else { break };
         let load = loads.get_mut(&id).expect("it was just found");
-        load.replicas += 1;
-        load.preferred += usize::from(first);
+        load.of_all.add(first);
+        load.of_topic.add(first);
         *racks.entry(image.brokers[&id].rack.as_deref()).or_default() += 1;
         chosen.push(id);
     }

@@ -2,7 +2,7 @@
 //! sync.
 
 use serde::{Deserialize, Serialize};
-use strandline_types::{BrokerId, TopicPartition};
+use strandline_types::{BrokerId, TopicIdPartition, TopicPartition};
 
 use super::partitions::{PartitionChange, TopicRules, find};
 use super::placement::check_replicas;
@@ -44,8 +44,12 @@ fn reassign(
     let tp = &wish.partition;
     let (topic, partition) = find(image, tp)?;
     let is_active = |id| image.is_active(id);
-    let mut change =
-        PartitionChange::new(partition, TopicRules::of(image, context, topic), &is_active);
+    let lost = image.lost_replicas(TopicIdPartition {
+        topic_id: topic.id,
+        partition: tp.partition,
+    });
+    let rules = TopicRules::of(image, context, topic);
+    let mut change = PartitionChange::new(partition, rules, &is_active, lost);
     // The replicas of the partition before any move that is under way.
     let original: Vec<BrokerId> = partition
         .replicas

@@ -8,13 +8,13 @@ use super::*;
 use crate::image::PartitionImage;
 
 /// An image with the index that the quorum would give it.
-struct Cluster {
-    image: ClusterImage,
+pub(super) struct Cluster {
+    pub image: ClusterImage,
     context: ControllerContext,
 }
 
 impl Cluster {
-    fn new(brokers: i32) -> Self {
+    pub fn new(brokers: i32) -> Self {
         let mut cluster = Self {
             image: ClusterImage::default(),
             context: ControllerContext {
@@ -28,7 +28,7 @@ impl Cluster {
         cluster
     }
 
-    fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
+    pub fn run(&mut self, command: Command) -> Result<Answer, Refusal> {
         let decision = decide(&self.image, &self.context, command)?;
         let bytes = crate::encode_records(&decision.records);
         for record in crate::decode_records(&bytes).unwrap() {
@@ -51,18 +51,45 @@ impl Cluster {
         }
     }
 
-    fn epoch(&self, id: i32) -> BrokerEpoch {
+    pub fn epoch(&self, id: i32) -> BrokerEpoch {
         self.image.brokers[&BrokerId(id)].epoch
     }
 
+    /// A new process of a broker that has found these replicas, all with records, up to where it may lead.
+    pub fn start_with(&mut self, id: i32, log_dirs: &[u128], found: Option<&[&str]>) {
+        let registration = self.registration(id, log_dirs, true);
+        let found = found.unwrap_or_default().iter().map(|name| FoundReplica {
+            partition: self.tp(name),
+            has_records: true,
+        });
+        let found = found.collect();
+        self.run(Command::RegisterWithReplicas(registration, found))
+            .unwrap();
+        self.unfence(id);
+    }
+
+    /// A leader that was elected uncleanly says that it has recovered.
+    pub fn recover(&mut self, leader: i32, name: &str) {
+        let change = IsrChange {
+            recovered: true,
+            ..self.isr_change(name, &[leader])
+        };
+        self.alter(leader, change).unwrap();
+    }
+
     /// A new process of a broker, up to where it may lead.
-    fn start(&mut self, id: i32, log_dirs: &[u128], clean_start: bool) {
+    pub fn start(&mut self, id: i32, log_dirs: &[u128], clean_start: bool) {
         self.register(id, log_dirs, clean_start);
         self.unfence(id);
     }
 
-    fn register(&mut self, id: i32, log_dirs: &[u128], clean_start: bool) {
-        let registration = Registration {
+    pub fn register(&mut self, id: i32, log_dirs: &[u128], clean_start: bool) {
+        let registration = self.registration(id, log_dirs, clean_start);
+        self.run(Command::RegisterBroker(registration)).unwrap();
+    }
+
+    fn registration(&self, id: i32, log_dirs: &[u128], clean_start: bool) -> Registration {
+        Registration {
             id: BrokerId(id),
             incarnation: Uuid::from_u128(u128::from(self.image.applied_index) + 1000),
             rack: (id < 100).then(|| format!("rack{}", id % 2)),
@@ -70,23 +97,22 @@ impl Cluster {
             log_dirs: log_dirs.iter().map(|d| Uuid::from_u128(*d)).collect(),
             cluster_id: "c".into(),
             clean_start,
-        };
-        self.run(Command::RegisterBroker(registration)).unwrap();
+        }
     }
 
-    fn unfence(&mut self, id: i32) {
+    pub fn unfence(&mut self, id: i32) {
         let epoch = self.epoch(id);
         let id = BrokerId(id);
         self.run(Command::UnfenceBroker { id, epoch }).unwrap();
     }
 
-    fn fence(&mut self, id: i32) {
+    pub fn fence(&mut self, id: i32) {
         let epoch = self.epoch(id);
         let id = BrokerId(id);
         self.run(Command::FenceBroker { id, epoch }).unwrap();
     }
 
-    fn create(&mut self, name: &str, replicas: &[i32], configs: &[(&str, &str)]) {
+    pub fn create(&mut self, name: &str, replicas: &[i32], configs: &[(&str, &str)]) {
         let new = NewTopic {
             partitions: -1,
             replication_factor: -1,
@@ -97,11 +123,11 @@ impl Cluster {
         self.run(Command::CreateTopic(new)).unwrap();
     }
 
-    fn partition(&self, name: &str) -> &PartitionImage {
+    pub fn partition(&self, name: &str) -> &PartitionImage {
         &self.image.topic(name).unwrap().partitions[&0]
     }
 
-    fn tp(&self, name: &str) -> TopicIdPartition {
+    pub fn tp(&self, name: &str) -> TopicIdPartition {
         TopicIdPartition {
             topic_id: self.image.topic(name).unwrap().id,
             partition: 0,
@@ -109,7 +135,7 @@ impl Cluster {
     }
 
     /// The leader's wish as it would send it now.
-    fn isr_change(&self, name: &str, isr: &[i32]) -> IsrChange {
+    pub fn isr_change(&self, name: &str, isr: &[i32]) -> IsrChange {
         let p = self.partition(name);
         IsrChange {
             partition: self.tp(name),
@@ -120,7 +146,7 @@ impl Cluster {
         }
     }
 
-    fn alter(&mut self, leader: i32, change: IsrChange) -> Result<(), Refusal> {
+    pub fn alter(&mut self, leader: i32, change: IsrChange) -> Result<(), Refusal> {
         let command = Command::AlterIsr {
             broker: BrokerId(leader),
             broker_epoch: self.epoch(leader),
@@ -132,7 +158,7 @@ impl Cluster {
         }
     }
 
-    fn set_isr(&mut self, leader: i32, name: &str, isr: &[i32]) {
+    pub fn set_isr(&mut self, leader: i32, name: &str, isr: &[i32]) {
         let change = self.isr_change(name, isr);
         self.alter(leader, change).unwrap();
     }
@@ -148,7 +174,7 @@ impl Cluster {
         }
     }
 
-    fn elect(&mut self, kind: ElectionKind, name: &str) -> Result<(), Refusal> {
+    pub fn elect(&mut self, kind: ElectionKind, name: &str) -> Result<(), Refusal> {
         let partitions = Some(vec![TopicPartition::new(name, 0)]);
         match self.run(Command::ElectLeaders { kind, partitions })? {
             Answer::Elections(results) => results.into_iter().next().unwrap().1,
@@ -157,7 +183,7 @@ impl Cluster {
     }
 }
 
-fn ids(ids: &[i32]) -> Vec<BrokerId> {
+pub(super) fn ids(ids: &[i32]) -> Vec<BrokerId> {
     ids.iter().copied().map(BrokerId).collect()
 }
 
@@ -168,7 +194,7 @@ fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn topic(name: &str, partitions: i32) -> NewTopic {
+pub(super) fn topic(name: &str, partitions: i32) -> NewTopic {
     NewTopic {
         name: name.into(),
         id: TopicId(Uuid::from_u128(u128::from(name.as_bytes()[0]))),
@@ -444,51 +470,6 @@ fn the_isr_may_become_empty_and_only_an_eligible_replica_leads_again() {
 }
 
 #[test]
-fn who_lost_unflushed_records_or_the_disk_is_not_eligible() {
-    let unflushed = [("flush.messages", "9223372036854775807")];
-    let mut cluster = Cluster::new(2);
-    cluster.create("u", &[1, 2], &unflushed);
-    cluster.create("f", &[1, 2], &[]);
-    // Both die at once; the registrations find them in the ISR still.
-    cluster.register(1, &[1], false);
-    cluster.register(2, &[2], false);
-    assert_eq!(cluster.partition("f").eligible_leader_replicas, ids(&[2]));
-    let u = cluster.partition("u");
-    assert!(u.eligible_leader_replicas.is_empty() && u.isr.is_empty());
-    assert_eq!(u.last_known_leader, Some(BrokerId(2)));
-    cluster.unfence(1);
-    assert_eq!(cluster.partition("u").leader, None);
-    cluster.unfence(2);
-    assert_eq!(cluster.partition("u").leader, Some(BrokerId(2)));
-    assert!(cluster.partition("u").leader_recovering);
-    assert_eq!(cluster.partition("f").leader, Some(BrokerId(2)));
-
-    // Both die one after the other, and are missed before they come back.
-    let mut cluster = Cluster::new(2);
-    cluster.create("u", &[1, 2], &unflushed);
-    cluster.fence(2);
-    cluster.fence(1);
-    let u = cluster.partition("u");
-    assert_eq!((u.leader, u.last_known_leader), (None, Some(BrokerId(1))));
-    cluster.start(2, &[2], false);
-    assert_eq!(cluster.partition("u").leader, None, "it may miss records");
-    cluster.start(1, &[1], false);
-    let u = cluster.partition("u");
-    assert_eq!((u.leader, u.last_known_leader), (Some(BrokerId(1)), None));
-
-    let mut cluster = Cluster::new(2);
-    cluster.create("f", &[1], &[]);
-    cluster.start(1, &[77], true);
-    let f = cluster.partition("f");
-    assert_eq!(
-        (f.leader, f.last_known_leader),
-        (None, None),
-        "another disk is empty"
-    );
-    assert!(cluster.elect(ElectionKind::Unclean, "f").is_ok());
-}
-
-#[test]
 fn alter_partition_checks_epochs_and_replicas_in_kafkas_order() {
     let mut cluster = Cluster::new(3);
     cluster.create("t", &[1, 2, 3], &[]);
@@ -579,25 +560,6 @@ fn a_shutdown_hands_over_what_others_can_lead() {
         cluster.alter(2, back),
         Err(Refusal::IneligibleReplica(BrokerId(1)))
     );
-}
-
-#[test]
-fn a_failed_directory_takes_only_its_own_replicas_offline() {
-    let mut cluster = Cluster::new(2);
-    cluster.create("bad", &[1, 2], &[]);
-    cluster.create("good", &[1, 2], &[]);
-    let failed = Command::ReplicasFailed {
-        id: BrokerId(1),
-        epoch: cluster.epoch(1),
-        partitions: vec![cluster.tp("bad")],
-    };
-    cluster.run(failed).unwrap();
-    assert_eq!(cluster.partition("bad").leader, Some(BrokerId(2)));
-    assert_eq!(cluster.partition("good").leader, Some(BrokerId(1)));
-    let back = cluster.isr_change("bad", &[2, 1]);
-    assert!(cluster.alter(2, back).is_err());
-    cluster.start(1, &[1], false);
-    cluster.set_isr(2, "bad", &[2, 1]);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn assign(
             "A topic cannot be created with more than {MAX_PARTITIONS_PER_REQUEST} partitions at once."
         )));
     }
-    place(image, 0..partitions, replication_factor)
+    place(image, None, 0..partitions, replication_factor)
 }
 
 /// Adds partitions up to `count`. `assignments` names the replicas of the new ones, in order, where the client does.
@@ -188,7 +188,7 @@ pub(super) fn create_partitions(
                 .values()
                 .next()
                 .map_or(1, |p| p.replicas.len());
-            place(image, have..count, factor as i16)?
+            place(image, Some(topic), have..count, factor as i16)?
         }
     };
     Ok(placed
