@@ -55,6 +55,11 @@ impl TestBroker {
         Self::start_in(TempDir::new().expect("a directory"), &all).await
     }
 
+    /// A broker without a cold tier, not started yet.
+    pub fn prepare(properties: &[(&str, &str)]) -> Self {
+        Self::prepare_in(TempDir::new().expect("a directory"), properties)
+    }
+
     async fn start_in(directory: TempDir, properties: &[(&str, &str)]) -> Self {
         let mut broker = Self::prepare_in(directory, properties);
         broker.resume().await;

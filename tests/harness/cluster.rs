@@ -22,6 +22,8 @@ pub struct TestCluster {
     directories: BTreeMap<i32, TempDir>,
     address: Ipv4Addr,
     properties: Vec<(String, String)>,
+    /// Of one node each; the next start has them.
+    own_properties: BTreeMap<i32, Vec<(String, String)>>,
     layout: Layout,
 }
 
@@ -32,6 +34,8 @@ enum Layout {
     Combined,
     /// The same, each in a rack of its own: `rack1`, `rack2`, …
     Racks,
+    /// The same, each with the log directories `a` and `b`, and `metadata` for the quorum.
+    Disks,
     /// Brokers, and as many controllers that are no brokers: 101, 102, …
     Apart,
 }
@@ -72,6 +76,11 @@ impl TestCluster {
         Self::start_with(count, properties, Layout::Racks).await
     }
 
+    /// The same, each with the log directories `a` and `b` (see [`TestCluster::path`]), and `metadata` for the quorum.
+    pub async fn start_with_disks(count: i32, properties: &[(&str, &str)]) -> Self {
+        Self::start_with(count, properties, Layout::Disks).await
+    }
+
     /// Starts `count` brokers, and as many controllers that are nothing else.
     pub async fn start_apart(count: i32, properties: &[(&str, &str)]) -> Self {
         Self::start_with(count, properties, Layout::Apart).await
@@ -93,6 +102,7 @@ impl TestCluster {
                 .collect(),
             address: own_address(),
             properties: owned.collect(),
+            own_properties: BTreeMap::new(),
             layout,
         };
         cluster.resume_together(&ids).await;
@@ -145,7 +155,19 @@ impl TestCluster {
             let rack = format!("rack{id}");
             properties.set("broker.rack".to_owned(), rack, PropertySource::File);
         }
-        for (key, value) in &self.properties {
+        if self.layout == Layout::Disks {
+            let path = |name| self.path(id).join(name).display().to_string();
+            let dirs = format!("{},{}", path("a"), path("b"));
+            properties.set("log.dirs".to_owned(), dirs, PropertySource::File);
+            let metadata = path("metadata");
+            properties.set(
+                "metadata.log.dir".to_owned(),
+                metadata,
+                PropertySource::File,
+            );
+        }
+        let own = self.own_properties.get(&id).into_iter().flatten();
+        for (key, value) in self.properties.iter().chain(own) {
             properties.set(key.clone(), value.clone(), PropertySource::Override);
         }
         Settings::resolve(&properties).expect("the settings are valid")
@@ -172,11 +194,31 @@ impl TestCluster {
         self.running.extend(started);
     }
 
+    /// Waits until starts that were called off have left their ports.
+    pub async fn wait_until_ports_are_free(&self) {
+        for id in self.directories.keys() {
+            for port in [PORTS.0 + id, PORTS.1 + id] {
+                let address = format!("{}:{port}", self.address);
+                eventually("a port is free", || async {
+                    std::net::TcpListener::bind(&address).ok().map(|_| ())
+                })
+                .await;
+            }
+        }
+    }
+
     /// The node's disk is lost: it comes back with an empty one.
     pub fn replace_disk(&mut self, id: i32) {
         assert!(!self.running.contains_key(&id), "the node is down");
         self.directories
             .insert(id, TempDir::new().expect("a directory"));
+    }
+
+    /// Gives a node properties that the others do not have, or takes them away; its next start has them.
+    pub fn set_properties(&mut self, id: i32, properties: &[(&str, &str)]) {
+        let owned = properties.iter();
+        let owned = owned.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        self.own_properties.insert(id, owned.collect());
     }
 
     pub async fn stop_all(&mut self) {

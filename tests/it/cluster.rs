@@ -30,7 +30,7 @@ fn config(cluster: &TestCluster) -> ClientConfig {
 }
 
 /// Sends records `from..to` to partition 0 and waits for their acknowledgement by every in-sync replica.
-async fn send(cluster: &TestCluster, topic: &str, range: std::ops::Range<usize>) {
+pub(super) async fn send(cluster: &TestCluster, topic: &str, range: std::ops::Range<usize>) {
     let mut config = config(cluster);
     config.set("enable.idempotence", "true");
     let producer: FutureProducer = config.create().unwrap();
@@ -49,7 +49,7 @@ async fn send(cluster: &TestCluster, topic: &str, range: std::ops::Range<usize>)
 }
 
 /// All values of partition 0, in order.
-async fn read(cluster: &TestCluster, topic: &str) -> Vec<String> {
+pub(super) async fn read(cluster: &TestCluster, topic: &str) -> Vec<String> {
     let at = cluster.partition(topic, 0).await.unwrap().leader;
     let mut client = cluster.client(at).await;
     let mut offset = client.list_offset(topic, 0, EARLIEST).await.unwrap();
@@ -68,7 +68,7 @@ async fn read(cluster: &TestCluster, topic: &str) -> Vec<String> {
     values
 }
 
-fn expected(range: std::ops::Range<usize>) -> Vec<String> {
+pub(super) fn expected(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|i| format!("value-{i}")).collect()
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bytes_after_the_last_field;
+mod changed_directories;
 mod clients;
 mod cluster;
 mod cold_lineage;
@@ -11,6 +12,7 @@ mod containers;
 mod derived_headers;
 mod directories;
 mod disconnects;
+mod dying_directories;
 mod fetch_rules;
 mod hot;
 mod internal_topics;
@@ -28,6 +30,7 @@ mod store_fault_table;
 mod store_proofs;
 mod tiers;
 mod time_look_ups;
+mod tools;
 
 use bytes::Bytes;
 use kafka_protocol::messages as m;

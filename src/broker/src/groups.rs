@@ -337,7 +337,12 @@ impl Task {
                 .slice(offset, LOAD_READ_BYTES, view.high_watermark)
                 .map_err(|e| e.to_string())?;
             let Some(slice) = slice else { break };
-            let bytes = read_batches(slice).await.map_err(|e| e.to_string())?;
+            let read = read_batches(slice).await;
+            let bytes = read
+                .inspect_err(|error| {
+                    self.partition.report(error);
+                })
+                .map_err(|e| e.to_string())?;
             for found in split_batches(&bytes) {
                 let (at, header) = found.map_err(|e| e.to_string())?;
                 self.load_batch(header, &bytes[at..at + header.size()])?;

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strandline_metadata::Listener;
 use strandline_metadata::config::BrokerConfig;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use crate::connection;
 use crate::disconnects::{Cause, Disconnect};
 use crate::server::BrokerContext;
-use crate::settings::{Settings, host_name, is_unspecified};
 
 /// Largest number of connections served at once, whatever `max.connections` allows: descriptors are finite.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -61,37 +59,6 @@ fn bind_to(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener
         1024
     };
     socket.listen(backlog)
-}
-
-/// Endpoints for clients: as configured, with the bound port where 0 was asked for, and a host where none was given.
-pub fn advertised(settings: &Settings, bound: &[(Arc<str>, TcpListener)]) -> Vec<Listener> {
-    settings
-        .advertised
-        .iter()
-        .map(|endpoint| {
-            let listener = bound
-                .iter()
-                .find(|(name, _)| **name == *endpoint.name)
-                .map(|(_, l)| l);
-            let actual = listener.and_then(|l| l.local_addr().ok());
-            let port = if endpoint.port == 0 {
-                actual.map_or(0, |a| a.port())
-            } else {
-                endpoint.port
-            };
-            let host = if is_unspecified(&endpoint.host) {
-                host_name()
-            } else {
-                endpoint.host.clone()
-            };
-            Listener {
-                name: endpoint.name.clone(),
-                host,
-                port,
-                security_protocol: "PLAINTEXT".into(),
-            }
-        })
-        .collect()
 }
 
 /// How many connections each address has.

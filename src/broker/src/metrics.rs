@@ -371,6 +371,17 @@ fn render_disks(page: &mut Page, context: &BrokerContext, partitions: &[Arc<Part
             page.sample(name, &[("dir", &path)], read(&dir.space));
         }
     }
+    let name = "strandline_log_dir_offline";
+    let help = "1 where a log directory has failed or could not be opened.";
+    page.family(name, "gauge", help);
+    let log_dirs = &context.partitions.log_dirs;
+    for (index, dir) in dirs.iter().enumerate() {
+        let path = dir.path.display().to_string();
+        page.sample(name, &[("dir", &path)], u8::from(log_dirs.is_failed(index)));
+    }
+    for dir in &log_dirs.absent {
+        page.sample(name, &[("dir", &dir.path.display().to_string())], 1);
+    }
     let mut local: BTreeMap<&str, u64> = BTreeMap::new();
     for partition in partitions {
         *local.entry(&partition.topic_partition.topic).or_default() +=

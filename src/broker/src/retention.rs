@@ -66,7 +66,7 @@ pub async fn retention(context: Arc<BrokerContext>, stop: CancellationToken) {
             }
             // Followers and tiered topics remember producers, too. A partition that is gone has nothing to forget.
             let _ = partition
-                .run(|owned| owned.log.expire_producers(monotonic()))
+                .run(|owned| owned.expire_producers(monotonic()))
                 .await;
             let tiered = !partition.is_leader()
                 || partition.config().remote_storage_enable
@@ -89,7 +89,7 @@ pub async fn roll_if_expired(partition: &Partition) -> Result<(), String> {
     }
     let retention_ms = config.retention_ms;
     let rolled = partition
-        .run(move |owned| owned.log.roll_if_expired(retention_ms, now_ms()))
+        .run(move |owned| owned.change_log(|log| log.roll_if_expired(retention_ms, now_ms())))
         .await;
     rolled
         .map_err(|e| e.to_string())?
@@ -108,14 +108,14 @@ pub async fn apply_local_retention(partition: &Arc<Partition>) -> Result<(), Str
     let applied = partition
         .run(move |owned| {
             let start = strandline_log::retention::new_log_start_offset(
-                &owned.log.sealed_ages(),
-                owned.log.active_bytes(),
+                &owned.log().sealed_ages(),
+                owned.log().active_bytes(),
                 retention_ms,
                 retention_bytes,
-                owned.log.high_watermark(),
+                owned.log().high_watermark(),
                 now_ms(),
             );
-            start.map_or(Ok(()), |to| owned.log.retain_from(to))
+            start.map_or(Ok(()), |to| owned.change_log(|log| log.retain_from(to)))
         })
         .await;
     applied

@@ -23,20 +23,24 @@ use strandline_tiering::store::StoreError;
 use strandline_types::{BrokerEpoch, BrokerId, OFFSETS_TOPIC, TopicIdPartition};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::cluster::{
-    Lifecycle, LifecycleError, ReplicaFetchers, controller, forward_isr_requests,
+    Lifecycle, LifecycleError, ReplicaFetchers, controller, forward_isr_requests, report_replicas,
+    watch_directories,
 };
 use crate::disconnects::Disconnects;
+use crate::endpoints::{advertised, bind_all, bind_http};
 use crate::fetch_session::FetchSessions;
+use crate::founding::{Founding, FoundingError, founding};
 use crate::groups::Groups;
 use crate::http;
-use crate::listener::{accept, advertised};
+use crate::listener::accept;
+use crate::metadata_place::MetadataPlace;
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
@@ -55,6 +59,8 @@ pub enum StartError {
     LogDir(#[from] LogDirError),
     #[error(transparent)]
     Quorum(#[from] QuorumError),
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -94,6 +100,8 @@ pub struct BrokerContext {
     /// Cancelled when the broker stops serving: requests that wait are answered now.
     pub stopping: CancellationToken,
     lifecycle: Lifecycle,
+    /// A replica may have another standing than the metadata says.
+    pub standing_changed: Notify,
     config: ArcSwap<BrokerConfig>,
     /// Endpoints as clients must see them: listener name, host, port.
     advertised: Vec<Listener>,
@@ -210,9 +218,17 @@ impl BrokerContext {
         if self.quorum.leader().0 < 0 {
             return Err("the metadata quorum has no leader".into());
         }
+        if let Some(absent) = self.partitions.log_dirs.absent.first() {
+            return Err(absent.reason.clone());
+        }
         for (index, dir) in self.partitions.log_dirs.dirs.iter().enumerate() {
             if self.partitions.log_dirs.is_failed(index) {
-                return Err(format!("log directory {} has failed", dir.path.display()));
+                let reason = self.partitions.log_dirs.health.failure(index);
+                let reason = reason.unwrap_or_default();
+                return Err(format!(
+                    "log directory {} has failed: {reason}",
+                    dir.path.display()
+                ));
             }
         }
         let image = self.quorum.image();
@@ -240,6 +256,8 @@ pub struct Server {
     quorum: Arc<Quorum>,
     broker: Option<Broker>,
     http_address: Option<SocketAddr>,
+    /// Where the metadata lies.
+    metadata_dir: MetadataPlace,
     /// Ends what belongs to no broker.
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -252,6 +270,7 @@ impl Server {
             file: settings.properties.clone(),
             ..BrokerConfig::default()
         };
+        let founding = founding(&settings)??;
         // Bind first: a port that another process has taken is reported before anything is changed on disk.
         let listeners = bind_all(&settings, &file).await?;
         let http_listener = bind_http(&settings).await?;
@@ -260,20 +279,23 @@ impl Server {
             .map(TcpListener::local_addr)
             .transpose()?;
         let log_dirs = if settings.roles.broker {
-            let reserve = file.number("strandline.log.dir.reserved.bytes").max(0) as u64;
+            let reserve = reserve_bytes(&file);
             let cluster_id = settings.cluster_id.as_deref();
             Some(LogDirs::open(
                 &settings.log_dirs,
                 settings.node_id,
                 cluster_id,
                 reserve,
+                metadata_parent(&settings),
             )?)
         } else {
             None
         };
+        let metadata_directory = metadata_parent(&settings).to_path_buf();
         let incarnation = Uuid::new_v4();
-        let options = quorum_options(&settings, &file, incarnation)?;
+        let options = quorum_options(&settings, &file, incarnation, founding)?;
         let quorum = Arc::new(Quorum::open(options).await?);
+        let metadata_dir = MetadataPlace::of(metadata_directory)?;
         quorum.set_context(ControllerContext {
             broker: file.clone(),
             remote_enabled: settings.remote.is_some(),
@@ -320,6 +342,7 @@ impl Server {
             quorum,
             broker,
             http_address,
+            metadata_dir,
             stop,
             tasks,
         })
@@ -336,7 +359,10 @@ impl Server {
 
     /// Returns the reason when the process cannot continue as a member of its cluster.
     pub async fn failed(&self) -> String {
-        self.quorum.failed().await
+        tokio::select! {
+            reason = self.quorum.failed() => reason,
+            reason = self.metadata_dir.lost() => reason,
+        }
     }
 
     /// Stops cleanly: other brokers take over the leaderships, and no acknowledged record needs recovery at the next
@@ -349,6 +375,12 @@ impl Server {
         stop::join(self.tasks).await;
         within(stop::QUORUM, "the metadata log", self.quorum.shutdown()).await;
     }
+}
+
+/// Bytes that stay free on the disks of log directories.
+fn reserve_bytes(config: &BrokerConfig) -> u64 {
+    let bytes = config.number("strandline.log.dir.reserved.bytes");
+    u64::try_from(bytes).unwrap_or(0)
 }
 
 /// The log directory that holds the metadata.
@@ -374,6 +406,7 @@ fn quorum_options(
     settings: &Settings,
     config: &BrokerConfig,
     incarnation: Uuid,
+    founding: Founding,
 ) -> Result<QuorumOptions, StartError> {
     let controller = settings.controller_listener.as_ref();
     let listener = controller.map(|(endpoint, address)| {
@@ -404,6 +437,7 @@ fn quorum_options(
         incarnation,
         directory_id,
         founds: settings.founds_quorum,
+        remembers: founding == Founding::OnlyJoin,
         listener: listener.transpose()?,
         voters: settings.voters.clone(),
         contacts: settings.controller_contacts.clone(),
@@ -463,6 +497,7 @@ impl Broker {
             disconnects: Disconnects::default(),
             stopping: CancellationToken::new(),
             lifecycle,
+            standing_changed: Notify::new(),
             config: ArcSwap::from_pointee(file),
             advertised,
             settings,
@@ -474,6 +509,8 @@ impl Broker {
             tokio::spawn(isr),
             tokio::spawn(follow(context.clone(), stop_tasks.clone())),
             tokio::spawn(take_over_partitions(context.clone(), stop_tasks.clone())),
+            tokio::spawn(watch_directories(context.clone(), stop_tasks.clone())),
+            tokio::spawn(report_replicas(context.clone(), stop_tasks.clone())),
             tokio::spawn(housekeeping(context.clone(), stop_tasks.clone())),
             tokio::spawn(checkpoints(context.clone(), stop_tasks.clone())),
             tokio::spawn(retention(context.clone(), stop_tasks.clone())),
@@ -530,37 +567,6 @@ impl Broker {
     }
 }
 
-async fn bind_all(
-    settings: &Settings,
-    config: &BrokerConfig,
-) -> Result<Vec<(Arc<str>, TcpListener)>, StartError> {
-    let mut bound = Vec::new();
-    for endpoint in &settings.listeners {
-        let address = endpoint.bind_address();
-        let listener = crate::listener::bind(&address, config)
-            .await
-            .map_err(|source| StartError::Bind {
-                property: "listeners",
-                address,
-                source,
-            })?;
-        bound.push((Arc::from(endpoint.name.as_str()), listener));
-    }
-    Ok(bound)
-}
-
-async fn bind_http(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = settings.http_listener.clone() else {
-        return Ok(None);
-    };
-    let bound = TcpListener::bind(&address).await;
-    bound.map(Some).map_err(|source| StartError::Bind {
-        property: "strandline.http.listener",
-        address,
-        source,
-    })
-}
-
 /// Applies every image as it comes.
 async fn follow(context: Arc<BrokerContext>, stop: CancellationToken) {
     let mut images = context.quorum.subscribe();
@@ -600,6 +606,10 @@ async fn follow_image(context: &Arc<BrokerContext>, image: Arc<ClusterImage>) {
         mutations: windows("controller.quota.window"),
     };
     context.quotas.follow(image.quotas(), windows);
+    context
+        .partitions
+        .log_dirs
+        .set_reserve(reserve_bytes(&config));
     let rate = |key: &str| config.number(key);
     let (leader, follower) = (&context.leader_throttle, &context.follower_throttle);
     leader.set_rate(rate("leader.replication.throttled.rate"));

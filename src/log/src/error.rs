@@ -33,6 +33,21 @@ impl LogError {
     }
 }
 
+impl LogError {
+    /// A file or directory is not where it was: it was moved or removed meanwhile.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The same error once more, with the code of the operating system.
+pub(crate) fn same(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 /// Why a batch was not appended.
 #[derive(Debug, Error)]
 pub enum AppendError {

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use strandline_types::{base64_id, parse_base64_id};
@@ -45,10 +47,12 @@ pub struct LogDir {
     pub path: PathBuf,
     /// KIP-858's directory id.
     pub directory_id: Uuid,
-    pub space: DiskSpace,
+    pub space: Arc<DiskSpace>,
     /// The last stop was clean.
     pub clean: bool,
     lock: File,
+    /// Device and inode of the directory that was opened.
+    place: (u64, u64),
 }
 
 /// Bytes that may still be appended before the reserve is touched.
@@ -56,8 +60,12 @@ pub struct LogDir {
 pub struct DiskSpace {
     available: AtomicU64,
     total: AtomicU64,
-    reserve: u64,
+    reserve: AtomicU64,
 }
+
+/// A directory that was full has room again when this much is free above its reserve, or a share of a small disk.
+const ROOM_AGAIN_BYTES: u64 = 64 << 20;
+const ROOM_AGAIN_SHARE: u64 = 32;
 
 impl DiskSpace {
     /// Asks the file system.
@@ -75,11 +83,27 @@ impl DiskSpace {
         let enough = |available: u64| {
             available
                 .checked_sub(bytes)
-                .filter(|left| *left >= self.reserve)
+                .filter(|left| *left >= self.reserve.load(Ordering::Acquire))
         };
         self.available
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
             .is_ok()
+    }
+
+    /// Keeps this many bytes free from now on.
+    pub fn set_reserve(&self, bytes: u64) {
+        self.reserve.store(bytes, Ordering::Release);
+    }
+
+    /// Whether anything may be appended.
+    pub fn has_room(&self) -> bool {
+        self.available_bytes() > self.reserve.load(Ordering::Acquire)
+    }
+
+    /// Whether a directory that was full may be used again: not for a few records only.
+    pub fn has_room_again(&self) -> bool {
+        let margin = ROOM_AGAIN_BYTES.min(self.total_bytes() / ROOM_AGAIN_SHARE);
+        self.available_bytes() > self.reserve.load(Ordering::Acquire).saturating_add(margin)
     }
 
     pub fn available_bytes(&self) -> u64 {
@@ -109,7 +133,13 @@ impl LogDir {
         let lock = File::create(path.join(LOCK)).map_err(io)?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| LogDirError::Locked(path.to_path_buf()))?;
-        let directory_id = identify(path, node_id, cluster_id)?;
+        check_cluster(
+            path,
+            &read_properties(&path.join(META_PROPERTIES)),
+            cluster_id,
+        )?;
+        // The cluster's id is written when its metadata is known to be on disk: see `adopt_cluster_id`.
+        let directory_id = identify(path, node_id, None)?;
         let marker = path.join(CLEAN_SHUTDOWN);
         let clean = marker.exists();
         if clean {
@@ -117,17 +147,29 @@ impl LogDir {
             sync_directory(path).map_err(io)?;
         }
         let space = DiskSpace {
-            reserve: reserve_bytes,
+            reserve: reserve_bytes.into(),
             ..DiskSpace::default()
         };
         space.refresh(path).map_err(io)?;
         Ok(Self {
             path: path.to_path_buf(),
             directory_id,
-            space,
+            space: Arc::new(space),
             clean,
             lock,
+            place: place_of(path).map_err(io)?,
         })
+    }
+
+    /// An error where the path leads to another directory than the one that was opened, or to none: its file system was
+    /// unmounted, say. Records that are written through open files then are in nobody's reach.
+    pub fn check_place(&self) -> io::Result<()> {
+        if place_of(&self.path)? == self.place {
+            Ok(())
+        } else {
+            let text = "another directory is in the place of the one that was opened";
+            Err(io::Error::other(text))
+        }
     }
 
     /// Writes the cluster id where the directory was formatted before one was known.
@@ -192,6 +234,28 @@ impl LogDir {
     }
 }
 
+/// Device and inode.
+fn place_of(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn check_cluster(
+    path: &Path,
+    properties: &BTreeMap<String, String>,
+    wanted: Option<&str>,
+) -> Result<(), LogDirError> {
+    match (properties.get("cluster.id"), wanted) {
+        (Some(found), Some(wanted)) if found != wanted => Err(LogDirError::Foreign {
+            path: path.to_path_buf(),
+            what: "cluster",
+            found: found.clone(),
+            wanted: wanted.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Checks or writes a directory's `meta.properties`; returns its `directory.id`.
 pub fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<Uuid, LogDirError> {
     let file = path.join(META_PROPERTIES);
@@ -206,11 +270,7 @@ pub fn identify(path: &Path, node_id: i32, cluster_id: Option<&str>) -> Result<U
     if let Some(found) = properties.get("node.id").filter(|found| **found != node) {
         return Err(foreign("node.id", found, &node));
     }
-    if let (Some(found), Some(wanted)) = (properties.get("cluster.id"), cluster_id)
-        && found != wanted
-    {
-        return Err(foreign("cluster", found, wanted));
-    }
+    check_cluster(path, &properties, cluster_id)?;
     let directory_id = properties
         .get("directory.id")
         .and_then(|id| parse_base64_id(id))
@@ -254,6 +314,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = LogDir::open(directory.path(), 1, Some("abc"), 0).unwrap();
         assert!(!first.clean);
+        assert_eq!(LogDir::stored_cluster_id(directory.path()), None);
+        first.adopt_cluster_id(1, "abc").unwrap();
         assert!(matches!(
             LogDir::open(directory.path(), 1, Some("abc"), 0),
             Err(LogDirError::Locked(_))
@@ -274,7 +336,7 @@ mod tests {
         let space = DiskSpace {
             available: 1000.into(),
             total: 2000.into(),
-            reserve: 900,
+            reserve: 900.into(),
         };
         assert!(space.take(60));
         assert!(!space.take(60));

@@ -25,5 +25,7 @@ mod types;
 mod voters;
 
 pub use peers::Presence;
-pub use quorum::{Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError};
+pub use quorum::{
+    Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError, is_new,
+};
 pub use rpc::{MemberProgress, QuorumDescription, VoterChange, VoterRefusal};

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use openraft::ServerState;
+use strandline_metadata::ClusterImage;
 use strandline_metadata::controller::{Command, ControllerContext, decide};
-use strandline_metadata::{ClusterImage, encode_records};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,8 @@ pub(crate) struct Node {
     /// When an active controller answered last.
     pub last_contact: StdMutex<Instant>,
     pub refused_links: Arc<RefusedLinks>,
+    /// Its log directories belong to a cluster, though its metadata is new: no quorum is founded with this process.
+    pub remembers: bool,
     pub stop: CancellationToken,
 }
 
@@ -98,7 +100,7 @@ impl Node {
             id: self.id,
             member: self.member.clone(),
             incarnation: self.incarnation,
-            initialized: self.raft.is_initialized().await.unwrap_or(true),
+            initialized: self.remembers || self.raft.is_initialized().await.unwrap_or(true),
         }
     }
 
@@ -137,17 +139,26 @@ impl Node {
     ///
     /// Not cancel safe in effect: a caller that goes away may still have its records committed.
     pub async fn decide(&self, command: Command) -> Result<Committed, SubmitFailure> {
+        self.decide_in(None, command).await
+    }
+
+    /// The same, in `term` only, where one is given.
+    pub async fn decide_in(
+        &self,
+        term: Option<u64>,
+        command: Command,
+    ) -> Result<Committed, SubmitFailure> {
         let _turn = self.deciding.lock().await;
-        self.take_over().await?;
+        let current = self.take_over().await?;
+        if term.is_some_and(|term| term != current) {
+            return Err(SubmitFailure::NotLeader);
+        }
         let image = self.image.borrow().clone();
         let context = self.context.load_full();
         let decision = decide(&image, &context, command).map_err(SubmitFailure::Refused)?;
         let mut index = image.applied_index;
         if !decision.records.is_empty() {
-            let proposal = Proposal {
-                based_on: image.changed_index,
-                records: encode_records(&decision.records),
-            };
+            let proposal = Proposal::new(image.changed_index, current, &decision.records);
             let unknown = |e: &dyn std::fmt::Display| SubmitFailure::Unknown(e.to_string());
             let writing = self.raft.client_write(proposal);
             let written = tokio::time::timeout(COMMIT_TIMEOUT, writing)
@@ -165,15 +176,15 @@ impl Node {
         })
     }
 
-    /// Waits until the entries that earlier leaders committed are applied.
-    async fn take_over(&self) -> Result<(), SubmitFailure> {
+    /// Waits until the entries that earlier leaders committed are applied; returns the term in which this process leads.
+    async fn take_over(&self) -> Result<u64, SubmitFailure> {
         let mut metrics = self.raft.metrics();
         let ready = metrics.wait_for(|m| {
             let applied = m.last_applied.map(|l| l.leader_id.term);
             m.state != ServerState::Leader || applied == Some(m.current_term)
         });
         match tokio::time::timeout(TAKE_OVER, ready).await {
-            Ok(Ok(m)) if m.state == ServerState::Leader => Ok(()),
+            Ok(Ok(m)) if m.state == ServerState::Leader => Ok(m.current_term),
             _ => Err(SubmitFailure::NotLeader),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use openraft::{Config, SnapshotPolicy};
+use openraft::{Config, ServerState, SnapshotPolicy};
 use strandline_metadata::ClusterImage;
 use strandline_metadata::controller::{Answer, Command, ControllerContext, Refusal};
 use strandline_types::BrokerId;
@@ -85,6 +85,8 @@ pub struct QuorumOptions {
     pub directory_id: Uuid,
     /// Begins the quorum's history, together with `voters`, if there is none yet.
     pub founds: bool,
+    /// This node was a member of a cluster, whatever its metadata directory holds: it joins a quorum and founds none.
+    pub remembers: bool,
     /// A quorum of one needs none.
     pub listener: Option<ControllerListener>,
     /// `controller.quorum.voters`: address by `node.id`. Empty: this process alone.
@@ -125,7 +127,7 @@ impl Quorum {
             .enable_all()
             .build()
             .map_err(&io)?;
-        let alone = options.voters.len() <= 1 && options.founds;
+        let alone = options.voters.len() <= 1 && options.founds && !options.remembers;
         let opening = threads.spawn(start(options));
         let node = match opening.await.expect("opening the quorum does not panic") {
             Ok(node) => node,
@@ -194,6 +196,33 @@ impl Quorum {
                     return Err(SubmitError::Unavailable(reason));
                 }
                 Err(SubmitFailure::NotLeader) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// The term in which this process is the active controller, if it is.
+    pub fn office(&self) -> Option<u64> {
+        let metrics = self.node.raft.metrics().borrow().clone();
+        (metrics.state == ServerState::Leader).then_some(metrics.current_term)
+    }
+
+    /// Commits a decision that this process has made as the active controller of `term`. Fails where it is that no longer:
+    /// the decision is handed to nobody, because the next controller may know better.
+    ///
+    /// Not cancel safe in effect: a caller that goes away may still have its command committed.
+    pub async fn decide_in_office(
+        &self,
+        term: u64,
+        command: Command,
+    ) -> Result<Change, SubmitError> {
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        match self.node.decide_in(Some(term), command).await {
+            Ok(committed) => self.applied(committed, deadline).await,
+            Err(SubmitFailure::Refused(refusal)) => Err(SubmitError::Refused(refusal)),
+            Err(SubmitFailure::Unknown(reason)) => Err(SubmitError::Unavailable(reason)),
+            Err(SubmitFailure::NotLeader) => {
+                let reason = format!("this process is not the controller of term {term} any more");
+                Err(SubmitError::Unavailable(reason))
             }
         }
     }
@@ -409,6 +438,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
         changing_voter: Mutex::new(()),
         last_contact: StdMutex::new(Instant::now()),
         refused_links: Arc::new(RefusedLinks::new()),
+        remembers: options.remembers,
         stop: CancellationToken::new(),
     });
     if let Some(listener) = listener {
@@ -427,7 +457,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     for address in contacts {
         tokio::spawn(node.clone().dial(address, node.stop.child_token()));
     }
-    if options.founds {
+    if options.founds && !options.remembers {
         tokio::spawn(node.clone().form());
     }
     tokio::spawn(node.clone().join());
@@ -436,6 +466,20 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     tokio::spawn(node.clone().end_with_raft());
     tokio::spawn(node.clone().keep_alive(options.heartbeat_interval));
     Ok(node)
+}
+
+/// Whether a directory holds nothing of a quorum's history: no vote, no entry, no snapshot. One that does not exist is new.
+pub fn is_new(directory: &Path) -> Result<bool, QuorumError> {
+    let io = |source| QuorumError::Io {
+        path: directory.to_path_buf(),
+        source,
+    };
+    for name in ["vote", "snapshot"] {
+        if !read(&directory.join(name)).map_err(io)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// This directory's id in the quorum, made at random at its first use.

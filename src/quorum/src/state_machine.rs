@@ -1,7 +1,8 @@
 //! The cluster image as openraft's state machine, and its snapshot file.
 //!
 //! `snapshot`: one frame with the snapshot's metadata, one with the image. The file is replaced atomically. A damaged
-//! snapshot is an error at start, never an empty image: an image that forgets topics would call their data orphans.
+//! snapshot is an error at start, never an empty image: an image that forgets topics would call their data orphans. Behind the
+//! image lies its addendum, which snapshots of older versions do not have.
 
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError,
 };
-use strandline_metadata::{ClusterImage, decode_records};
+use strandline_metadata::ClusterImage;
 use tokio::sync::watch;
 
 use crate::storage_file::{frame, frames, read, replace};
@@ -69,7 +70,11 @@ impl StateMachine {
     }
 
     fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
-        self.image = postcard::from_bytes(data).map_err(invalid)?;
+        let (image, rest) = postcard::take_from_bytes(data).map_err(invalid)?;
+        self.image = image;
+        if !rest.is_empty() {
+            self.image.add(postcard::from_bytes(rest).map_err(invalid)?);
+        }
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.publish();
@@ -84,11 +89,14 @@ impl StateMachine {
         let mut applied = Applied::Done;
         match entry.payload {
             EntryPayload::Blank => {}
-            EntryPayload::Normal(proposal) if proposal.based_on != self.image.changed_index => {
+            EntryPayload::Normal(proposal)
+                if proposal.based_on != self.image.changed_index
+                    || !proposal.is_of(entry.log_id.leader_id.term) =>
+            {
                 applied = Applied::Stale;
             }
             EntryPayload::Normal(proposal) => {
-                for record in decode_records(&proposal.records).map_err(invalid)? {
+                for record in proposal.records().map_err(invalid)? {
                     self.image.apply(record);
                 }
                 self.image.changed_index = entry.log_id.index;
@@ -184,7 +192,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let failed = |e: io::Error| {
             StorageIOError::write_snapshot(Some(self.meta.signature()), AnyError::new(&e))
         };
-        let data = postcard::to_stdvec(&self.image).map_err(|e| failed(invalid(e)))?;
+        let encoded = postcard::to_stdvec(&self.image).and_then(|mut data| {
+            data.extend(postcard::to_stdvec(&self.image.addendum())?);
+            Ok(data)
+        });
+        let data = encoded.map_err(|e| failed(invalid(e)))?;
         write_snapshot(&self.path, &self.meta, &data).map_err(failed)?;
         Ok(Snapshot {
             meta: self.meta.clone(),

@@ -25,6 +25,7 @@ fn options(directory: &Path, node_id: i32) -> QuorumOptions {
         incarnation: Uuid::new_v4(),
         directory_id: Uuid::new_v4(),
         founds: true,
+        remembers: false,
         listener: Some(ControllerListener { listener, address }),
         voters: BTreeMap::new(),
         contacts: Vec::new(),
@@ -460,4 +461,44 @@ async fn a_removal_that_was_only_written_down_is_finished_by_whoever_leads() {
     let last = change(dead, Uuid::new_v4(), false);
     let refused = change_voter(&cluster.running[&leader], last).await;
     assert!(matches!(refused, Err(VoterRefusal::NotFound(_))));
+}
+
+#[tokio::test]
+async fn the_decision_of_a_deposed_controller_dies_with_its_term() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let old = cluster.running[&leader].clone();
+    write(&old, "before").await;
+    let term = old.office().unwrap();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    let other = cluster.running[&other].clone();
+    let depose = async |by: &Quorum, whom: &Quorum| {
+        let deadline = Instant::now() + PATIENCE;
+        while by.office().is_none() || whom.office().is_some() {
+            by.raft().trigger().elect().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(Instant::now() < deadline, "no other leader");
+        }
+    };
+    depose(&other, &old).await;
+    let stale = old.decide_in_office(term, set("stale", "v")).await;
+    assert!(
+        matches!(stale, Err(SubmitError::Unavailable(_))),
+        "{stale:?}"
+    );
+    // In office again, it decides anew.
+    depose(&old, &other).await;
+    let stale = old.decide_in_office(term, set("stale", "v")).await;
+    assert!(
+        matches!(stale, Err(SubmitError::Unavailable(_))),
+        "{stale:?}"
+    );
+    write(&old, "after").await;
+    let image = old.image();
+    let keys: Vec<&str> = image
+        .configs(&ConfigResource::Broker(None))
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(keys, ["after", "before"]);
 }

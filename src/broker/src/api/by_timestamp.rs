@@ -43,7 +43,10 @@ pub async fn find_timestamp(
         }
     }
     let (searching, start) = (view.clone(), view.local_log_start_offset);
-    let found = off_reactor(move || searching.find_timestamp(at, start, limit)).await?;
+    let found = off_reactor(partition, move || {
+        searching.find_timestamp(at, start, limit)
+    })
+    .await?;
     Ok(found_locally(view, found))
 }
 
@@ -55,7 +58,10 @@ pub async fn find_max_timestamp(
     limit: Offset,
 ) -> Result<Found, ErrorCode> {
     let (searching, start) = (view.clone(), view.local_log_start_offset);
-    let local = off_reactor(move || searching.find_max_timestamp(start, limit)).await?;
+    let local = off_reactor(partition, move || {
+        searching.find_max_timestamp(start, limit)
+    })
+    .await?;
     let mut best = found_locally(view, local);
     let Some(tier) = &call.context.tier else {
         return Ok(best);
@@ -96,12 +102,14 @@ fn cold_segments(
 
 /// Runs a search that reads files.
 async fn off_reactor<T: Send + 'static>(
+    partition: &Partition,
     search: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, ErrorCode> {
     tokio::task::spawn_blocking(search)
         .await
         .map_err(|_| ErrorCode::UnknownServerError)?
         .map_err(|error| {
+            partition.report(&error);
             tracing::error!(%error, "a look-up by time failed");
             ErrorCode::KafkaStorageError
         })

@@ -74,7 +74,14 @@ pub async fn describe_log_dirs(
             .with_total_bytes(dir.space.total_bytes() as i64)
             .with_usable_bytes(dir.space.available_bytes() as i64)
     });
-    m::DescribeLogDirsResponse::default().with_results(results.collect())
+    let absent = dirs.absent.iter().map(|dir| {
+        DescribeLogDirsResult::default()
+            .with_log_dir(text(dir.path.display().to_string()))
+            .with_error_code(ErrorCode::KafkaStorageError.code())
+            .with_total_bytes(-1)
+            .with_usable_bytes(-1)
+    });
+    m::DescribeLogDirsResponse::default().with_results(results.chain(absent).collect())
 }
 
 pub async fn alter_replica_log_dirs(

@@ -114,13 +114,9 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
             .note(&batch.header, ErrorCode::NotEnoughReplicas);
         return fail(ErrorCode::NotEnoughReplicas, Some(message));
     }
-    let dir = &call.context.partitions.log_dirs.dirs[found.log_dir()];
-    if !dir.space.take(bytes) {
-        let message = format!(
-            "log directory {} has {} bytes left, which are kept in reserve (strandline.log.dir.reserved.bytes)",
-            dir.path.display(),
-            dir.space.available_bytes()
-        );
+    if !found.take_room(bytes) {
+        let message =
+            "the log directory is full: strandline.log.dir.reserved.bytes stay free".to_owned();
         found
             .refusals
             .note(&batch.header, ErrorCode::KafkaStorageError);

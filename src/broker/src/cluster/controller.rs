@@ -4,7 +4,7 @@
 //! A broker whose process dies is missed when its link ends, within a blink; silence is only for processes and networks
 //! that hang. Fencing too early costs a change of leaders and never a record: the leader epoch protects.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use strandline_metadata::config::BrokerConfig;
@@ -15,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A link may end and come back this fast without the process having died.
 const GONE_GRACE: Duration = Duration::from_millis(50);
+/// Links that ended while this process was paused have this long to come back after it.
+const GONE_GRACE_AFTER_PAUSE: Duration = Duration::from_millis(500);
+/// A controller that looks at nothing for so long was paused, or its machine was.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often deadlines are looked at where nothing happens.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -27,12 +31,14 @@ enum Verdict {
 }
 
 /// Decides whether a broker is fenced. `in_office` is the time since this controller became the active one. Brokers
-/// that have not connected to the new controller yet must get the time to do so.
+/// that have not connected to the new controller yet must get the time to do so. `awake` is the time since this process was
+/// paused last. Brokers that spoke while it was paused must get the time to speak again.
 fn judge(
     broker: &BrokerImage,
     presence: Option<&Presence>,
     session_timeout: Duration,
     in_office: Duration,
+    awake: Duration,
 ) -> Verdict {
     let Some(presence) = presence else {
         return if in_office > session_timeout && !broker.fenced {
@@ -42,8 +48,9 @@ fn judge(
         };
     };
     let same = presence.incarnation == broker.incarnation;
-    let silent = presence.last_heard.elapsed() > session_timeout;
+    let silent = presence.last_heard.elapsed().min(awake) > session_timeout;
     let gone = presence.gone_since.map(|since| since.elapsed());
+    let gone = gone.filter(|_| awake > GONE_GRACE_AFTER_PAUSE);
     if !broker.fenced {
         let dead = !same || silent || gone.is_some_and(|gone| gone > GONE_GRACE);
         return if dead { Verdict::Fence } else { Verdict::Leave };
@@ -61,27 +68,86 @@ fn session_timeout(config: &BrokerConfig) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Runs while the process does; acts while it leads the quorum.
+/// When this process was paused last, as far as its looks at the cluster tell.
+#[derive(Clone, Copy, Debug)]
+struct Attention {
+    awake_since: Instant,
+    looked_at: Instant,
+}
+
+impl Attention {
+    fn look(self, now: Instant) -> Self {
+        let paused = now.saturating_duration_since(self.looked_at) >= PAUSE;
+        Self {
+            awake_since: if paused { now } else { self.awake_since },
+            looked_at: now,
+        }
+    }
+}
+
+/// How long this process has not been paused. Looks at the clock also while a decision is being committed.
+struct Awake(Mutex<Attention>);
+
+impl Awake {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self(Mutex::new(Attention {
+            awake_since: now,
+            looked_at: now,
+        }))
+    }
+
+    fn time(&self) -> Duration {
+        let mut attention = self.0.lock().expect("no holder panics");
+        *attention = attention.look(Instant::now());
+        attention.awake_since.elapsed()
+    }
+
+    async fn keep_looking(&self) {
+        loop {
+            self.time();
+            tokio::time::sleep(PAUSE / 10).await;
+        }
+    }
+}
+
+/// Runs while the process does; acts while it leads the quorum. Each decision is bound to the term in which it was made.
 pub async fn run(quorum: Arc<Quorum>, config: BrokerConfig, stop: CancellationToken) {
-    let timeout = session_timeout(&config);
+    let awake = Awake::new();
+    tokio::select! {
+        () = keep_watch(&quorum, &config, &stop, &awake) => {}
+        () = awake.keep_looking() => {}
+    }
+}
+
+async fn keep_watch(
+    quorum: &Quorum,
+    config: &BrokerConfig,
+    stop: &CancellationToken,
+    awake: &Awake,
+) {
+    let timeout = session_timeout(config);
     let mut images = quorum.subscribe();
-    let mut in_office: Option<Instant> = None;
+    let mut office: Option<(u64, Instant)> = None;
     let mut balanced = Instant::now();
     loop {
-        if quorum.is_active_controller() {
-            let since = *in_office.get_or_insert_with(|| {
-                tracing::info!("this process is the active controller");
-                Instant::now()
-            });
+        if let Some(term) = quorum.office() {
+            let (_, since) = *match &mut office {
+                Some(same) if same.0 == term => same,
+                other => {
+                    tracing::info!(term, "this process is the active controller");
+                    other.insert((term, Instant::now()))
+                }
+            };
             let duties = async {
-                watch_brokers(&quorum, timeout, since.elapsed()).await;
-                balance_leaders(&quorum, &config, &mut balanced).await;
+                watch_brokers(quorum, term, timeout, since, awake).await;
+                balance_leaders(quorum, term, config, &mut balanced).await;
             };
             if stop.run_until_cancelled(duties).await.is_none() {
                 return;
             }
         } else {
-            in_office = None;
+            office = None;
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -92,18 +158,25 @@ pub async fn run(quorum: Arc<Quorum>, config: BrokerConfig, stop: CancellationTo
     }
 }
 
-async fn watch_brokers(quorum: &Quorum, timeout: Duration, in_office: Duration) {
+async fn watch_brokers(
+    quorum: &Quorum,
+    term: u64,
+    timeout: Duration,
+    since: Instant,
+    awake: &Awake,
+) {
     let image = quorum.image();
     let presences = quorum.presences();
     for broker in image.brokers.values() {
         let (id, epoch) = (broker.id, broker.epoch);
-        let command = match judge(broker, presences.get(&id.0), timeout, in_office) {
+        let presence = presences.get(&id.0);
+        let command = match judge(broker, presence, timeout, since.elapsed(), awake.time()) {
             Verdict::Fence => Command::FenceBroker { id, epoch },
             Verdict::Unfence => Command::UnfenceBroker { id, epoch },
             Verdict::Leave => continue,
         };
         tracing::info!(broker = %id, ?command, "fencing or unfencing a broker");
-        match quorum.submit(command).await {
+        match quorum.decide_in_office(term, command).await {
             Ok(_) => {}
             // The broker has registered again in between: the next tick looks at the new incarnation.
             Err(SubmitError::Refused(refusal)) => {
@@ -111,12 +184,14 @@ async fn watch_brokers(quorum: &Quorum, timeout: Duration, in_office: Duration) 
             }
             Err(error) => {
                 tracing::warn!(broker = %id, %error, "a broker could not be fenced or unfenced");
+                // The presences that were read before are old by now.
+                return;
             }
         }
     }
 }
 
-async fn balance_leaders(quorum: &Quorum, config: &BrokerConfig, last: &mut Instant) {
+async fn balance_leaders(quorum: &Quorum, term: u64, config: &BrokerConfig, last: &mut Instant) {
     let interval = config
         .number("leader.imbalance.check.interval.seconds")
         .max(1) as u64;
@@ -137,7 +212,7 @@ async fn balance_leaders(quorum: &Quorum, config: &BrokerConfig, last: &mut Inst
         kind: ElectionKind::Preferred,
         partitions: Some(partitions),
     };
-    match quorum.submit(command).await {
+    match quorum.decide_in_office(term, command).await {
         Ok(_) => tracing::info!(count, "preferred replicas were elected"),
         Err(error) => tracing::warn!(%error, "preferred replicas could not be elected"),
     }
@@ -180,7 +255,15 @@ mod tests {
 
     #[test]
     fn a_broker_is_fenced_when_its_link_ended_it_is_silent_or_another_process_took_its_place() {
-        let judge = |p: &Presence| judge(&broker(false), Some(p), TIMEOUT, Duration::ZERO);
+        let judge = |p: &Presence| {
+            judge(
+                &broker(false),
+                Some(p),
+                TIMEOUT,
+                Duration::ZERO,
+                TIMEOUT * 3,
+            )
+        };
         assert_eq!(judge(&presence()), Verdict::Leave);
         let just_gone = Presence {
             gone_since: Some(Instant::now()),
@@ -205,15 +288,42 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_that_was_paused_hears_brokers_again_before_it_fences_them() {
+        let after =
+            |p: &Presence, awake| judge(&broker(false), Some(p), TIMEOUT, TIMEOUT * 3, awake);
+        let silent = Presence {
+            last_heard: ago(TIMEOUT * 2),
+            ..presence()
+        };
+        assert_eq!(after(&silent, TIMEOUT / 2), Verdict::Leave);
+        assert_eq!(after(&silent, TIMEOUT * 2), Verdict::Fence);
+        let gone = Presence {
+            gone_since: Some(ago(GONE_GRACE * 2)),
+            ..presence()
+        };
+        assert_eq!(after(&gone, Duration::from_millis(100)), Verdict::Leave);
+        assert_eq!(after(&gone, GONE_GRACE_AFTER_PAUSE * 2), Verdict::Fence);
+        let began = Instant::now();
+        let attention = Attention {
+            awake_since: began,
+            looked_at: began,
+        };
+        let next = attention.look(began + PAUSE / 2);
+        assert_eq!(next.awake_since, began);
+        let woken = began + PAUSE * 2;
+        assert_eq!(next.look(woken).awake_since, woken);
+    }
+
+    #[test]
     fn a_new_controller_waits_a_session_for_brokers_it_never_heard_of() {
-        let after = |time| judge(&broker(false), None, TIMEOUT, time);
+        let after = |time| judge(&broker(false), None, TIMEOUT, time, time);
         assert_eq!(after(TIMEOUT / 2), Verdict::Leave);
         assert_eq!(after(TIMEOUT * 2), Verdict::Fence);
     }
 
     #[test]
     fn a_broker_is_unfenced_when_it_has_caught_up_with_its_registration() {
-        let judge = |p: Presence| judge(&broker(true), Some(&p), TIMEOUT, Duration::ZERO);
+        let judge = |p| judge(&broker(true), Some(&p), TIMEOUT, Duration::ZERO, TIMEOUT);
         assert_eq!(judge(presence()), Verdict::Unfence);
         let behind = Presence {
             applied_index: 9,

@@ -68,9 +68,10 @@ impl Lifecycle {
                 .unwrap_or_else(|| strandline_types::base64_id(Uuid::new_v4())),
             clean_start: log_dirs.dirs.iter().all(|d| d.clean),
         };
+        let found = log_dirs.found_replicas();
         let mut complained = Instant::now();
         let image = loop {
-            let command = Command::RegisterBroker(registration.clone());
+            let command = Command::RegisterWithReplicas(registration.clone(), found.clone());
             match quorum.submit(command).await {
                 Ok(change) => break change.image,
                 Err(SubmitError::Refused(Refusal::InconsistentClusterId(found))) => {

@@ -5,7 +5,9 @@ pub mod controller;
 mod fetcher;
 mod isr;
 mod lifecycle;
+mod standing;
 
 pub use fetcher::ReplicaFetchers;
 pub use isr::forward_isr_requests;
 pub use lifecycle::{Lifecycle, LifecycleError};
+pub use standing::{report_replicas, watch_directories};

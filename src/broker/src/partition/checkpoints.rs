@@ -112,7 +112,7 @@ impl PartitionManager {
         let mut written = self.written();
         // Loaded behind the lock: a name that was forgotten is in no table that is loaded later.
         let table = self.table.load();
-        for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
+        for (index, dir) in self.log_dirs.usable() {
             let mut now = DirectoryCheckpoints::default();
             let Some(before) = written.get_mut(index) else {
                 continue;
@@ -121,6 +121,10 @@ impl PartitionManager {
                 let (tp, view) = (&partition.topic_partition, partition.view());
                 // Recovery does not read batches below a recovery point again, so their epochs must be on disk first.
                 if let Err(error) = partition.store_epochs(dir, &view) {
+                    // The partition may have moved to another directory meanwhile.
+                    if error.kind() != io::ErrorKind::NotFound {
+                        self.log_dirs.health.report_io(&dir.path, &error);
+                    }
                     tracing::error!(partition = %tp, %error, "the leader epochs were not written");
                     now.keep(tp, before);
                 } else {
@@ -136,6 +140,7 @@ impl PartitionManager {
             match now.write(dir) {
                 Ok(()) => *before = now,
                 Err(error) => {
+                    self.log_dirs.health.report_io(&dir.path, &error);
                     tracing::error!(directory = %dir.path.display(), %error, "checkpoints were not written");
                 }
             }
@@ -154,13 +159,21 @@ impl PartitionManager {
     /// gone. Blocks.
     pub(super) fn forget_checkpoints(&self, names: &[TopicPartition]) -> io::Result<()> {
         let mut written = self.written();
-        for (dir, before) in self.log_dirs.dirs.iter().zip(written.iter_mut()) {
-            if !names.iter().any(|tp| before.knows(tp)) {
+        for ((index, dir), before) in self
+            .log_dirs
+            .dirs
+            .iter()
+            .enumerate()
+            .zip(written.iter_mut())
+        {
+            if self.log_dirs.is_failed(index) || !names.iter().any(|tp| before.knows(tp)) {
                 continue;
             }
             let mut now = before.clone();
             names.iter().for_each(|tp| now.forget(tp));
-            now.write(dir)?;
+            now.write(dir).inspect_err(|error| {
+                self.log_dirs.health.report_io(&dir.path, error);
+            })?;
             *before = now;
         }
         Ok(())

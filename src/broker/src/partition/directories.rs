@@ -81,11 +81,9 @@ impl PartitionManager {
         for (tp, located) in unclaimed {
             moved.extend(self.claim_name(&tp, &located, wanted_id(image, &tp, self.node_id)));
         }
-        for dir in &self.log_dirs.dirs {
-            if let Err(error) = dir.sync_names() {
-                tracing::error!(directory = %dir.path.display(), %error, "renames of partition directories may not be durable");
-                return;
-            }
+        if let Err(error) = self.sync_names() {
+            tracing::error!(%error, "renames of partition directories may not be durable");
+            return;
         }
         // The directories that these replaced are gone by now.
         for path in moved {
@@ -164,17 +162,17 @@ impl PartitionManager {
         Vec::new()
     }
 
-    /// Directories take turns; a failed one gets nothing new.
+    /// Directories take turns; a failed one gets nothing new, and a full one only where all are full.
     pub(super) fn next_directory(&self) -> usize {
-        let usable: Vec<usize> = (0..self.log_dirs.dirs.len())
-            .filter(|i| !self.log_dirs.is_failed(*i))
-            .collect();
-        let turn = self.next_directory.fetch_add(1, Ordering::Relaxed);
-        if usable.is_empty() {
-            0
-        } else {
-            usable[turn % usable.len()]
+        let usable = || self.log_dirs.usable().map(|(index, _)| index);
+        let has_room = |index: &usize| !self.log_dirs.health.is_full(*index);
+        let mut chosen: Vec<usize> = usable().filter(has_room).collect();
+        if chosen.is_empty() {
+            chosen = usable().collect();
         }
+        let turn = self.next_directory.fetch_add(1, Ordering::Relaxed);
+        let at = turn.checked_rem(chosen.len()).unwrap_or(0);
+        chosen.get(at).copied().unwrap_or(0)
     }
 
     /// Where a replica that is not here yet is to be.
@@ -185,7 +183,7 @@ impl PartitionManager {
 
     /// Removes directories that were set aside longer ago than `age_ms`. Blocks.
     pub fn remove_strays(&self, age_ms: i64) {
-        for dir in &self.log_dirs.dirs {
+        for (_, dir) in self.log_dirs.usable() {
             match dir.remove_strays(now_ms().saturating_sub(age_ms)) {
                 Ok(removed) => {
                     for path in removed {
@@ -193,6 +191,7 @@ impl PartitionManager {
                     }
                 }
                 Err(error) => {
+                    self.log_dirs.health.report_io(&dir.path, &error);
                     tracing::warn!(directory = %dir.path.display(), %error, "directories that were set aside could not be removed");
                 }
             }

@@ -54,8 +54,11 @@ impl PartitionManager {
                 return true;
             }
             for (log_dir, path) in &replica.directories {
+                if self.log_dirs.is_failed(*log_dir) {
+                    continue;
+                }
                 let renamed = LogDir::quarantine(path, now_ms())
-                    .and_then(|aside| self.log_dirs.dirs[*log_dir].sync_names().map(|()| aside));
+                    .and_then(|aside| self.sync_names().map(|()| aside));
                 match renamed {
                     Ok(aside) => {
                         tracing::warn!(partition = %id, path = %aside.display(), "the directory of a failed replica is set aside");

@@ -2,7 +2,6 @@
 //! (group commit).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -10,6 +9,7 @@ use strandline_log::{Segment, flush_segments};
 use strandline_types::Offset;
 use tokio::sync::mpsc;
 
+use super::health::Health;
 use super::shard::ShardMessage;
 
 /// A request to make these segments durable and to report the result to the owner.
@@ -27,28 +27,20 @@ pub struct FlushRequest {
 pub struct Flusher {
     /// `None` after [`Flusher::stop`].
     requests: Mutex<Option<mpsc::UnboundedSender<FlushRequest>>>,
-    failed: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Flusher {
-    pub fn start(directory: PathBuf) -> std::io::Result<Self> {
+    /// Of the log directory at `index`.
+    pub fn start(directory: PathBuf, index: usize, health: Arc<Health>) -> std::io::Result<Self> {
         let (requests, receiver) = mpsc::unbounded_channel();
-        let failed = Arc::new(AtomicBool::new(false));
-        let flag = failed.clone();
         let thread = std::thread::Builder::new()
             .name("flusher".into())
-            .spawn(move || run(&directory, receiver, &flag))?;
+            .spawn(move || run(&directory, index, receiver, &health))?;
         Ok(Self {
             requests: Mutex::new(Some(requests)),
-            failed,
             thread: Mutex::new(Some(thread)),
         })
-    }
-
-    /// A flush has failed: the directory is not to be trusted any more.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
     }
 
     /// Each partition has at most one request here, so the queue is bounded by the number of partitions.
@@ -67,8 +59,9 @@ impl Flusher {
 
 fn run(
     directory: &std::path::Path,
+    index: usize,
     mut requests: mpsc::UnboundedReceiver<FlushRequest>,
-    failed: &AtomicBool,
+    health: &Health,
 ) {
     let mut batch = Vec::new();
     while let Some(first) = requests.blocking_recv() {
@@ -82,16 +75,14 @@ fn run(
             .collect();
         segments.sort_by(|a, b| a.log_path.cmp(&b.log_path));
         segments.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let result = if failed.load(Ordering::Acquire) {
-            Err("the log directory has failed before".to_owned())
+        let result = if health.is_failed(index) {
+            Err("the log directory has failed".to_owned())
         } else {
-            flush_segments(directory, &segments).map_err(|e| e.to_string())
+            flush_segments(directory, &segments).map_err(|error| {
+                health.flush_failed(index, &error);
+                error.to_string()
+            })
         };
-        if let Err(error) = &result
-            && !failed.swap(true, Ordering::AcqRel)
-        {
-            tracing::error!(directory = %directory.display(), %error, "flush failed; the log directory is offline");
-        }
         for request in batch.drain(..) {
             if let Some(owner) = request.owner.upgrade() {
                 let result = result

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use strandline_log::{AppendError, AppendInfo, LeaderEpochs, LogView};
+use strandline_log::{AppendError, AppendInfo, LeaderEpochs, LogError, LogView};
 use strandline_metadata::config::TopicConfig;
 use strandline_replication::end_is_known;
 use strandline_types::{
@@ -17,6 +18,7 @@ use strandline_wire::batch::ValidatedBatch;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::health::Health;
 use super::owned::OwnedPartition;
 use super::refusals::Refusals;
 use super::relocate::Move;
@@ -97,6 +99,9 @@ pub struct ReplicaFetch {
 /// The same position is noted again after this long, so that the follower counts as caught up.
 const NOTE_AGAIN_MS: i64 = 500;
 
+/// How long a full mailbox may keep the news that a partition is offline.
+const TELL_OFFLINE: Duration = Duration::from_millis(100);
+
 /// The records and offsets that a leader sent in answer to a fetch.
 #[derive(Clone, Debug)]
 pub struct FetchedRecords {
@@ -121,6 +126,8 @@ pub struct Partition {
     offline: AtomicBool,
     pub(super) taking_over: AtomicBool,
     owner: mpsc::Sender<ShardMessage>,
+    /// Of all log directories.
+    health: Arc<Health>,
     /// Fetches that wait for news.
     watchers: Watchers,
     /// Batches that may come again.
@@ -154,6 +161,7 @@ impl Partition {
         view: LogView,
         config: TopicConfig,
         owner: mpsc::Sender<ShardMessage>,
+        health: Arc<Health>,
     ) -> Self {
         Self {
             topic_partition,
@@ -173,6 +181,7 @@ impl Partition {
             offline: AtomicBool::new(false),
             taking_over: AtomicBool::new(false),
             owner,
+            health,
             watchers: Watchers::default(),
             refusals: Refusals::default(),
             noted: Mutex::default(),
@@ -244,7 +253,7 @@ impl Partition {
         end_is_known(self.leader_epoch(), last, view.high_watermark)
     }
 
-    /// Its disk failed; reads and writes are refused until the broker restarts.
+    /// Its log directory failed; reads and writes are refused until the broker restarts.
     pub fn is_offline(&self) -> bool {
         self.offline.load(Ordering::Acquire)
     }
@@ -252,6 +261,37 @@ impl Partition {
     pub(super) fn set_offline(&self) {
         self.offline.store(true, Ordering::Release);
         self.wake_all();
+    }
+
+    /// Has the owner answer whatever waits: the partition is offline. Does not wait for that, because the owner may hang on
+    /// the disk that has failed.
+    pub(super) async fn tell_offline(&self) {
+        let task = Box::new(|owned: &mut OwnedPartition, _: &_| owned.go_offline());
+        let message = ShardMessage::Run {
+            key: self.key,
+            task,
+        };
+        let _ = tokio::time::timeout(TELL_OFFLINE, self.owner.send(message)).await;
+    }
+
+    /// Reports an error of this partition's log; an I/O error takes the log directory offline. Returns whether it has.
+    pub fn report(&self, error: &LogError) -> bool {
+        self.health.report(error)
+    }
+
+    /// Whether the log directory has failed.
+    pub fn is_on_failed_directory(&self) -> bool {
+        self.health.is_failed(self.log_dir())
+    }
+
+    /// Whether records may be appended without touching the reserve of the disk.
+    pub fn has_room(&self) -> bool {
+        !self.health.is_full(self.log_dir())
+    }
+
+    /// Whether `bytes` may be appended without touching the reserve of the disk; counts them as used.
+    pub fn take_room(&self, bytes: u64) -> bool {
+        self.health.take(self.log_dir(), bytes)
     }
 
     pub(super) fn publish(&self, view: LogView) {

@@ -74,7 +74,7 @@ impl OwnedPartition {
                 if is_mutant(Mutant::TruncateToHighWatermark)
                     && self.handle.leader_epoch() != leader_epoch
                 {
-                    let _ = self.log.truncate(self.log.high_watermark());
+                    let _ = self.change_log(|log| log.truncate(log.high_watermark()));
                 }
                 self.publish_role(Role {
                     leader,
@@ -156,8 +156,9 @@ impl OwnedPartition {
         if self.aside || !matches!(self.state, ReplicaState::Leader(_)) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
-        self.log.advance_log_start(to).map_err(|error| {
-            tracing::error!(partition = %self.handle.topic_partition, %error, "records were not deleted");
+        let handle = self.handle.clone();
+        self.change_log(|log| log.advance_log_start(to)).map_err(|error| {
+            tracing::error!(partition = %handle.topic_partition, %error, "records were not deleted");
             ErrorCode::KafkaStorageError
         })?;
         Ok(self.deletions.wait(to))

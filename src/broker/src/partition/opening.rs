@@ -56,6 +56,18 @@ impl PartitionManager {
             let mut claimed = self.claimed.lock().expect("no holder panics");
             claimed.to_open.remove(&id)
         };
+        if found.is_none() && state.offline_replicas.contains(&self.node_id) {
+            tracing::error!(partition = %topic_partition, "the replica lies in a log directory that is not here; it is offline until that is in log.dirs again, or replaced by a new one");
+            let directories = Vec::new();
+            self.fail(
+                id,
+                FailedReplica {
+                    topic_partition,
+                    directories,
+                },
+            );
+            return None;
+        }
         let (log_dir, path) = if let Some((log_dir, path)) = found {
             (log_dir, Some(path))
         } else {
@@ -131,6 +143,7 @@ impl PartitionManager {
                 log.view(),
                 wanted.config,
                 owner.clone(),
+                self.log_dirs.health.clone(),
             ));
             // No flusher: the broker is stopping.
             let Some(flusher) = self.log_dirs.flusher(wanted.log_dir) else {
@@ -191,18 +204,24 @@ impl PartitionManager {
                 .flat_map(|t| t.join().expect("opening logs does not panic"))
                 .collect()
         });
+        let health = &self.log_dirs.health;
         for (index, dir) in self.log_dirs.dirs.iter().enumerate() {
             let here = || opened.iter().filter(|o| o.wanted.log_dir == index);
             let segments: Vec<Arc<Segment>> = here().flat_map(|o| o.log.to_flush().0).collect();
             let created = here().any(|o| new.contains(&o.wanted.topic_partition));
             let flushed = flush_segments(&dir.path, &segments)
-                .map_err(|e| e.to_string())
                 .and_then(|()| {
-                    if created {
-                        dir.sync().map_err(|e| e.to_string())
-                    } else {
-                        Ok(())
+                    if !created {
+                        return Ok(());
                     }
+                    dir.sync().map_err(|source| LogError::Io {
+                        path: dir.path.clone(),
+                        source,
+                    })
+                })
+                .map_err(|error| {
+                    health.flush_failed(index, &error);
+                    error.to_string()
                 });
             if let Err(error) = flushed {
                 let (failed, others) = opened
@@ -225,6 +244,7 @@ impl PartitionManager {
         match self.try_open(&mut wanted) {
             Ok(log) => Some(Opened { wanted, log }),
             Err(error) => {
+                self.log_dirs.health.report(&error);
                 self.fail_to_open(&wanted, &error);
                 None
             }

@@ -28,7 +28,7 @@ use crate::clock::{monotonic, now_ms};
 
 /// A partition in the hands of its owner.
 pub struct OwnedPartition {
-    pub log: PartitionLog,
+    pub(super) log: PartitionLog,
     pub handle: Arc<Partition>,
     pub(super) node_id: BrokerId,
     pub(super) state: ReplicaState,
@@ -91,9 +91,19 @@ impl OwnedPartition {
             let _ = reply.send(Err(not_leader()));
             return;
         }
+        if self.handle.is_offline() {
+            let _ = reply.send(Err(offline()));
+            return;
+        }
         *high_watermark = fetched.high_watermark;
         let appended = if fetched.records.is_empty() {
             Ok(())
+        } else if !self.handle.take_room(fetched.records.len() as u64) {
+            let _ = reply.send(Err(PartitionError::Refused {
+                code: ErrorCode::KafkaStorageError,
+                message: "the log directory is full".into(),
+            }));
+            return;
         } else {
             self.log.append_fetched(&fetched.records, now_ms())
         };
@@ -101,7 +111,12 @@ impl OwnedPartition {
             .advance_high_watermark(fetched.high_watermark.min(self.vouched()));
         let result = appended
             .and_then(|()| Ok(self.follow_log_start(fetched.log_start_offset)?))
-            .map_err(fetched_error);
+            .map_err(|error| {
+                if let FetchedError::Log(error) = &error {
+                    self.report(error);
+                }
+                fetched_error(error)
+            });
         if result.is_ok() {
             // Answered when the view shows the append: the fetcher reads its next position from the view.
             self.waiting.fetched(self.log.log_end_offset(), reply);
@@ -118,7 +133,40 @@ impl OwnedPartition {
         }
     }
 
+    /// The log, for looking at it.
+    pub fn log(&self) -> &PartitionLog {
+        &self.log
+    }
+
+    /// Forgets producers that have been silent for too long.
+    pub fn expire_producers(&mut self, now: MonotonicMs) {
+        self.log.expire_producers(now);
+    }
+
+    /// Changes the log. An I/O error takes its log directory offline.
+    pub fn change_log<T>(
+        &mut self,
+        change: impl FnOnce(&mut PartitionLog) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        change(&mut self.log).inspect_err(|error| self.report(error))
+    }
+
+    fn report(&mut self, error: &LogError) {
+        if self.handle.report(error) {
+            self.go_offline();
+        }
+    }
+
+    /// Takes the replica offline: its log directory has failed.
+    pub(super) fn go_offline(&mut self) {
+        self.handle.set_offline();
+        self.fail_waiting(&offline());
+    }
+
     pub(super) fn append(&mut self, appends: Gathered) {
+        if self.handle.is_offline() {
+            return self.refuse(appends, &offline());
+        }
         let (epoch, enough) = match &self.state {
             ReplicaState::Leader(state) if !self.aside => {
                 (state.leader_epoch(), state.has_enough_replicas())
@@ -133,6 +181,11 @@ impl OwnedPartition {
             others
         };
         let results = self.log.append(&appends.batches, epoch, now_ms());
+        let is_fatal = |result: &Result<AppendInfo, AppendError>| matches!(result, Err(AppendError::Log(error)) if self.handle.report(error));
+        if results.iter().any(is_fatal) {
+            // Appends that wait are answered after this change.
+            self.handle.set_offline();
+        }
         let headers = appends.batches.iter().map(|batch| &batch.header);
         let results: Vec<_> = results
             .into_iter()
@@ -213,6 +266,9 @@ impl OwnedPartition {
     }
 
     fn request_flush(&mut self, itself: &mpsc::WeakSender<ShardMessage>) {
+        if self.handle.is_offline() {
+            return self.fail_waiting(&offline());
+        }
         let unflushed = self.log.log_end_offset() - self.log.flushed_offset();
         let overdue =
             unflushed > 0 && monotonic().ms_since(self.last_flush) >= self.log.config.flush_ms;
@@ -245,14 +301,7 @@ impl OwnedPartition {
                 self.last_flush = monotonic();
                 self.after_change(itself);
             }
-            Err(message) => {
-                self.handle.set_offline();
-                let error = PartitionError::Refused {
-                    code: ErrorCode::KafkaStorageError,
-                    message,
-                };
-                self.fail_waiting(&error);
-            }
+            Err(_) => self.go_offline(),
         }
     }
 
@@ -265,6 +314,7 @@ impl OwnedPartition {
         log_dir: usize,
         flusher: mpsc::UnboundedSender<FlushRequest>,
     ) -> Result<Result<std::io::Result<PathBuf>, Relocation>, LogError> {
+        // The caller reports an error: which of the two directories has failed is in its path.
         let old = match self.log.relocate(relocation, to)? {
             Ok(old) => old,
             Err(again) => return Ok(Err(again)),
@@ -307,6 +357,13 @@ impl OwnedPartition {
     pub(super) fn fail_waiting(&mut self, error: &PartitionError) {
         self.waiting.fail(error);
         self.deletions.fail();
+    }
+}
+
+fn offline() -> PartitionError {
+    PartitionError::Refused {
+        code: ErrorCode::KafkaStorageError,
+        message: "the log directory of this partition has failed".into(),
     }
 }
 

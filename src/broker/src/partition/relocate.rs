@@ -91,9 +91,7 @@ impl PartitionManager {
     fn finish_move(&self, retired: io::Result<PathBuf>, new: &Path) -> io::Result<()> {
         self.write_checkpoints();
         let retired = retired?;
-        for dir in &self.log_dirs.dirs {
-            dir.sync_names()?;
-        }
+        self.sync_names()?;
         self.removals.push(retired);
         LogDir::replaced(new)
     }
@@ -120,6 +118,10 @@ async fn carry_out(manager: Arc<PartitionManager>, partition: Arc<Partition>, mo
         }
         Err(failure) => {
             if let Failure::Log(error) = failure {
+                // The topic may have been deleted meanwhile.
+                if !error.is_not_found() {
+                    manager.log_dirs.health.report(&error);
+                }
                 tracing::error!(partition = %tp, to = %dir.path.display(), %error, "a replica did not move to another log directory");
             }
             // A stop keeps the copied files: the move begins again at the next start.
@@ -148,7 +150,7 @@ async fn relocate(
     let gone = |_| Failure::CalledOff;
     loop {
         let cuts = partition
-            .run(|owned| owned.log.cuts())
+            .run(|owned| owned.log().cuts())
             .await
             .map_err(gone)?;
         let source = manager.log_dirs.dirs[partition.log_dir()].partition_path(tp);

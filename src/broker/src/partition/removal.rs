@@ -112,6 +112,10 @@ impl PartitionManager {
         let mut retired = Vec::new();
         for (partition, path) in closed {
             partition.close_lineage();
+            if partition.is_on_failed_directory() {
+                // The next start finds that nobody wants it.
+                continue;
+            }
             match LogDir::retire(&path) {
                 Ok(path) => retired.push(path),
                 Err(error) => {
@@ -119,10 +123,8 @@ impl PartitionManager {
                 }
             }
         }
-        for dir in &self.log_dirs.dirs {
-            if let Err(error) = dir.sync_names() {
-                tracing::error!(directory = %dir.path.display(), %error, "renames of partition directories may not be durable");
-            }
+        if let Err(error) = self.sync_names() {
+            tracing::error!(%error, "renames of partition directories may not be durable");
         }
         for path in retired {
             self.removals.push(path);

@@ -67,15 +67,15 @@ impl PartitionManager {
     /// `isr_requests` takes the leaders' wishes for the controller.
     pub fn new(
         node_id: BrokerId,
-        log_dirs: LogDirs,
+        mut log_dirs: LogDirs,
         shards: usize,
         isr_requests: mpsc::UnboundedSender<IsrRequest>,
     ) -> std::io::Result<Self> {
         let removals = Removals::start()?;
         let mut unclaimed = Unclaimed::new();
         let mut checkpoints = Vec::new();
-        for (log_dir, dir) in log_dirs.dirs.iter().enumerate() {
-            let found = dir.partitions()?;
+        let found = std::mem::take(&mut log_dirs.found);
+        for (log_dir, (dir, found)) in log_dirs.dirs.iter().zip(found).enumerate() {
             for directory in found.partitions {
                 let name = directory.topic_partition.clone();
                 let located = Located { log_dir, directory };
@@ -277,12 +277,28 @@ impl PartitionManager {
         Assignment::Lead(leadership, image.remote_log(id).cloned())
     }
 
-    pub fn refresh_disk_space(&self) {
-        for dir in &self.log_dirs.dirs {
-            if let Err(error) = dir.refresh_space() {
-                tracing::warn!(directory = %dir.path.display(), %error, "free space is unknown");
+    /// Takes the replicas of directories that have failed offline; returns whether there were any. Does not wait for the owner
+    /// of a log that hangs on its disk.
+    pub async fn take_failed_offline(&self) -> bool {
+        let mut any = false;
+        for partition in self.all() {
+            if partition.is_on_failed_directory() && !partition.is_offline() {
+                partition.set_offline();
+                partition.tell_offline().await;
+                any = true;
             }
         }
+        any
+    }
+
+    /// Makes renames of partition directories durable, in the log directories that have not failed. Blocks.
+    pub(super) fn sync_names(&self) -> std::io::Result<()> {
+        for (_, dir) in self.log_dirs.usable() {
+            dir.sync_names().inspect_err(|error| {
+                self.log_dirs.health.report_io(&dir.path, error);
+            })?;
+        }
+        Ok(())
     }
 
     /// Closes every log, flushes, writes checkpoints and the clean-shutdown markers. Nothing may append any more.
@@ -296,13 +312,18 @@ impl PartitionManager {
             closed.remove(&index);
         }
         for partition in self.all() {
+            if partition.is_offline() {
+                continue;
+            }
             let result = partition
                 .run(|owned| {
-                    owned.log.prepare_to_close()?;
-                    let (segments, end) = owned.log.to_flush();
-                    flush_segments(owned.log.directory(), &segments)?;
-                    owned.log.mark_flushed(end);
-                    Ok::<(), LogError>(())
+                    owned.change_log(|log| {
+                        log.prepare_to_close()?;
+                        let (segments, end) = log.to_flush();
+                        flush_segments(log.directory(), &segments)?;
+                        log.mark_flushed(end);
+                        Ok::<(), LogError>(())
+                    })
                 })
                 .await;
             if !matches!(result, Ok(Ok(()))) {
@@ -316,9 +337,10 @@ impl PartitionManager {
             manager.write_checkpoints();
             manager.shards.stop();
             manager.log_dirs.flushers.iter().for_each(Flusher::stop);
-            for index in closed {
-                let dir = &manager.log_dirs.dirs[index];
-                if let Err(error) = dir.mark_clean() {
+            for (index, dir) in manager.log_dirs.usable() {
+                if closed.contains(&index)
+                    && let Err(error) = dir.mark_clean()
+                {
                     tracing::error!(directory = %dir.path.display(), %error, "the clean-shutdown marker was not written");
                 }
             }

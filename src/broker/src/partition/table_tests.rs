@@ -45,7 +45,7 @@ fn paths(parent: &Path) -> [PathBuf; 2] {
 }
 
 fn start(parent: &Path) -> Arc<PartitionManager> {
-    let dirs = LogDirs::open(&paths(parent), NODE.0, Some("c"), 0).unwrap();
+    let dirs = LogDirs::open(&paths(parent), NODE.0, Some("c"), 0, parent).unwrap();
     let (requests, _) = mpsc::unbounded_channel();
     Arc::new(PartitionManager::new(NODE, dirs, 1, requests).unwrap())
 }

@@ -75,11 +75,12 @@ impl OwnedPartition {
         if first <= self.log.log_start_offset() {
             return;
         }
-        let partition = &self.handle.topic_partition;
+        let handle = self.handle.clone();
+        let partition = &handle.topic_partition;
         tracing::warn!(%partition, log_start_offset = first, "the log start is raised: the cold tier or the log begins there");
         // The records below were committed, or nobody has them. A log start never exceeds the high watermark.
         self.log.advance_high_watermark(first);
-        if let Err(error) = self.log.advance_log_start(first) {
+        if let Err(error) = self.change_log(|log| log.advance_log_start(first)) {
             tracing::error!(%partition, %error, "the log start was not raised");
         }
     }

@@ -89,12 +89,14 @@ impl TierManager {
         let found = partition
             .run(move |owned| {
                 let sealed = owned
-                    .log
+                    .log()
                     .sealed_segments()
                     .into_iter()
                     .find(|s| s.base_offset == base_offset)?;
-                let epochs = owned.log.epoch_range(sealed.base_offset, sealed.end_offset);
-                let lineage = owned.log.epoch_range(0, sealed.end_offset);
+                let epochs = owned
+                    .log()
+                    .epoch_range(sealed.base_offset, sealed.end_offset);
+                let lineage = owned.log().epoch_range(0, sealed.end_offset);
                 Some((sealed, epochs, lineage))
             })
             .await

@@ -46,7 +46,7 @@ impl TierManager {
         partition: &Arc<Partition>,
     ) -> Result<(Vec<LocalSegment>, u64), StepError> {
         let ages = partition
-            .run(|owned| (owned.log.sealed_ages(), owned.log.active_bytes()))
+            .run(|owned| (owned.log().sealed_ages(), owned.log().active_bytes()))
             .await
             .map_err(|e| e.to_string())?;
         let segments = ages.0.iter().map(|age| LocalSegment {
@@ -73,7 +73,7 @@ impl TierManager {
             plan_local_retention(&sealed, active, highest, &Self::rules(partition), now_ms());
         let Some(start) = plan else { return Ok(()) };
         let deleted = partition
-            .run(move |owned| owned.log.delete_local_below(start))
+            .run(move |owned| owned.change_log(|log| log.delete_local_below(start)))
             .await;
         deleted
             .map_err(|e| e.to_string())?
@@ -135,7 +135,7 @@ impl TierManager {
         to: Offset,
     ) -> Result<(), StepError> {
         let moved = partition
-            .run(move |owned| owned.log.advance_log_start(to))
+            .run(move |owned| owned.change_log(|log| log.advance_log_start(to)))
             .await;
         moved.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }

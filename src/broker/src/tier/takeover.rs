@@ -136,11 +136,11 @@ async fn begin_behind_tier(
             if owned.takeover_epoch() != Some(leader_epoch) {
                 return Ok(None);
             }
-            let ended = owned.log.log_end_offset();
-            let start = owned.log.log_start_offset().max(first_remote);
-            owned
-                .log
-                .start_behind_cold_tier(end_offset, start, lineage, producers)?;
+            let ended = owned.log().log_end_offset();
+            let start = owned.log().log_start_offset().max(first_remote);
+            owned.change_log(|log| {
+                log.start_behind_cold_tier(end_offset, start, lineage, producers)
+            })?;
             Ok(Some(ended))
         })
         .await;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use strandline_broker::cluster_of;
 use strandline_broker::settings::{Properties, PropertySource, Settings};
+use strandline_broker::{check_founding, cluster_of};
 use strandline_metadata::config::{BrokerConfig, ConfigSource};
 use strandline_tiering::marker::read_marker;
 use strandline_tiering::store::RemoteStore;
@@ -20,6 +20,7 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     for directory in &settings.log_dirs {
         check_directory(directory)?;
     }
+    check_founding(&settings)?;
     match &settings.remote {
         None => println!("cold tier: off (remote.log.storage.system.enable)"),
         Some(remote) => {

@@ -15,7 +15,7 @@ use strandline_wire::batch::{
 
 use super::PartitionLog;
 use crate::epochs::LeaderEpochs;
-use crate::error::{AppendError, FetchedError, LogError};
+use crate::error::{AppendError, FetchedError, LogError, same};
 use crate::producer_state::SequenceError;
 use crate::segment::Segment;
 
@@ -224,7 +224,7 @@ impl PartitionLog {
             let _ = active.file().set_len(start);
             let failed = || LogError::Io {
                 path: active.log_path.clone(),
-                source: std::io::Error::other(error.to_string()),
+                source: same(&error),
             };
             for at in &run.result_at {
                 results[*at] = Err(AppendError::Log(failed()));

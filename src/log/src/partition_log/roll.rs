@@ -9,7 +9,7 @@ use strandline_wire::batch::BatchHeader;
 use super::PartitionLog;
 use crate::error::LogError;
 use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-use crate::segment::{Segment, file_name};
+use crate::segment::{Segment, TIME_INDEX, file_name};
 
 impl PartitionLog {
     pub(super) fn must_roll(&self, next: &BatchHeader, pending: u64, end: Offset) -> bool {
@@ -60,9 +60,15 @@ impl PartitionLog {
         self.add_segment(self.log_end_offset)
     }
 
+    /// Begins a segment at the log's end. If it cannot be made, nothing of it stays: the log goes on in the one before.
     pub(super) fn add_segment(&mut self, base_offset: Offset) -> Result<(), LogError> {
-        let segment = Arc::new(Segment::open(&self.directory, base_offset)?);
-        self.push_segment(segment);
+        let segment = Segment::open(&self.directory, base_offset).inspect_err(|_| {
+            for extension in ["log", "index", TIME_INDEX] {
+                // A file that was not made need not be removed.
+                let _ = std::fs::remove_file(file_name(&self.directory, base_offset, extension));
+            }
+        })?;
+        self.push_segment(Arc::new(segment));
         Ok(())
     }
 

@@ -47,6 +47,7 @@ pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, budget
                 reading.remote = true;
             }
             Err(ReadError::Log(error)) => {
+                partition.report(&error);
                 tracing::error!(partition = %partition.topic_partition, %error, "a fetch failed");
                 reading.answer.error = match error {
                     strandline_log::LogError::Corrupt { .. } => ErrorCode::CorruptMessage,

@@ -75,9 +75,9 @@ impl Fetcher {
                 if owned.handle.leader_epoch() != epoch || owned.handle.is_leader() {
                     return Ok(());
                 }
-                owned
-                    .log
-                    .start_behind_cold_tier(start, log_start.min(start), epochs, producers)
+                owned.change_log(|log| {
+                    log.start_behind_cold_tier(start, log_start.min(start), epochs, producers)
+                })
             })
             .await;
         begun

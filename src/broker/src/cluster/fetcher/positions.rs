@@ -1,6 +1,6 @@
 //! Chooses the partitions of the next request to the leader: positions that have changed, and partitions to leave out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use strandline_types::{BrokerId, TopicIdPartition};
 
@@ -8,6 +8,9 @@ use super::round::Fetcher;
 use super::session::{Position, Telling};
 use crate::partition::Partition;
 use crate::server::BrokerContext;
+
+/// Before a partition is asked for again whose disk is full.
+const FULL_BACKOFF: Duration = Duration::from_millis(250);
 
 impl Fetcher {
     /// Positions that the leader does not know yet, and partitions that the leader must leave out for now.
@@ -42,6 +45,13 @@ impl Fetcher {
                 }
                 continue;
             };
+            if !partition.has_room() {
+                self.backoff.insert(id, now + FULL_BACKOFF);
+                if session.told.contains_key(&id) {
+                    telling.forgotten.push(id);
+                }
+                continue;
+            }
             let throttle = &self.context.follower_throttle;
             if is_throttled(&self.context, partition)
                 && let Some(wait) = throttle.wait(now)

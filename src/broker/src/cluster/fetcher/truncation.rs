@@ -51,19 +51,19 @@ impl Fetcher {
                     if owned.handle.leader_epoch() != epoch || owned.handle.is_leader() {
                         return Ok(Outcome::Nothing);
                     }
-                    let end = owned.log.log_end_offset();
-                    let epochs = owned.log.epochs();
+                    let end = owned.log().log_end_offset();
+                    let epochs = owned.log().epochs();
                     let to = match cut {
                         Cut::Diverging(epoch, at) => {
                             truncation_offset((epoch, at), end, |e| epochs.end_offset_for(e, end))
                         }
                         Cut::Offset(at) => at,
                     };
-                    let keeps_nothing = to < end && to <= owned.log.local_log_start_offset();
-                    if keeps_nothing && owned.log.log_start_offset().min(to) > leaders_log_start {
+                    let keeps_nothing = to < end && to <= owned.log().local_log_start_offset();
+                    if keeps_nothing && owned.log().log_start_offset().min(to) > leaders_log_start {
                         return Ok(Outcome::BeginAgain);
                     }
-                    let cut = owned.log.truncate(to)?;
+                    let cut = owned.change_log(|log| log.truncate(to))?;
                     Ok(if cut {
                         Outcome::Cut { from: end, to }
                     } else {
