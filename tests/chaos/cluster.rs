@@ -10,6 +10,7 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use strandline_client::Connection;
 use strandline_wire::ApiKey;
 
+use crate::disks::{Disk, DiskFault, fill};
 use crate::shims::{self, Shims};
 
 /// Runs beside each other, on networks that do not know of each other.
@@ -42,6 +43,17 @@ impl Lane {
 
 /// Size of a node's data directory, which is a file system of its own, so that it can be full.
 const DISK: &str = "512m";
+/// Of what a node may write on its disk, this stays free.
+const RESERVE: u32 = 32 << 20;
+
+/// Where the replicas of a node lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// On its disk, and beside the metadata.
+    Both,
+    /// On its disk only.
+    Disk,
+}
 
 pub struct Cluster {
     lane: Lane,
@@ -50,6 +62,7 @@ pub struct Cluster {
     shims: Shims,
     store_endpoint: String,
     nodes: BTreeMap<i32, Option<Child>>,
+    disks: BTreeMap<i32, Disk>,
     /// Whether the history passed; its directories are then not kept.
     pub passed: bool,
 }
@@ -147,6 +160,9 @@ impl Drop for Cluster {
                 let kept = self.node_directory(id).join("kept");
                 let _ = run(&format!("cp -r {} {}", data.display(), kept.display()));
             }
+            if let Some(disk) = self.disks.get(&id).filter(|_| !self.passed) {
+                disk.keep(&self.node_directory(id).join("kept-disk"));
+            }
             let _ = run(&format!("umount -l {}", data.display()));
         }
     }
@@ -160,6 +176,7 @@ impl Cluster {
         directory: &Path,
         store_endpoint: &str,
         nodes: i32,
+        layout: Layout,
     ) -> Result<Self, String> {
         fs::create_dir_all(directory).map_err(|e| e.to_string())?;
         let shims = Shims::build(directory)?;
@@ -170,16 +187,19 @@ impl Cluster {
             shims,
             store_endpoint: store_endpoint.to_owned(),
             nodes: (1..=nodes).map(|id| (id, None)).collect(),
+            disks: BTreeMap::new(),
             passed: false,
         };
         for id in 1..=nodes {
-            cluster.write_configuration(id)?;
+            cluster.write_configuration(id, layout)?;
             let data = cluster.data_directory(id);
             fs::create_dir_all(&data).map_err(|e| e.to_string())?;
             run(&format!(
                 "mount -t tmpfs -o size={DISK} tmpfs {}",
                 data.display()
             ))?;
+            let disk = Disk::create(&cluster.node_directory(id))?;
+            cluster.disks.insert(id, disk);
             cluster.set_clock(id, 0)?;
             cluster.launch(id)?;
         }
@@ -208,7 +228,13 @@ impl Cluster {
         self.node_directory(id).join("data")
     }
 
-    fn write_configuration(&self, id: i32) -> Result<(), String> {
+    /// The log directories of a node.
+    pub fn log_directories(&self, id: i32) -> Vec<PathBuf> {
+        let disk = self.disks.get(&id).map(|d| d.path().join("log"));
+        disk.into_iter().chain([self.data_directory(id)]).collect()
+    }
+
+    fn write_configuration(&self, id: i32, layout: Layout) -> Result<(), String> {
         let directory = self.node_directory(id);
         fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
         let voters = self.nodes.keys();
@@ -216,11 +242,16 @@ impl Cluster {
             .map(|v| format!("{v}@{}:9093", self.lane.address(*v)))
             .collect();
         let host = self.lane.address(id);
+        let (data, disk) = (self.data_directory(id), directory.join("disk").join("log"));
+        let dirs = match layout {
+            Layout::Both => format!("{},{}", data.display(), disk.display()),
+            Layout::Disk => disk.display().to_string(),
+        };
         let text = format!(
             "process.roles=broker,controller\nnode.id={id}\n\
              listeners=PLAINTEXT://{host}:9092,CONTROLLER://{host}:9093\n\
              controller.listener.names=CONTROLLER\ncontroller.quorum.voters={}\n\
-             log.dirs={}\nstrandline.http.listener={host}:9644\n\
+             metadata.log.dir={}\nlog.dirs={dirs}\nstrandline.log.dir.reserved.bytes={RESERVE}\nstrandline.http.listener={host}:9644\n\
              default.replication.factor=3\nmin.insync.replicas=2\n\
              offsets.topic.replication.factor=3\noffsets.topic.num.partitions=3\n\
              replica.lag.time.max.ms=10000\n\
@@ -230,7 +261,7 @@ impl Cluster {
              strandline.remote.store.access.key.id=id\nstrandline.remote.store.secret.access.key=secret\n\
              strandline.remote.store.create.bucket=true\n",
             voters.join(","),
-            self.data_directory(id).display(),
+            data.display(),
             self.store_endpoint,
         );
         fs::write(directory.join("server.properties"), text).map_err(|e| e.to_string())
@@ -339,11 +370,31 @@ impl Cluster {
         if !full {
             return fs::remove_file(&filler).map_err(|e| format!("{}: {e}", filler.display()));
         }
-        let mut file = File::create(&filler).map_err(|e| format!("{}: {e}", filler.display()))?;
-        let chunk = vec![0; 64 << 10];
-        // Write until the file system reports that it is full.
-        while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
-        Ok(())
+        fill(&filler)
+    }
+
+    fn disk(&self, id: i32) -> Result<&Disk, String> {
+        self.disks
+            .get(&id)
+            .ok_or_else(|| format!("node {id} has no disk"))
+    }
+
+    /// Does something to the disk of a node that runs.
+    pub fn strike_disk(&self, id: i32, fault: DiskFault) -> Result<(), String> {
+        if fault == DiskFault::Flush {
+            self.disturb_flushes(id, "flush-fails", true);
+        }
+        self.disk(id)?.strike(fault)
+    }
+
+    /// Gives a node a disk that is well, and starts it again where only a new process takes that.
+    pub fn heal_disk(&mut self, id: i32, fault: DiskFault) -> Result<(), String> {
+        if fault.lasts_until_restart() {
+            self.kill(id);
+        }
+        self.disturb_flushes(id, "flush-fails", false);
+        self.disk(id)?.heal(fault)?;
+        self.launch(id)
     }
 
     /// The metadata, from any node that answers.

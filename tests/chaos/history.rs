@@ -16,7 +16,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use strandline_tests::S3Server;
 
-use crate::cluster::{Cluster, Lane, Network};
+use crate::cluster::{Cluster, Lane, Layout, Network};
 use crate::nemesis::Nemesis;
 use crate::purged::Purges;
 use crate::reborn::Lives;
@@ -69,12 +69,18 @@ impl Drop for History {
 
 impl History {
     pub async fn begin(options: &Options, name: &str) -> Result<Self, String> {
+        let layout = if options.directories.is_some() {
+            Layout::Disk
+        } else {
+            Layout::Both
+        };
         let directory = options.directory(name);
         let _ = std::fs::remove_dir_all(&directory);
         let lane = Lane(options.lane);
         let network = Network::new(lane, NODES)?;
         let store = S3Server::start_at(&lane.harness()).await;
-        let cluster = Cluster::start(lane, &options.binary, &directory, &store.endpoint(), NODES)?;
+        let (binary, endpoint) = (&options.binary, store.endpoint());
+        let cluster = Cluster::start(lane, binary, &directory, &endpoint, NODES, layout)?;
         create_topic(&cluster.bootstrap(), options).await?;
         let notes = Arc::new(Notes::default());
         let bootstrap = cluster.bootstrap();
@@ -197,11 +203,9 @@ impl History {
                 complaints.push(format!("node {id} did not stop when it was asked to"));
             }
         }
-        let data: Vec<PathBuf> = self
-            .cluster
-            .ids()
-            .into_iter()
-            .map(|id| self.cluster.data_directory(id))
+        let ids = self.cluster.ids().into_iter();
+        let data: Vec<PathBuf> = ids
+            .flat_map(|id| self.cluster.log_directories(id))
             .collect();
         let mut topics = vec![(TOPIC, PARTITIONS)];
         if self.reborn.is_some() {

@@ -6,6 +6,8 @@ mod clock_steps;
 mod cluster;
 mod deletions;
 mod direct;
+mod disks;
+mod dying;
 mod history;
 mod measures;
 mod nemesis;
@@ -72,6 +74,9 @@ struct Options {
     /// measures when the bucket is empty of them.
     #[arg(long)]
     deletions: Option<usize>,
+    /// Instead of histories: do something to the disk of a leader this many times; how long its partition is silent.
+    #[arg(long)]
+    directories: Option<usize>,
     /// Where data and logs of failed histories stay.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
@@ -104,6 +109,8 @@ async fn main() -> ExitCode {
         Some(measures::restarts(&options, count).await)
     } else if let Some(count) = options.clock_steps {
         Some(clock_steps::run(&options, count).await)
+    } else if let Some(count) = options.directories {
+        Some(dying::run(&options, &faults, count).await)
     } else if let Some(count) = options.deletions {
         Some(deletions::run(&options, count).await)
     } else {

@@ -8,6 +8,7 @@ use strandline_tests::{Fault, S3Server};
 
 use crate::RECOVERY;
 use crate::cluster::{Cluster, Network};
+use crate::disks::DiskFault;
 use crate::workload::{OFFSETS_TOPIC, TOPIC};
 
 /// One kind of fault.
@@ -36,6 +37,11 @@ pub enum Nemesis {
     SlowFlush,
     FailingFlush,
     DiskFull,
+    /// One of a node's two log directories dies, becomes read-only, fills up or is unmounted.
+    DirectoryDies,
+    DirectoryReadOnly,
+    DirectoryFull,
+    DirectoryUnmounted,
     /// The wall clock of a node is set, and set back.
     ClockOfLeader,
     ClockOfFollower,
@@ -47,7 +53,7 @@ pub enum Nemesis {
 pub const CLOCK_STEPS: [i64; 4] = [600_000, -600_000, 86_400_000, -86_400_000];
 
 impl Nemesis {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::KillLeader,
         Self::KillController,
         Self::KillCoordinator,
@@ -66,6 +72,10 @@ impl Nemesis {
         Self::SlowFlush,
         Self::FailingFlush,
         Self::DiskFull,
+        Self::DirectoryDies,
+        Self::DirectoryReadOnly,
+        Self::DirectoryFull,
+        Self::DirectoryUnmounted,
         Self::ClockOfLeader,
         Self::ClockOfFollower,
         Self::ClockOfController,
@@ -216,6 +226,18 @@ impl Nemesis {
                 // A process that could not write its metadata has ended; a process that continued needs no help.
                 cluster.launch(victim)
             }
+            Self::DirectoryDies
+            | Self::DirectoryReadOnly
+            | Self::DirectoryFull
+            | Self::DirectoryUnmounted => {
+                let fault = self.of_disk();
+                let victim = leader.filter(|_| random.random()).unwrap_or(any);
+                cluster.strike_disk(victim, fault)?;
+                tokio::time::sleep(lasts).await;
+                cluster.heal_disk(victim, fault)?;
+                // The replicas of a lost disk come back before the next disk dies.
+                cluster.wait_until_in_sync(RECOVERY).await.map(|_| ())
+            }
             Self::ClockOfLeader
             | Self::ClockOfFollower
             | Self::ClockOfController
@@ -227,6 +249,17 @@ impl Nemesis {
                 tokio::time::sleep(lasts).await;
                 cluster.set_clock(victim, 0)
             }
+        }
+    }
+
+    /// The fault of a disk that this is.
+    pub fn of_disk(self) -> DiskFault {
+        match self {
+            Self::FailingFlush => DiskFault::Flush,
+            Self::DirectoryReadOnly => DiskFault::ReadOnly,
+            Self::DirectoryFull => DiskFault::Full,
+            Self::DirectoryUnmounted => DiskFault::Unmounted,
+            _ => DiskFault::Dies,
         }
     }
 
