@@ -194,19 +194,6 @@ impl TestCluster {
         self.running.extend(started);
     }
 
-    /// Waits until starts that were called off have left their ports.
-    pub async fn wait_until_ports_are_free(&self) {
-        for id in self.directories.keys() {
-            for port in [PORTS.0 + id, PORTS.1 + id] {
-                let address = format!("{}:{port}", self.address);
-                eventually("a port is free", || async {
-                    std::net::TcpListener::bind(&address).ok().map(|_| ())
-                })
-                .await;
-            }
-        }
-    }
-
     /// The node's disk is lost: it comes back with an empty one.
     pub fn replace_disk(&mut self, id: i32) {
         assert!(!self.running.contains_key(&id), "the node is down");

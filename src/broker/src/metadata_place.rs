@@ -38,7 +38,7 @@ impl MetadataPlace {
                 }
                 Ok(Err(error)) => return format!("metadata log: {path}: {error}"),
                 Err(error) => {
-                    tracing::warn!(%error, "the directory of the metadata log was not looked at")
+                    tracing::warn!(%error, "the directory of the metadata log was not looked at");
                 }
             }
             tokio::time::sleep(LOOK).await;

@@ -73,10 +73,13 @@ fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     postcard::from_bytes(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
+/// The file of the last vote.
+pub(crate) const VOTE: &str = "vote";
+
 impl LogStore {
     pub fn open(directory: &Path) -> io::Result<Self> {
         let log_path = directory.join("log");
-        let vote_path = directory.join("vote");
+        let vote_path = directory.join(VOTE);
         let vote_bytes = read(&vote_path)?;
         let vote = match frames(&vote_bytes).next() {
             Some((payload, _)) => Some(decode(payload)?),

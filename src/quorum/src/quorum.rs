@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::link::{CallError, RefusedLinks};
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, VOTE};
 use crate::network::LinkNetwork;
 use crate::node::Node;
 use crate::peers::{Peers, Presence};
 use crate::rpc::{QuorumDescription, Request, Response, SubmitFailure, VoterChange, VoterRefusal};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{SNAPSHOT, StateMachine};
 use crate::storage_file::{read, replace};
 use crate::types::{Member, NodeId, Raft};
 
@@ -474,7 +474,7 @@ pub fn is_new(directory: &Path) -> Result<bool, QuorumError> {
         path: directory.to_path_buf(),
         source,
     };
-    for name in ["vote", "snapshot"] {
+    for name in [VOTE, SNAPSHOT] {
         if !read(&directory.join(name)).map_err(io)?.is_empty() {
             return Ok(false);
         }

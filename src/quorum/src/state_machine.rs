@@ -34,9 +34,12 @@ fn invalid(error: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
+/// The file of the last snapshot.
+pub(crate) const SNAPSHOT: &str = "snapshot";
+
 impl StateMachine {
     pub fn open(directory: &Path, published: watch::Sender<Arc<ClusterImage>>) -> io::Result<Self> {
-        let snapshot_path = directory.join("snapshot");
+        let snapshot_path = directory.join(SNAPSHOT);
         let mut machine = Self {
             snapshot_path,
             last_applied: None,

@@ -32,9 +32,9 @@ fn fault_of(error: &io::Error) -> Fault {
     };
     match errno {
         Errno::NOSPC | Errno::DQUOT => Fault::Full,
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN => Fault::Elsewhere,
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN
         // A name that is taken, or cannot be one.
-        Errno::EXIST | Errno::NOTEMPTY | Errno::NAMETOOLONG => Fault::Elsewhere,
+        | Errno::EXIST | Errno::NOTEMPTY | Errno::NAMETOOLONG => Fault::Elsewhere,
         _ => Fault::Failed,
     }
 }
@@ -132,7 +132,7 @@ impl Health {
         }
     }
 
-    /// A flush has failed. Whatever the error is, the kernel may have dropped the pages, so the directory has failed.
+    /// A flush has failed. After any error, the kernel may have dropped the pages, so the directory has failed.
     pub(super) fn flush_failed(&self, index: usize, error: &LogError) {
         if let Some(directory) = self.directories.get(index) {
             self.note_failed(directory, &error.to_string());
