@@ -242,7 +242,7 @@ impl Cluster {
             .map(|v| format!("{v}@{}:9093", self.lane.address(*v)))
             .collect();
         let host = self.lane.address(id);
-        let (data, disk) = (self.data_directory(id), directory.join("disk").join("log"));
+        let (data, disk) = (self.data_directory(id), directory.join("disks/disk/log"));
         let dirs = match layout {
             Layout::Both => format!("{},{}", data.display(), disk.display()),
             Layout::Disk => disk.display().to_string(),

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::cluster::run;
 
@@ -38,16 +39,25 @@ impl DiskFault {
 
 pub struct Disk {
     image: PathBuf,
+    /// A mount of its own, which is shared: processes in network namespaces have mounts of their own, and an unmount is
+    /// to reach them.
+    place: PathBuf,
     mount: PathBuf,
 }
 
 impl Disk {
     /// Makes an empty disk under `node` and mounts it.
     pub fn create(node: &Path) -> Result<Self, String> {
+        let place = node.join("disks");
         let disk = Self {
             image: node.join("disk.img"),
-            mount: node.join("disk"),
+            mount: place.join("disk"),
+            place,
         };
+        fs::create_dir_all(&disk.place).map_err(|e| e.to_string())?;
+        let place = disk.place.display();
+        run(&format!("mount --bind {place} {place}"))?;
+        run(&format!("mount --make-shared {place}"))?;
         fs::create_dir_all(&disk.mount).map_err(|e| e.to_string())?;
         disk.format()?;
         disk.mount()?;
@@ -68,6 +78,17 @@ impl Disk {
     fn mount(&self) -> Result<(), String> {
         let (image, mount) = (self.image.display(), self.mount.display());
         run(&format!("mount -o loop {image} {mount}"))
+    }
+
+    /// A file system whose journal was aborted stays read-only until it is checked.
+    fn check(&self) -> Result<(), String> {
+        let checking = Command::new("e2fsck").arg("-fy").arg(&self.image).output();
+        let output = checking.map_err(|e| format!("e2fsck: {e}"))?;
+        match output.status.code() {
+            // 1: faults were found and mended.
+            Some(0 | 1) => Ok(()),
+            _ => Err(String::from_utf8_lossy(&output.stdout).into_owned()),
+        }
     }
 
     fn filler(&self) -> PathBuf {
@@ -104,6 +125,7 @@ impl Disk {
             }
             DiskFault::ReadOnly => {
                 run(&format!("umount {mount}"))?;
+                self.check()?;
                 self.mount()
             }
             DiskFault::Unmounted => self.mount(),
@@ -121,6 +143,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // The disk may be unmounted already.
         let _ = run(&format!("umount -l {}", self.mount.display()));
+        let _ = run(&format!("umount -l {}", self.place.display()));
         let _ = fs::remove_file(&self.image);
     }
 }
