@@ -140,17 +140,26 @@ pub fn holder<'a>(
     })
 }
 
-/// The lineage of the readable segments' records, in order of base offset: for a log that begins behind them where no
-/// side object has the lineage.
-pub fn lineage_of<'a>(
-    readable: impl IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
-) -> Vec<EpochStart> {
+/// The lineage of the readable segments, sorted by base offset: for a log that begins behind them where no side object
+/// tells it. Where two segments contradict each other, the later one counts: below the log start, the tier may still have
+/// segments of another history.
+pub fn lineage_of<'a, S>(readable: S) -> Vec<EpochStart>
+where
+    S: IntoIterator<Item = &'a RemoteLogSegmentMetadata>,
+    S::IntoIter: DoubleEndedIterator,
+{
     let mut lineage: Vec<EpochStart> = Vec::new();
-    for entry in readable.into_iter().flat_map(|s| &s.segment_leader_epochs) {
-        if lineage.last().is_none_or(|last| last.epoch < entry.epoch) {
-            lineage.push(*entry);
+    let newest_first = readable.into_iter().rev();
+    for entry in newest_first.flat_map(|s| s.segment_leader_epochs.iter().rev()) {
+        match lineage.last_mut() {
+            Some(next) if entry.epoch == next.epoch => {
+                next.start_offset = next.start_offset.min(entry.start_offset);
+            }
+            Some(next) if entry.epoch > next.epoch || entry.start_offset >= next.start_offset => {}
+            _ => lineage.push(*entry),
         }
     }
+    lineage.reverse();
     lineage
 }
 

@@ -267,3 +267,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_lineage_of_later_segments_counts() {
+    let entries = |tier: &[RemoteLogSegmentMetadata]| -> Vec<(i32, i64)> {
+        let found = lineage_of(tier);
+        found.iter().map(|e| (e.epoch.0, e.start_offset)).collect()
+    };
+    let own = [
+        segment(0, 20, &[(1, 0)]),
+        segment(20, 40, &[(1, 0), (3, 30)]),
+    ];
+    assert_eq!(entries(&own), [(1, 0), (3, 30)]);
+    let begins_later = [
+        segment(0, 20, &[(1, 0)]),
+        segment(20, 40, &[(1, 20), (3, 30)]),
+    ];
+    assert_eq!(entries(&begins_later), [(1, 0), (3, 30)]);
+    let foreign_below = [segment(0, 2, &[(9, 0)]), segment(2, 15, &[(1, 0)])];
+    assert_eq!(entries(&foreign_below), [(1, 0)]);
+    assert_eq!(entries(&[]), []);
+}
