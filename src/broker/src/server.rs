@@ -295,7 +295,7 @@ impl Server {
         let incarnation = Uuid::new_v4();
         let options = quorum_options(&settings, &file, incarnation, founding)?;
         let quorum = Arc::new(Quorum::open(options).await?);
-        let metadata_dir = MetadataPlace::of(metadata_directory)?;
+        let metadata_dir = MetadataPlace::of(&metadata_directory)?;
         quorum.set_context(ControllerContext {
             broker: file.clone(),
             remote_enabled: settings.remote.is_some(),

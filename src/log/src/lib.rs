@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod config;
+mod directory_place;
 mod epochs;
 mod error;
 mod flush;
@@ -33,6 +34,7 @@ pub use checkpoint::{
     OffsetCheckpoint, decode_leader_epochs, read_offset_checkpoint, write_offset_checkpoint,
 };
 pub use config::LogConfig;
+pub use directory_place::DirectoryPlace;
 pub use epochs::LeaderEpochs;
 pub use error::{AppendError, FetchedError, LogError, ReadError};
 pub use flush::flush_segments;

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +18,7 @@ use crate::checkpoint::{
     OffsetCheckpoint, read_offset_checkpoint, sync_directory, write_atomically,
     write_offset_checkpoint,
 };
+use crate::directory_place::DirectoryPlace;
 
 const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
@@ -51,8 +51,7 @@ pub struct LogDir {
     /// The last stop was clean.
     pub clean: bool,
     lock: File,
-    /// Device and inode of the directory that was opened.
-    place: (u64, u64),
+    place: DirectoryPlace,
 }
 
 /// Bytes that may still be appended before the reserve is touched.
@@ -157,19 +156,13 @@ impl LogDir {
             space: Arc::new(space),
             clean,
             lock,
-            place: place_of(path).map_err(io)?,
+            place: DirectoryPlace::of(path).map_err(io)?,
         })
     }
 
-    /// An error where the path leads to another directory than the one that was opened, or to none: its file system was
-    /// unmounted, say. Records that are written through open files then are in nobody's reach.
+    /// See [`DirectoryPlace::check`].
     pub fn check_place(&self) -> io::Result<()> {
-        if place_of(&self.path)? == self.place {
-            Ok(())
-        } else {
-            let text = "another directory is in the place of the one that was opened";
-            Err(io::Error::other(text))
-        }
+        self.place.check()
     }
 
     /// Writes the cluster id where the directory was formatted before one was known.
@@ -232,12 +225,6 @@ impl LogDir {
             rustix::fs::FlockOperation::Unlock,
         )?)
     }
-}
-
-/// Device and inode.
-fn place_of(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn check_cluster(
