@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use kafka_protocol::messages as m;
 use strandline_broker::Server;
 use strandline_client::Connection;
 use strandline_tests::{TestBroker, TestCluster, eventually, logged};
-use strandline_wire::{ApiKey, ErrorCode};
+use strandline_wire::ErrorCode;
 
 use super::*;
 use crate::cluster::{expected, read, send};
@@ -172,14 +171,7 @@ async fn a_directory_without_replicas_can_be_removed() {
 /// The error of a directory in `DescribeLogDirs`.
 async fn described(broker: &TestBroker, dir: &Path) -> Option<i16> {
     let mut connection = Connection::open(&broker.address()).await.unwrap();
-    let request = m::DescribeLogDirsRequest::default().with_topics(None);
-    let response: m::DescribeLogDirsResponse = connection
-        .call(ApiKey::DescribeLogDirs, 4, &request)
-        .await
-        .unwrap();
-    let mut all = response.results.into_iter();
-    let found = all.find(|d| Path::new(&*d.log_dir) == dir);
-    found.map(|d| d.error_code)
+    log_dir_error(&mut connection, dir).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

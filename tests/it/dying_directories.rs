@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages as m;
 use strandline_tests::{PartitionState, TestCluster, eventually, logged};
-use strandline_wire::{ApiKey, ErrorCode};
+use strandline_wire::ErrorCode;
 
 use crate::cluster::{expected, read, send, set_configs};
+use crate::log_dir_error;
 
 const TOPIC: &str = "t";
 const SMALL: [(&str, &str); 2] = [("min.insync.replicas", "2"), ("log.segment.bytes", "2000")];
@@ -22,19 +22,6 @@ fn home(cluster: &TestCluster, id: i32) -> PathBuf {
 async fn all_in_sync(cluster: &TestCluster) -> PartitionState {
     let what = "all replicas are in sync";
     cluster.wait_for(TOPIC, what, |p| p.isr.len() == 3).await
-}
-
-/// The error that `DescribeLogDirs` has for a directory.
-async fn described(cluster: &TestCluster, id: i32, dir: &Path) -> Option<i16> {
-    let request = m::DescribeLogDirsRequest::default().with_topics(None);
-    let mut connection = cluster.connection(id).await;
-    let response: m::DescribeLogDirsResponse = connection
-        .call(ApiKey::DescribeLogDirs, 4, &request)
-        .await
-        .unwrap();
-    let mut all = response.results.into_iter();
-    let found = all.find(|d| Path::new(&*d.log_dir) == dir);
-    found.map(|d| d.error_code)
 }
 
 /// The bytes of partition 0's log on a node.
@@ -116,7 +103,7 @@ async fn a_leader_loses_its_directory(fault: Fault) {
     );
     send(&cluster, TOPIC, 200..300).await;
     let storage_error = ErrorCode::KafkaStorageError.code();
-    let error = described(&cluster, before.leader, &home).await;
+    let error = log_dir_error(&mut cluster.connection(before.leader).await, &home).await;
     assert_eq!(error, Some(storage_error));
     let name = home.display().to_string();
     let told = logged(&["ERROR", "the log directory has failed", &name]);
@@ -134,7 +121,10 @@ async fn a_leader_loses_its_directory(fault: Fault) {
         (first == second && second == third).then_some(())
     })
     .await;
-    assert_eq!(described(&cluster, before.leader, &home).await, Some(0));
+    assert_eq!(
+        log_dir_error(&mut cluster.connection(before.leader).await, &home).await,
+        Some(0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

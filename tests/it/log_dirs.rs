@@ -11,7 +11,7 @@ use strandline_client::{Client, Connection};
 use strandline_tests::{TestBroker, eventually};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
-use crate::{produce, read_all};
+use crate::{describe_log_dirs, produce, read_all};
 
 struct Dirs {
     parent: tempfile::TempDir,
@@ -70,13 +70,8 @@ async fn alter(broker: &TestBroker, topic: &str, path: &Path) -> i16 {
 /// Path, and whether it is on its way there, of partition 0 in each directory that `DescribeLogDirs` shows it in.
 async fn described(broker: &TestBroker, topic: &str) -> Vec<(String, bool)> {
     let mut connection = Connection::open(&broker.address()).await.unwrap();
-    let request = m::DescribeLogDirsRequest::default().with_topics(None);
-    let response: m::DescribeLogDirsResponse = connection
-        .call(ApiKey::DescribeLogDirs, 4, &request)
-        .await
-        .unwrap();
     let mut found = Vec::new();
-    for dir in response.results {
+    for dir in describe_log_dirs(&mut connection).await {
         let path = dir.log_dir.to_string();
         for listed in dir.topics.into_iter().filter(|t| *t.name.0 == *topic) {
             let partitions = listed.partitions.into_iter();

@@ -32,11 +32,14 @@ mod tiers;
 mod time_look_ups;
 mod tools;
 
+use std::path::Path;
+
 use bytes::Bytes;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
 use strandline_client::{Client, Connection};
-use strandline_tests::eventually;
+use strandline_tests::{S3Server, TestBroker, eventually};
 use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::*;
@@ -81,6 +84,23 @@ async fn delete_topic(address: &str, topic: &str) {
     assert_eq!(response.responses[0].error_code, 0);
 }
 
+/// All log directories of a broker, as `DescribeLogDirs` shows them.
+async fn describe_log_dirs(connection: &mut Connection) -> Vec<DescribeLogDirsResult> {
+    let request = m::DescribeLogDirsRequest::default().with_topics(None);
+    let response: m::DescribeLogDirsResponse = connection
+        .call(ApiKey::DescribeLogDirs, 4, &request)
+        .await
+        .unwrap();
+    response.results
+}
+
+/// The error that `DescribeLogDirs` has for a directory.
+async fn log_dir_error(connection: &mut Connection, dir: &Path) -> Option<i16> {
+    let all = describe_log_dirs(connection).await;
+    let found = all.iter().find(|d| Path::new(&*d.log_dir) == dir);
+    found.map(|d| d.error_code)
+}
+
 /// Timestamps a second apart, from an hour before the tests began.
 fn timestamp(number: usize) -> i64 {
     static BASE: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| {
@@ -112,6 +132,18 @@ const TIERED: [(&str, &str); 3] = [
     ("internal.segment.bytes", "20000"),
     ("local.retention.bytes", "1"),
 ];
+
+/// The same with segments that are uploaded in parts.
+const LARGE_SEGMENTS: [(&str, &str); 3] =
+    [TIERED[0], ("internal.segment.bytes", "28000000"), TIERED[2]];
+
+/// A broker whose cold tier is an S3 server, and a client of it; the topic `t` has these settings.
+async fn tiered_on(s3: &S3Server, configs: &[(&str, &str)]) -> (TestBroker, Client) {
+    let broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
+    let mut client = broker.client().await;
+    client.create_topic("t", 1, configs).await.unwrap();
+    (broker, client)
+}
 
 /// Waits until everything that is sealed is in the cold tier only; returns the first local offset.
 async fn offloaded(client: &mut Client, topic: &str) -> i64 {

@@ -3,23 +3,16 @@
 
 use std::time::Duration;
 
-use strandline_client::{Client, ClientError};
+use strandline_client::ClientError;
 use strandline_tests::{Fault, S3Server, TestBroker, eventually};
 use strandline_wire::ErrorCode;
 
 use super::*;
 
-async fn start(s3: &S3Server) -> (TestBroker, Client) {
-    let broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
-    let mut client = broker.client().await;
-    client.create_topic("t", 1, &TIERED).await.unwrap();
-    (broker, client)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_survive_errors_and_lost_answers() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     s3.inject("PUT", "segments", 3, Fault::SlowDown);
     s3.inject("PUT", ".side", 2, Fault::DropAfter);
     s3.inject("PUT", ".log", 2, Fault::DropBefore);
@@ -32,7 +25,7 @@ async fn uploads_survive_errors_and_lost_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_fails_no_produce_and_deletes_nothing_and_is_visible() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     s3.inject("PUT", "segments", u32::MAX, Fault::SlowDown);
     let values = produce(&mut client, "t", 1000, 200).await;
     assert_eq!(
@@ -60,7 +53,7 @@ async fn an_outage_fails_no_produce_and_deletes_nothing_and_is_visible() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_survive_truncated_and_slow_bodies() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     let values = produce(&mut client, "t", 1000, 200).await;
     offloaded(&mut client, "t").await;
     s3.inject("GET", ".log", 2, Fault::TruncateBody);
@@ -89,7 +82,7 @@ async fn reads_survive_truncated_and_slow_bodies() {
 async fn a_corrupt_remote_byte_is_an_error_and_never_data() {
     for suffix in [".log", ".side"] {
         let s3 = S3Server::start().await;
-        let (mut broker, mut client) = start(&s3).await;
+        let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
         produce(&mut client, "t", 1000, 200).await;
         offloaded(&mut client, "t").await;
         s3.corrupt(suffix);
@@ -122,7 +115,7 @@ async fn a_damaged_answer_is_fetched_again_and_reaches_no_application() {
     for suffix in [".log", ".side"] {
         for damage in [Fault::FlipBit, Fault::Shorten, Fault::TruncateBody] {
             let s3 = S3Server::start().await;
-            let (mut broker, mut client) = start(&s3).await;
+            let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
             let values = produce(&mut client, "t", 1000, 200).await;
             offloaded(&mut client, "t").await;
             // Once, and so often that only another angle helps.
@@ -194,7 +187,7 @@ async fn a_damaged_chunk_hides_its_own_range_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_chunk_is_fetched_once_by_a_sequential_reader() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     produce(&mut client, "t", 1000, 200).await;
     offloaded(&mut client, "t").await;
     let segments = s3.keys().iter().filter(|k| k.ends_with(".log")).count();
@@ -283,7 +276,7 @@ async fn what_is_wrong_with_the_store_is_said_at_start() {
 async fn a_store_that_starts_with_the_broker_is_waited_for() {
     let s3 = S3Server::start().await;
     s3.inject("PUT", "cold", 3, Fault::SlowDown);
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     assert!(
         s3.count("PUT", "cold") > 3,
         "it was asked until it answered"
@@ -297,11 +290,7 @@ async fn a_store_that_starts_with_the_broker_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_multipart_upload_that_fails_is_aborted_and_done_again() {
     let s3 = S3Server::start().await;
-    let mut broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
-    let mut client = broker.client().await;
-    let mut configs = TIERED.to_vec();
-    configs[1] = ("internal.segment.bytes", "28000000");
-    client.create_topic("t", 1, &configs).await.unwrap();
+    let (mut broker, mut client) = tiered_on(&s3, &LARGE_SEGMENTS).await;
     // Parts are PUTs, and fail; creating and aborting an upload are not.
     s3.inject("PUT", ".log", u32::MAX, Fault::SlowDown);
     let values = produce(&mut client, "t", 300, 100_000).await;

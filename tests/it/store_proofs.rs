@@ -3,17 +3,9 @@
 
 use std::time::Duration;
 
-use strandline_client::Client;
 use strandline_tests::{Fault, S3Server, TestBroker, eventually};
 
 use super::*;
-
-async fn start(s3: &S3Server) -> (TestBroker, Client) {
-    let broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
-    let mut client = broker.client().await;
-    client.create_topic("t", 1, &TIERED).await.unwrap();
-    (broker, client)
-}
 
 /// A bit that is flipped on the way up, and a page that says 200. The store verifies a checksum, or knows none.
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +18,7 @@ async fn what_did_not_arrive_whole_is_sent_again_before_the_local_copy_goes() {
                 if ignores {
                     s3.ignore_checksums();
                 }
-                let (mut broker, mut client) = start(&s3).await;
+                let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
                 s3.inject("PUT", suffix, 3, fault.clone());
                 let values = produce(&mut client, "t", 1000, 200).await;
                 offloaded(&mut client, "t").await;
@@ -49,11 +41,7 @@ async fn a_part_that_lost_a_bit_is_sent_again() {
         if ignores {
             s3.ignore_checksums();
         }
-        let mut broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
-        let mut client = broker.client().await;
-        let mut configs = TIERED.to_vec();
-        configs[1] = ("internal.segment.bytes", "28000000");
-        client.create_topic("t", 1, &configs).await.unwrap();
+        let (mut broker, mut client) = tiered_on(&s3, &LARGE_SEGMENTS).await;
         s3.inject("PUT", "partNumber=2", 1, Fault::FlipBitUp);
         let values = produce(&mut client, "t", 300, 100_000).await;
         let client = tokio::sync::Mutex::new(client);
@@ -74,7 +62,7 @@ async fn a_part_that_lost_a_bit_is_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_costs_two_puts_and_two_heads() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     produce(&mut client, "t", 1000, 200).await;
     offloaded(&mut client, "t").await;
     for method in ["PUT", "HEAD"] {
@@ -124,7 +112,7 @@ async fn a_denied_delete_stops_neither_copying_nor_local_retention() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_whose_objects_stay_holds_up_no_other_and_is_not_asked_without_pause() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     produce(&mut client, "t", 1000, 200).await;
     offloaded(&mut client, "t").await;
     let keys = s3.keys();
@@ -164,11 +152,7 @@ async fn a_topic_whose_objects_stay_holds_up_no_other_and_is_not_asked_without_p
 #[tokio::test(flavor = "multi_thread")]
 async fn no_unfinished_upload_is_left() {
     let s3 = S3Server::start().await;
-    let mut broker = TestBroker::start_on_s3(&s3.endpoint(), &[]).await;
-    let mut client = broker.client().await;
-    let mut configs = TIERED.to_vec();
-    configs[1] = ("internal.segment.bytes", "28000000");
-    client.create_topic("t", 1, &configs).await.unwrap();
+    let (mut broker, mut client) = tiered_on(&s3, &LARGE_SEGMENTS).await;
     s3.inject("PUT", "partNumber=2", u32::MAX, Fault::Hang);
     produce(&mut client, "t", 300, 100_000).await;
     eventually("a copy is half-way", || async {
@@ -235,7 +219,7 @@ async fn a_low_rate_of_cold_reads_is_slow_and_not_dead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_upload_is_given_up_in_proportion_to_its_bytes() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     s3.inject("PUT", ".log", 1, Fault::Hang);
     let began = std::time::Instant::now();
     let values = produce(&mut client, "t", 1000, 200).await;
@@ -250,7 +234,7 @@ async fn a_hung_upload_is_given_up_in_proportion_to_its_bytes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_of_one_partition_overlap_and_leave_no_gap() {
     let s3 = S3Server::start().await;
-    let (mut broker, mut client) = start(&s3).await;
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
     // Eleven segments of two objects, each call 200 ms late: one after the other they take nine seconds.
     let late = Fault::SlowFirstByte(Duration::from_millis(200));
     s3.inject("*", "segments", u32::MAX, late);
