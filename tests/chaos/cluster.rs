@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use strandline_client::Connection;
 use strandline_wire::ApiKey;
 
+use crate::direct::Direct;
 use crate::disks::{Disk, DiskFault, fill};
 use crate::shims::{self, Shims};
 
@@ -46,6 +48,28 @@ const DISK: &str = "512m";
 /// Of what a node may write on its disk, this stays free.
 const RESERVE: u32 = 32 << 20;
 
+/// The nodes of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Numbered from 1 on.
+    pub brokers: i32,
+    /// Numbered behind the brokers; with none, every broker is a controller.
+    pub controllers: i32,
+}
+
+impl Shape {
+    fn nodes(self) -> i32 {
+        self.brokers + self.controllers
+    }
+
+    fn voters(self) -> RangeInclusive<i32> {
+        match self.controllers {
+            0 => 1..=self.brokers,
+            _ => self.brokers + 1..=self.nodes(),
+        }
+    }
+}
+
 /// Where the replicas of a node lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -61,6 +85,7 @@ pub struct Cluster {
     directory: PathBuf,
     shims: Shims,
     store_endpoint: String,
+    shape: Shape,
     nodes: BTreeMap<i32, Option<Child>>,
     disks: BTreeMap<i32, Disk>,
     /// Whether the history passed; its directories are then not kept.
@@ -86,7 +111,8 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(lane: Lane, nodes: i32) -> Result<Self, String> {
+    pub fn new(lane: Lane, shape: Shape) -> Result<Self, String> {
+        let nodes = shape.nodes();
         let network = Self { lane, nodes };
         network.remove();
         let bridge = lane.bridge();
@@ -153,7 +179,7 @@ impl Drop for Cluster {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for id in self.ids() {
+        for id in self.all_ids() {
             let data = self.data_directory(id);
             if !self.passed {
                 // Keep the data directory of a history that failed, for analysis.
@@ -169,13 +195,13 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    /// Starts `nodes` processes, each broker and controller, with their data under `directory`.
+    /// Starts the processes, with their data under `directory`.
     pub fn start(
         lane: Lane,
         binary: &Path,
         directory: &Path,
         store_endpoint: &str,
-        nodes: i32,
+        shape: Shape,
         layout: Layout,
     ) -> Result<Self, String> {
         fs::create_dir_all(directory).map_err(|e| e.to_string())?;
@@ -186,11 +212,12 @@ impl Cluster {
             directory: directory.to_path_buf(),
             shims,
             store_endpoint: store_endpoint.to_owned(),
-            nodes: (1..=nodes).map(|id| (id, None)).collect(),
+            shape,
+            nodes: (1..=shape.nodes()).map(|id| (id, None)).collect(),
             disks: BTreeMap::new(),
             passed: false,
         };
-        for id in 1..=nodes {
+        for id in 1..=shape.nodes() {
             cluster.write_configuration(id, layout)?;
             let data = cluster.data_directory(id);
             fs::create_dir_all(&data).map_err(|e| e.to_string())?;
@@ -198,22 +225,33 @@ impl Cluster {
                 "mount -t tmpfs -o size={DISK} tmpfs {}",
                 data.display()
             ))?;
-            let disk = Disk::create(&cluster.node_directory(id))?;
-            cluster.disks.insert(id, disk);
+            if id <= shape.brokers {
+                let disk = Disk::create(&cluster.node_directory(id))?;
+                cluster.disks.insert(id, disk);
+            }
             cluster.set_clock(id, 0)?;
             cluster.launch(id)?;
         }
         Ok(cluster)
     }
 
+    /// The brokers.
     pub fn ids(&self) -> Vec<i32> {
+        (1..=self.shape.brokers).collect()
+    }
+
+    /// The brokers and the controllers.
+    pub fn all_ids(&self) -> Vec<i32> {
         self.nodes.keys().copied().collect()
     }
 
+    pub fn address(&self, broker: i32) -> String {
+        format!("{}:9092", self.lane.address(broker))
+    }
+
+    /// Of the brokers.
     pub fn addresses(&self) -> Vec<String> {
-        let all = self.nodes.keys();
-        all.map(|id| format!("{}:9092", self.lane.address(*id)))
-            .collect()
+        self.ids().into_iter().map(|id| self.address(id)).collect()
     }
 
     pub fn bootstrap(&self) -> String {
@@ -237,9 +275,9 @@ impl Cluster {
     fn write_configuration(&self, id: i32, layout: Layout) -> Result<(), String> {
         let directory = self.node_directory(id);
         fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
-        let voters = self.nodes.keys();
+        let voters = self.shape.voters();
         let voters: Vec<_> = voters
-            .map(|v| format!("{v}@{}:9093", self.lane.address(*v)))
+            .map(|v| format!("{v}@{}:9093", self.lane.address(v)))
             .collect();
         let host = self.lane.address(id);
         let (data, disk) = (self.data_directory(id), directory.join("disks/disk/log"));
@@ -247,9 +285,23 @@ impl Cluster {
             Layout::Both => format!("{},{}", data.display(), disk.display()),
             Layout::Disk => disk.display().to_string(),
         };
+        let (client, controller) = (
+            format!("PLAINTEXT://{host}:9092"),
+            format!("CONTROLLER://{host}:9093"),
+        );
+        let is_broker = id <= self.shape.brokers;
+        let (roles, listeners) = match (is_broker, self.shape.voters().contains(&id)) {
+            (true, true) => ("broker,controller", format!("{client},{controller}")),
+            (true, false) => ("broker", client),
+            (false, _) => ("controller", controller),
+        };
+        let dirs = if is_broker {
+            dirs
+        } else {
+            data.display().to_string()
+        };
         let text = format!(
-            "process.roles=broker,controller\nnode.id={id}\n\
-             listeners=PLAINTEXT://{host}:9092,CONTROLLER://{host}:9093\n\
+            "process.roles={roles}\nnode.id={id}\nlisteners={listeners}\n\
              controller.listener.names=CONTROLLER\ncontroller.quorum.voters={}\n\
              metadata.log.dir={}\nlog.dirs={dirs}\nstrandline.log.dir.reserved.bytes={RESERVE}\nstrandline.http.listener={host}:9644\n\
              default.replication.factor=3\nmin.insync.replicas=2\n\
@@ -387,6 +439,23 @@ impl Cluster {
         self.disk(id)?.strike(fault)
     }
 
+    /// Takes everything from a node that is down: its disk, and what lies beside its metadata.
+    pub fn wipe(&self, id: i32) -> Result<(), String> {
+        self.disk(id)?.heal(DiskFault::Dies)?;
+        let data = self.data_directory(id);
+        let failed = |e: std::io::Error| format!("{}: {e}", data.display());
+        for entry in fs::read_dir(&data).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let removing = if path.is_dir() {
+                fs::remove_dir_all
+            } else {
+                fs::remove_file
+            };
+            removing(&path).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Gives a node a disk that is well, and starts it again where only a new process takes that.
     pub fn heal_disk(&mut self, id: i32, fault: DiskFault) -> Result<(), String> {
         if fault.lasts_until_restart() {
@@ -413,6 +482,11 @@ impl Cluster {
             return (None, None);
         };
         let known = |id: i32| Some(id).filter(|id| self.nodes.contains_key(id));
+        // Metadata names a broker that forwards, where controllers are processes of their own.
+        let controller = match self.shape.controllers {
+            0 => known(metadata.controller_id.0),
+            _ => self.leader_of_quorum().await.and_then(known),
+        };
         let topic = metadata
             .topics
             .iter()
@@ -420,7 +494,16 @@ impl Cluster {
         let leader = topic
             .and_then(|t| t.partitions.first())
             .map(|p| p.leader_id.0);
-        (known(metadata.controller_id.0), leader.and_then(known))
+        (controller, leader.and_then(known))
+    }
+
+    async fn leader_of_quorum(&self) -> Option<i32> {
+        for address in self.addresses() {
+            if let Ok(leader) = Direct::new(vec![address]).leader_of_quorum().await {
+                return Some(leader);
+            }
+        }
+        None
     }
 
     /// Waits until every node reports that every partition has all its replicas in sync, under the same leader: a node

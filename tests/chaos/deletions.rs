@@ -10,7 +10,7 @@ use strandline_tests::Fault;
 
 use crate::history::History;
 use crate::measures::print_times;
-use crate::{NODES, Options, RECOVERY};
+use crate::{Options, RECOVERY, REPLICAS};
 
 const PARTITIONS: i32 = 3;
 /// Objects that a topic has in the bucket before it is deleted: several requests' worth of work.
@@ -76,7 +76,7 @@ fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>, String> {
 /// Makes a topic that has many objects in the bucket; returns the id that their keys carry.
 async fn fill(history: &History, name: &str) -> Result<String, String> {
     let bootstrap = history.cluster.bootstrap();
-    let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(NODES))
+    let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(REPLICAS))
         .set("internal.segment.bytes", "50000")
         .set("remote.storage.enable", "true");
     let patience = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));

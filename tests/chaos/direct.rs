@@ -5,11 +5,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_protocol::messages as m;
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use kafka_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_quorum_request;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -212,6 +219,67 @@ impl Direct {
             .ok_or_else(no_answer)?;
         self.check(answer.error_code)?;
         Ok(answer.low_watermark)
+    }
+
+    pub async fn leader_of_quorum(&mut self) -> Result<i32, Refusal> {
+        let partition = describe_quorum_request::PartitionData::default();
+        let topic = describe_quorum_request::TopicData::default()
+            .with_topic_name(m::TopicName(text("__cluster_metadata")))
+            .with_partitions(vec![partition]);
+        let request = m::DescribeQuorumRequest::default().with_topics(vec![topic]);
+        let answer: m::DescribeQuorumResponse =
+            self.ask(ApiKey::DescribeQuorum, 2, &request).await?;
+        self.check(answer.error_code)?;
+        let topics = answer.topics.iter();
+        let partition = topics.flat_map(|t| &t.partitions).next();
+        Ok(partition.ok_or_else(no_answer)?.leader_id.0)
+    }
+
+    /// Gives a partition these replicas; the move goes on after the answer.
+    pub async fn reassign(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        replicas: &[i32],
+    ) -> Result<(), Refusal> {
+        let replicas = replicas.iter().copied().map(m::BrokerId).collect();
+        let asked = ReassignablePartition::default()
+            .with_partition_index(partition)
+            .with_replicas(Some(replicas));
+        let topic = ReassignableTopic::default()
+            .with_name(m::TopicName(text(topic)))
+            .with_partitions(vec![asked]);
+        let request = m::AlterPartitionReassignmentsRequest::default()
+            .with_timeout_ms(2000)
+            .with_topics(vec![topic]);
+        let answer: m::AlterPartitionReassignmentsResponse = self
+            .ask(ApiKey::AlterPartitionReassignments, 0, &request)
+            .await?;
+        self.check(answer.error_code)?;
+        let topics = answer.responses.iter();
+        let moved = topics.flat_map(|t| &t.partitions).next();
+        self.check(moved.ok_or_else(no_answer)?.error_code)
+    }
+
+    /// Moves the replica of the broker that is asked to another of its log directories; the move goes on after the answer.
+    pub async fn move_to_directory(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        directory: &str,
+    ) -> Result<(), Refusal> {
+        let topic = AlterReplicaLogDirTopic::default()
+            .with_name(m::TopicName(text(topic)))
+            .with_partitions(vec![partition]);
+        let directory = AlterReplicaLogDir::default()
+            .with_path(text(directory))
+            .with_topics(vec![topic]);
+        let request = m::AlterReplicaLogDirsRequest::default().with_dirs(vec![directory]);
+        let answer: m::AlterReplicaLogDirsResponse =
+            self.ask(ApiKey::AlterReplicaLogDirs, 2, &request).await?;
+        let topics = answer.results.iter();
+        let moved = topics.flat_map(|t| &t.partitions).next();
+        self.check(moved.ok_or_else(no_answer)?.error_code)
     }
 
     /// The leader epoch of a partition as the node knows it that is asked now.

@@ -1,6 +1,6 @@
-//! A history is a cluster of three with clients that write and read, and faults one after the other. At the end
+//! A history is a cluster with clients that write and read, and faults one after the other. At the end
 //! everything is healed, and every replica must be in sync again within a minute. Then all records are read back and
-//! compared with the answers that clients got, and the three logs are compared with each other. Beside the topic that
+//! compared with the answers that clients got, and the logs of all replicas are compared with each other. Beside the topic that
 //! all clients share, one topic is deleted and made again, and records of two others are deleted.
 
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::nemesis::Nemesis;
 use crate::purged::Purges;
 use crate::reborn::Lives;
 use crate::workload::{Notes, PARTITIONS, TOPIC};
-use crate::{NODES, Options, RECOVERY, checker, purged, reborn, replicas, workload};
+use crate::{Options, RECOVERY, REPLICAS, checker, purged, reborn, replicas, workload};
 
 const PRODUCERS: usize = 3;
 /// The topic that pauses are measured on.
@@ -77,10 +77,11 @@ impl History {
         let directory = options.directory(name);
         let _ = std::fs::remove_dir_all(&directory);
         let lane = Lane(options.lane);
-        let network = Network::new(lane, NODES)?;
+        let shape = options.shape();
+        let network = Network::new(lane, shape)?;
         let store = S3Server::start_at(&lane.harness()).await;
         let (binary, endpoint) = (&options.binary, store.endpoint());
-        let cluster = Cluster::start(lane, binary, &directory, &endpoint, NODES, layout)?;
+        let cluster = Cluster::start(lane, binary, &directory, &endpoint, shape, layout)?;
         create_topic(&cluster.bootstrap(), options).await?;
         let notes = Arc::new(Notes::default());
         let bootstrap = cluster.bootstrap();
@@ -152,7 +153,7 @@ impl History {
     pub async fn end(mut self) -> Result<Summary, String> {
         self.network.heal()?;
         self.store.heal();
-        for id in self.cluster.ids() {
+        for id in self.cluster.all_ids() {
             self.cluster.set_clock(id, 0)?;
             self.cluster.launch(id)?;
         }
@@ -198,7 +199,7 @@ impl History {
             complaints.push("no segment came to the cold tier".into());
         }
         self.cluster.wait_until_in_sync(RECOVERY).await?;
-        for id in self.cluster.ids() {
+        for id in self.cluster.all_ids() {
             if !self.cluster.stop(id) {
                 complaints.push(format!("node {id} did not stop when it was asked to"));
             }
@@ -235,11 +236,11 @@ async fn create_topic(bootstrap: &str, options: &Options) -> Result<(), String> 
         .set("bootstrap.servers", bootstrap)
         .create()
         .map_err(|e| e.to_string())?;
-    let probed = NewTopic::new(PROBED, 1, TopicReplication::Fixed(NODES));
+    let probed = NewTopic::new(PROBED, 1, TopicReplication::Fixed(REPLICAS));
     let (segment, local) = (segment_bytes.to_string(), (3 * segment_bytes).to_string());
     let never = i64::MAX.to_string();
     let flush = if options.unflushed { &never } else { "1" };
-    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(NODES))
+    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(REPLICAS))
         .set("flush.messages", flush)
         .set("min.insync.replicas", "2")
         .set("internal.segment.bytes", &segment)

@@ -10,6 +10,7 @@ mod disks;
 mod dying;
 mod history;
 mod measures;
+mod moves;
 mod nemesis;
 mod purged;
 mod reborn;
@@ -23,10 +24,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::cluster::Shape;
 use crate::history::Summary;
 use crate::nemesis::Nemesis;
 
-const NODES: i32 = 3;
+/// Of every partition.
+const REPLICAS: i32 = 3;
 /// After all faults are gone.
 const RECOVERY: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,11 @@ struct Options {
     /// How long each history applies faults.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
+    #[arg(long, default_value_t = 3)]
+    brokers: i32,
+    /// Processes that are controllers only; with none, every broker is one.
+    #[arg(long, default_value_t = 0)]
+    controllers: i32,
     /// Only these faults, by name (kill-leader, pause, …).
     #[arg(long, value_delimiter = ',')]
     faults: Vec<String>,
@@ -83,6 +91,13 @@ struct Options {
 }
 
 impl Options {
+    fn shape(&self) -> Shape {
+        Shape {
+            brokers: self.brokers,
+            controllers: self.controllers,
+        }
+    }
+
     /// Where a history's data and logs are: of each lane elsewhere, as lanes run side by side.
     fn directory(&self, name: &str) -> PathBuf {
         self.keep.join(format!("lane{}", self.lane)).join(name)
@@ -92,6 +107,10 @@ impl Options {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
+    if options.brokers < REPLICAS || options.controllers < 0 {
+        eprintln!("a partition has {REPLICAS} replicas: there must be as many brokers");
+        return ExitCode::FAILURE;
+    }
     let named: Option<Vec<Nemesis>> = options.faults.iter().map(|f| Nemesis::named(f)).collect();
     let faults = match named {
         None => {

@@ -9,6 +9,7 @@ use strandline_tests::{Fault, S3Server};
 use crate::RECOVERY;
 use crate::cluster::{Cluster, Network};
 use crate::disks::DiskFault;
+use crate::moves;
 use crate::workload::{OFFSETS_TOPIC, TOPIC};
 
 /// One kind of fault.
@@ -34,6 +35,8 @@ pub enum Nemesis {
     StoreDown,
     StoreSlow,
     StoreAmbiguous,
+    /// Bits are wrong on both ways, pages come in place of answers, and deletes are said to be done.
+    StoreLies,
     SlowFlush,
     FailingFlush,
     DiskFull,
@@ -42,6 +45,10 @@ pub enum Nemesis {
     DirectoryReadOnly,
     DirectoryFull,
     DirectoryUnmounted,
+    /// A broker is killed and begins again without anything of its own.
+    WipeNode,
+    /// A replica moves to another broker, where there are more brokers than replicas, or to its broker's other disk.
+    MoveReplica,
     /// The wall clock of a node is set, and set back.
     ClockOfLeader,
     ClockOfFollower,
@@ -53,7 +60,7 @@ pub enum Nemesis {
 pub const CLOCK_STEPS: [i64; 4] = [600_000, -600_000, 86_400_000, -86_400_000];
 
 impl Nemesis {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::KillLeader,
         Self::KillController,
         Self::KillCoordinator,
@@ -69,6 +76,7 @@ impl Nemesis {
         Self::StoreDown,
         Self::StoreSlow,
         Self::StoreAmbiguous,
+        Self::StoreLies,
         Self::SlowFlush,
         Self::FailingFlush,
         Self::DiskFull,
@@ -76,6 +84,8 @@ impl Nemesis {
         Self::DirectoryReadOnly,
         Self::DirectoryFull,
         Self::DirectoryUnmounted,
+        Self::WipeNode,
+        Self::MoveReplica,
         Self::ClockOfLeader,
         Self::ClockOfFollower,
         Self::ClockOfController,
@@ -104,8 +114,10 @@ impl Nemesis {
         store: &S3Server,
         random: &mut StdRng,
     ) -> Result<(), String> {
-        let ids = cluster.ids();
+        let ids = cluster.all_ids();
         let any = ids[random.random_range(0..ids.len())];
+        let brokers = cluster.ids();
+        let broker = brokers[random.random_range(0..brokers.len())];
         let (controller, leader) = cluster.controller_and_leader(TOPIC).await;
         let lasts = Duration::from_millis(random.random_range(1500..5000));
         match self {
@@ -133,8 +145,9 @@ impl Nemesis {
                 kill(cluster, &[leader], lasts).await
             }
             Self::SplitThenKillLeader => {
-                let leader = leader.unwrap_or(any);
-                let follower = ids.iter().copied().find(|id| *id != leader).unwrap_or(any);
+                let leader = leader.unwrap_or(broker);
+                let follower = brokers.iter().copied().find(|id| *id != leader);
+                let follower = follower.unwrap_or(broker);
                 network.cut(leader, follower)?;
                 network.cut(follower, leader)?;
                 tokio::time::sleep(lasts).await;
@@ -204,6 +217,18 @@ impl Nemesis {
                 store.heal();
                 Ok(())
             }
+            Self::StoreLies => {
+                let page = || Fault::Body(200, "<html>please log in</html>".into());
+                store.inject("PUT", "segments", 10, Fault::FlipBitUp);
+                store.inject("PUT", "segments", 5, page());
+                store.inject("GET", "segments", 1, Fault::FlipBit);
+                store.inject("GET", "segments", 1, Fault::Shorten);
+                store.inject("GET", "segments", 1, page());
+                store.inject("DELETE", "cold", 5, Fault::SayDone);
+                tokio::time::sleep(lasts).await;
+                store.heal();
+                Ok(())
+            }
             Self::SlowFlush => {
                 cluster.disturb_flushes(any, "flush-slow", true);
                 tokio::time::sleep(lasts).await;
@@ -231,13 +256,23 @@ impl Nemesis {
             | Self::DirectoryFull
             | Self::DirectoryUnmounted => {
                 let fault = self.of_disk();
-                let victim = leader.filter(|_| random.random()).unwrap_or(any);
+                let victim = leader.filter(|_| random.random()).unwrap_or(broker);
                 cluster.strike_disk(victim, fault)?;
                 tokio::time::sleep(lasts).await;
                 cluster.heal_disk(victim, fault)?;
                 // The replicas of a lost disk come back before the next disk dies.
                 cluster.wait_until_in_sync(RECOVERY).await.map(|_| ())
             }
+            Self::WipeNode => {
+                // With every replica in sync, the others have all that was acknowledged.
+                cluster.wait_until_in_sync(RECOVERY).await?;
+                let victim = leader.filter(|_| random.random()).unwrap_or(broker);
+                cluster.kill(victim);
+                cluster.wipe(victim)?;
+                cluster.launch(victim)?;
+                cluster.wait_until_in_sync(RECOVERY).await.map(|_| ())
+            }
+            Self::MoveReplica => moves::one(cluster, random).await,
             Self::ClockOfLeader
             | Self::ClockOfFollower
             | Self::ClockOfController

@@ -116,6 +116,16 @@ impl DiskCache {
         Ok(cache)
     }
 
+    /// Whether `open` would take this directory: one that is not there yet, or one with nothing but files of the cache.
+    pub fn check(directory: &Path) -> Result<(), DiskCacheError> {
+        match look(directory) {
+            Err(DiskCacheError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            looked => looked.map(drop),
+        }
+    }
+
     fn path(&self, (segment, chunk): ChunkKey) -> PathBuf {
         let name = segment.to_string();
         self.directory
@@ -323,7 +333,9 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(&path, b"not ours").unwrap();
             }
+            let checked = DiskCache::check(directory.path()).unwrap_err();
             let refused = DiskCache::open(directory.path(), 0).unwrap_err();
+            assert_eq!(checked.to_string(), refused.to_string());
             assert!(matches!(&refused, DiskCacheError::Foreign(_)), "{refused}");
             for file in [name, &unfinished] {
                 let kept = fs::read(directory.path().join(file)).unwrap();
@@ -332,6 +344,8 @@ mod tests {
         }
         let mounted = tempfile::tempdir().unwrap();
         fs::create_dir(mounted.path().join("lost+found")).unwrap();
+        DiskCache::check(mounted.path()).unwrap();
+        DiskCache::check(&mounted.path().join("not-there")).unwrap();
         DiskCache::open(mounted.path(), 0).unwrap();
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use strandline_broker::settings::{Properties, PropertySource, Settings};
 use strandline_broker::{check_founding, cluster_of};
 use strandline_metadata::config::{BrokerConfig, ConfigSource};
+use strandline_tiering::cache::DiskCache;
 use strandline_tiering::marker::read_marker;
 use strandline_tiering::store::RemoteStore;
 
@@ -24,6 +25,9 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     match &settings.remote {
         None => println!("cold tier: off (remote.log.storage.system.enable)"),
         Some(remote) => {
+            if broker_config(&properties).number("strandline.remote.cache.bytes") > 0 {
+                DiskCache::check(&settings.cache_dir).map_err(|e| e.to_string())?;
+            }
             let store = RemoteStore::connect(remote)
                 .await
                 .map_err(|e| e.to_string())?;
@@ -62,12 +66,15 @@ async fn check_owner(store: &RemoteStore, settings: &Settings) -> Result<(), Str
     }
 }
 
-fn print_values(properties: &Properties) {
-    let config = BrokerConfig {
+fn broker_config(properties: &Properties) -> BrokerConfig {
+    BrokerConfig {
         file: properties.to_map(),
         ..BrokerConfig::default()
-    };
-    for entry in config.describe_all() {
+    }
+}
+
+fn print_values(properties: &Properties) {
+    for entry in broker_config(properties).describe_all() {
         let source = match properties.values.get(&entry.def.name) {
             Some((_, PropertySource::File)) => "file",
             Some((_, PropertySource::Environment)) => "environment",
