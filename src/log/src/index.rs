@@ -62,10 +62,15 @@ impl IndexFile {
         self.bytes.load(Ordering::Acquire)
     }
 
-    fn push(&self, entry: &[u8]) -> io::Result<()> {
+    /// Appends whole entries.
+    pub fn push(&self, entries: &[u8]) -> io::Result<()> {
         let at = self.bytes();
-        self.file.write_all_at(entry, at)?;
-        self.bytes.store(at + entry.len() as u64, Ordering::Release);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all_at(entries, at)?;
+        self.bytes
+            .store(at + entries.len() as u64, Ordering::Release);
         Ok(())
     }
 
@@ -132,6 +137,17 @@ fn time_entry(entry: &[u8; 12]) -> (i64, u32) {
     ((number >> 32) as i64, number as u32)
 }
 
+pub(crate) fn offset_entry_bytes(relative_offset: u32, position: u32) -> [u8; 8] {
+    (u64::from(relative_offset) << 32 | u64::from(position)).to_be_bytes()
+}
+
+pub(crate) fn time_entry_bytes(timestamp_ms: i64, relative_offset: u32) -> [u8; 12] {
+    let mut entry = [0; 12];
+    entry[..8].copy_from_slice(&timestamp_ms.to_be_bytes());
+    entry[8..].copy_from_slice(&relative_offset.to_be_bytes());
+    entry
+}
+
 /// Offset to position.
 #[derive(Debug)]
 pub(crate) struct OffsetIndex(pub IndexFile);
@@ -145,10 +161,7 @@ impl OffsetIndex {
     }
 
     pub fn push(&self, relative_offset: u32, position: u32) -> io::Result<()> {
-        let mut entry = [0; 8];
-        entry[..4].copy_from_slice(&relative_offset.to_be_bytes());
-        entry[4..].copy_from_slice(&position.to_be_bytes());
-        self.0.push(&entry)
+        self.0.push(&offset_entry_bytes(relative_offset, position))
     }
 
     /// The entry of a batch at or before the one that holds `relative_offset`: (relative last offset, position).
@@ -199,10 +212,8 @@ impl TimeIndex {
         if self.last()?.is_some_and(|(last, _)| timestamp_ms <= last) {
             return Ok(());
         }
-        let mut entry = [0; 12];
-        entry[..8].copy_from_slice(&timestamp_ms.to_be_bytes());
-        entry[8..].copy_from_slice(&relative_offset.to_be_bytes());
-        self.0.push(&entry)
+        self.0
+            .push(&time_entry_bytes(timestamp_ms, relative_offset))
     }
 
     /// The last entry: (timestamp, relative offset).

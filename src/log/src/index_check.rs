@@ -9,7 +9,9 @@ use strandline_types::Offset;
 use strandline_wire::batch::BatchHeader;
 
 use crate::error::LogError;
+use crate::header_walk::HeaderWalk;
 use crate::index::Found;
+use crate::index_builder::IndexBuilder;
 use crate::segment::Segment;
 
 /// Bytes behind the last entry of an offset index up to which no entry is missing, whatever `index.interval.bytes` was
@@ -101,14 +103,14 @@ struct Tail {
 impl Tail {
     /// `None` if no batch begins at `start`, though there are bytes.
     fn read(segment: &Segment, start: u64, most: u64) -> Option<Self> {
-        let bytes = segment.bytes();
+        let mut headers = HeaderWalk::new(segment);
         let mut tail = Self {
             max_timestamp: -1,
             ..Self::default()
         };
         let mut position = start;
         // A damaged batch is not the index's fault: reading the batch reports the damage.
-        while let Ok(Some(header)) = segment.header_at(position, bytes) {
+        while let Ok(Some(header)) = headers.header_at(position) {
             tail.note(&header, position - start);
             if position - start > most {
                 tail.is_too_long = true;
@@ -133,25 +135,15 @@ impl Tail {
 
 /// Builds both indexes of a sealed segment from its batch headers. Stops at a batch that cannot be read.
 pub(crate) fn rebuild(segment: &Segment, index_interval_bytes: u32) -> Result<(), LogError> {
-    let failed = |source| LogError::Io {
-        path: segment.log_path.clone(),
-        source,
-    };
-    segment.offset_index.clear().map_err(failed)?;
-    segment.time_index.clear().map_err(failed)?;
     segment.reset_timestamps();
-    let bytes = segment.bytes();
-    let (mut position, mut since_entry) = (0, 0u64);
-    while let Ok(Some(header)) = segment.header_at(position, bytes) {
+    let mut builder = IndexBuilder::begin(segment, index_interval_bytes)?;
+    let mut headers = HeaderWalk::new(segment);
+    let mut position = 0;
+    while let Ok(Some(header)) = headers.header_at(position) {
         segment.note_timestamp(header.max_timestamp, header.last_offset());
-        if since_entry > u64::from(index_interval_bytes) {
-            segment
-                .push_index_entries(header.last_offset(), position)
-                .map_err(failed)?;
-            since_entry = 0;
-        }
-        since_entry += header.size() as u64;
+        builder.batch(header.last_offset(), position, header.size() as u64)?;
         position += header.size() as u64;
     }
+    builder.finish()?;
     segment.finish_indexes()
 }

@@ -16,6 +16,8 @@ use tracing::warn;
 use crate::config::LogConfig;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
+use crate::header_walk::HeaderWalk;
+use crate::index_builder::IndexBuilder;
 use crate::index_check;
 use crate::log_start::log_start_at_open;
 use crate::producer_state::{ProducerState, load_snapshot};
@@ -284,42 +286,37 @@ impl Walk<'_> {
         epochs: &mut LeaderEpochs,
     ) -> Result<WalkEnd, LogError> {
         let segment = self.segment;
-        if self.rebuild {
-            segment
-                .offset_index
-                .clear()
-                .map_err(LogError::io(&segment.offset_index.0.path))?;
-            segment
-                .time_index
-                .clear()
-                .map_err(LogError::io(&segment.time_index.0.path))?;
-        }
         segment.reset_timestamps();
-        let limit = segment.bytes();
+        let interval = self.config.index_interval_bytes;
+        let mut indexes = if self.rebuild {
+            Some(IndexBuilder::begin(segment, interval)?)
+        } else {
+            None
+        };
+        let mut headers = HeaderWalk::new(segment);
         let mut position = 0;
         let mut end_offset = segment.base_offset;
         let mut since_entry = 0u64;
-        while position < limit {
-            let Some(header) = segment.header_at(position, limit)? else {
-                break;
-            };
+        while let Some(header) = headers.header_at(position)? {
+            let size = header.size() as u64;
             segment.note_timestamp(header.max_timestamp, header.last_offset());
-            if since_entry > u64::from(self.config.index_interval_bytes) {
-                if self.rebuild {
-                    segment
-                        .push_index_entries(header.last_offset(), position)
-                        .map_err(LogError::io(&segment.log_path))?;
-                }
+            if let Some(indexes) = &mut indexes {
+                indexes.batch(header.last_offset(), position, size)?;
+            }
+            if since_entry > u64::from(interval) {
                 since_entry = 0;
             }
-            since_entry += header.size() as u64;
+            since_entry += size;
             producers.update(&header);
             epochs.assign(
                 LeaderEpoch(header.partition_leader_epoch),
                 header.base_offset,
             );
             end_offset = header.end_offset();
-            position += header.size() as u64;
+            position += size;
+        }
+        if let Some(indexes) = indexes {
+            indexes.finish()?;
         }
         Ok(WalkEnd {
             end_offset,

@@ -226,14 +226,20 @@ impl Segment {
         let mut bytes = [0; BATCH_HEADER_BYTES];
         self.read_at(&mut bytes, position)
             .map_err(LogError::io(&self.log_path))?;
-        BatchHeader::decode(&bytes)
-            .map(Some)
-            .map_err(|e| LogError::Corrupt {
-                path: self.log_path.clone(),
-                position,
-                offset: self.base_offset,
-                reason: e.to_string(),
-            })
+        self.decode_header(&bytes, position).map(Some)
+    }
+
+    pub(crate) fn decode_header(
+        &self,
+        bytes: &[u8; BATCH_HEADER_BYTES],
+        position: u64,
+    ) -> Result<BatchHeader, LogError> {
+        BatchHeader::decode(bytes).map_err(|e| LogError::Corrupt {
+            path: self.log_path.clone(),
+            position,
+            offset: self.base_offset,
+            reason: e.to_string(),
+        })
     }
 
     /// Truncates the segment in front of the batch that holds `offset`, indexes included. Returns the new end offset

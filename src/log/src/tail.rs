@@ -12,6 +12,7 @@ use strandline_wire::batch::{BatchHeader, verify_crc};
 use tracing::warn;
 
 use crate::error::LogError;
+use crate::header_walk::HeaderWalk;
 use crate::segment::Segment;
 
 /// Which batches are checked, and how.
@@ -64,9 +65,10 @@ impl TailCheck {
 
     fn find_damage(&self, at: usize, segment: &Segment) -> Result<Option<Damage>, LogError> {
         let limit = segment.bytes();
+        let mut headers = HeaderWalk::new(segment);
         let (mut position, mut offset) = (0, segment.base_offset);
         while position < limit {
-            match self.check_batch(at, segment, position, limit, offset)? {
+            match self.check_batch(at, segment, &mut headers, position, offset)? {
                 Ok(header) => {
                     offset = header.end_offset();
                     position += header.size() as u64;
@@ -89,17 +91,17 @@ impl TailCheck {
         &self,
         at: usize,
         segment: &Segment,
+        headers: &mut HeaderWalk<'_>,
         position: u64,
-        limit: u64,
         min_offset: Offset,
     ) -> Result<Result<BatchHeader, String>, LogError> {
-        let header = match segment.header_at(position, limit) {
+        let header = match headers.header_at(position) {
             Ok(Some(header)) => header,
             Ok(None) => return Ok(Err("the batch header is cut off".to_owned())),
             Err(LogError::Corrupt { reason, .. }) => return Ok(Err(reason)),
             Err(error) => return Err(error),
         };
-        if position.saturating_add(header.size() as u64) > limit {
+        if position.saturating_add(header.size() as u64) > segment.bytes() {
             return Ok(Err("the batch is cut off".to_owned()));
         }
         if header.base_offset < min_offset || header.last_offset_delta < 0 {

@@ -7,6 +7,7 @@ use strandline_types::Offset;
 
 use super::PartitionLog;
 use crate::error::LogError;
+use crate::header_walk::HeaderWalk;
 use crate::log_start::write_log_start;
 use crate::producer_state::{ProducerState, load_snapshot};
 use crate::recovery::last_with_snapshot;
@@ -79,8 +80,9 @@ impl PartitionLog {
             producers = load_snapshot(&snapshot)?.unwrap_or_default();
         }
         for segment in last {
+            let mut headers = HeaderWalk::new(segment);
             let mut position = 0;
-            while let Some(header) = segment.header_at(position, segment.bytes())? {
+            while let Some(header) = headers.header_at(position)? {
                 producers.update(&header);
                 position += header.size() as u64;
             }
