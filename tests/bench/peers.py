@@ -113,6 +113,24 @@ class Minio(Process):
             return False
 
 
+class Late(Process):
+    """A store whose answers arrive so many seconds late."""
+
+    USER, PASSWORD = Minio.USER, Minio.PASSWORD
+
+    def __init__(self, minio, seconds):
+        super().__init__("late")
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.spawn(["python3", str(ROOT / "tests/bench/late.py"), str(port), minio.endpoint.rsplit(":", 1)[1], str(seconds)])
+        wait_until("the proxy starts", lambda: self.is_there(port))
+
+    @staticmethod
+    def is_there(port):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Broker(Process):
     """One broker on an empty directory: kind is `kafka`, `strandline` (Kafka's flush setting) or `flushed` (our default);
     the last two with `-before` are another binary.
