@@ -128,7 +128,7 @@ store_job() {
         check "$store: $topic is deleted" "$WORK/tools/kafka-topics.sh" --bootstrap-server "$BOOTSTRAP" --delete --topic $topic
     done
     check "$store: neither objects nor uploads are left" wait_for is_empty
-    echo "        $store: $(grep -o 'proof=.*' "$WORK/broker.log" | tail -n 1 | cut -d' ' -f1-6), $(grep -c WARN "$WORK/broker.log") warnings"
+    echo "        $store: copies are proved by $(sed 's/\x1b\[[0-9;]*m//g' "$WORK/broker.log" | grep -o 'proof=.*' | tail -n 1 | cut -d= -f2), $(grep -c WARN "$WORK/broker.log") warnings"
     check "$store: a clean stop at the end" stop_broker
     stop_store
     rm -rf "$WORK/data" "$WORK/corpus" "$WORK/store"

@@ -108,6 +108,26 @@ async fn a_denied_delete_stops_neither_copying_nor_local_retention() {
     broker.stop().await;
 }
 
+/// A store without calls that others have: the topic is copied, read and deleted with what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_aborts_no_upload_and_deletes_one_object_at_a_time_will_do() {
+    let s3 = S3Server::start().await;
+    let unknown = |code| Fault::Error(405, code);
+    s3.inject("POST", "?delete", u32::MAX, unknown("MethodNotAllowed"));
+    s3.inject("DELETE", "uploadId", u32::MAX, unknown("MethodNotAllowed"));
+    s3.inject("GET", "?uploads", u32::MAX, unknown("MethodNotAllowed"));
+    let (mut broker, mut client) = tiered_on(&s3, &TIERED).await;
+    let values = produce(&mut client, "t", 1000, 200).await;
+    offloaded(&mut client, "t").await;
+    assert_eq!(read_all(&mut client, "t", 0).await, values);
+    super::tiers::delete_topic(&broker.address(), "t").await;
+    eventually("the topic's objects are gone", || async {
+        (!s3.keys().iter().any(|k| k.contains("/segments/"))).then_some(())
+    })
+    .await;
+    broker.stop().await;
+}
+
 /// Deletes that are said to be done and are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_whose_objects_stay_holds_up_no_other_and_is_not_asked_without_pause() {

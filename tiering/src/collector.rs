@@ -195,7 +195,7 @@ pub async fn purge_topic(store: &RemoteStore, topic: TopicId) -> Result<u64, Pur
 async fn delete_all(store: &RemoteStore, keys: Vec<Path>) -> object_store::Result<u64> {
     let keys = futures::stream::iter(keys).map(Ok).boxed();
     let mut deleted = 0;
-    let mut results = store.reads.delete_stream(keys);
+    let mut results = store.deletes.client().delete_stream(keys);
     while let Some(result) = results.next().await {
         match result {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => deleted += 1,

@@ -3,6 +3,7 @@
 
 mod bucket;
 mod config;
+mod deletes;
 mod lying;
 mod probe;
 mod proof;
@@ -25,6 +26,7 @@ use bucket::Bucket;
 pub use bucket::OpenUpload;
 pub use config::RemoteStoreConfig;
 use config::{DEFAULT_REGION, check_environment, split_bucket, split_url};
+use deletes::Deletes;
 use lying::LyingConnector;
 use proof::Way;
 pub use proof::{Copies, Proof};
@@ -82,6 +84,7 @@ pub struct RemoteStore {
     pub reads: Arc<dyn ObjectStore>,
     /// The clients that segments are sent with.
     pub copies: Arc<Copies>,
+    pub deletes: Arc<Deletes>,
     pub keys: KeySpace,
     pub meter: Arc<Meter>,
     place: String,
@@ -157,10 +160,12 @@ impl RemoteStore {
         meter: Arc<Meter>,
     ) -> Self {
         let uploads: Arc<dyn ObjectStore> = Arc::new(MeteredStore::new(uploads, meter.clone()));
+        let reads: Arc<dyn ObjectStore> = Arc::new(MeteredStore::new(reads, meter.clone()));
         Self {
             copies: Arc::new(Copies::local(uploads.clone())),
             uploads,
-            reads: Arc::new(MeteredStore::new(reads, meter.clone())),
+            deletes: Arc::new(Deletes::new(reads.clone(), None)),
+            reads,
             keys: KeySpace::new(prefix),
             meter,
             place,
@@ -246,6 +251,8 @@ impl RemoteStore {
         ];
         let uploads = build(patient.clone())?;
         let reads = build(builder(&Timeouts::reads())?)?;
+        let single = builder(&Timeouts::reads())?.with_disable_bulk_delete(true);
+        let single = metered(build(single)?);
         let bucket = Bucket {
             client: Arc::new(uploads.clone()),
             region,
@@ -254,6 +261,7 @@ impl RemoteStore {
         let store = Self::over(Arc::new(uploads), Arc::new(reads), prefix, place, meter);
         Ok(Self {
             copies: Arc::new(Copies::remote(store.uploads.clone(), ways)),
+            deletes: Arc::new(Deletes::new(store.reads.clone(), Some(single))),
             bucket: Some(Arc::new(bucket)),
             creates_bucket: config.create_bucket,
             ..store

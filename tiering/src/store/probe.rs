@@ -86,10 +86,15 @@ impl RemoteStore {
         if !self.copies.is_known() {
             self.find_proof(&key).await;
         }
-        self.reads
-            .delete(&key)
-            .await
-            .map_err(failed("delete object"))
+        let deleted = self.deletes.client().delete(&key).await;
+        let deleted = match deleted {
+            Err(error) if is_unknown_call(&error) && self.deletes.go_on_one_by_one() => {
+                tracing::info!(place = %self.place, error = describe(&error), "objects are deleted one by one: the store does not take several in one request");
+                self.deletes.client().delete(&key).await
+            }
+            other => other,
+        };
+        deleted.map_err(failed("delete object"))
     }
 
     /// An upload in parts that is completed, and one that is aborted.
@@ -113,8 +118,15 @@ impl RemoteStore {
             let _ = upload.abort().await;
             return Err(error);
         }
-        let aborted = create().await?.abort().await;
-        aborted.map_err(failed("abort multipart upload"))?;
+        match create().await?.abort().await {
+            // Uploads that fail stay there, which costs space and no record.
+            Err(error) if is_unknown_call(&error) => {
+                let error = describe(&error);
+                tracing::warn!(place = %self.place, %error, "the store cannot abort uploads: what is left of those that fail stays there");
+                return Ok(());
+            }
+            other => other.map_err(failed("abort multipart upload"))?,
+        }
         match self.open_uploads(key).await {
             // An answer may have been lost, and the client has created another one.
             Ok(lost) => {
@@ -155,7 +167,7 @@ impl RemoteStore {
         if !self.copies.is_known() {
             let key = self.keys.probe();
             self.find_proof(&key).await;
-            let _ = self.reads.delete(&key).await;
+            let _ = self.deletes.client().delete(&key).await;
         }
         self.copies.client().1
     }
@@ -191,6 +203,18 @@ async fn in_parts(client: &Arc<dyn ObjectStore>, key: &Path) -> object_store::Re
         let _ = upload.abort().await;
     }
     sent
+}
+
+/// The store does not have this call at all.
+fn is_unknown_call(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    let said = [
+        "status code: 405",
+        "status code: 501",
+        "NotImplemented",
+        "MethodNotAllowed",
+    ];
+    said.iter().any(|said| text.contains(said))
 }
 
 /// The store has answered and said no. An error of the network, or of the server, says nothing.

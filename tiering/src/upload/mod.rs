@@ -270,7 +270,13 @@ impl Uploader {
         }
         let side = self.store.keys.object(segment, ObjectKind::Side);
         for key in [log, side] {
-            let deleted = moving("delete object", &key, 0, self.store.reads.delete(&key)).await;
+            let deleted = moving(
+                "delete object",
+                &key,
+                0,
+                self.store.deletes.client().delete(&key),
+            )
+            .await;
             match deleted {
                 Err(UploadError::Store {
                     source: object_store::Error::NotFound { .. },
