@@ -37,6 +37,7 @@ pub(super) const RANGES: &[Range] = &[
     ),
     range("num.partitions", 1, 10_000, MANY_PARTITIONS),
     range("offsets.topic.num.partitions", 1, 1_000, OPEN_FILES),
+    at_least("max.connections", 10, LOCKED_OUT),
     at_least("offsets.topic.segment.bytes", 1 << 20, SMALL_SEGMENTS),
     at_least(
         "transaction.state.log.segment.bytes",
@@ -77,6 +78,7 @@ pub(super) const RANGES: &[Range] = &[
 const MANY_THREADS: &str = "each is a thread of the operating system";
 const MANY_PARTITIONS: &str = "a topic is created with at most 10000 partitions";
 const OPEN_FILES: &str = "each partition keeps files open on a broker";
+const LOCKED_OUT: &str = "an administrator needs a connection to change the value again";
 const SMALL_SEGMENTS: &str = "a topic's segments are not smaller (segment.bytes)";
 const NO_TIME: &str = "a time is needed";
 const NEGATIVE_TIME: &str = "a time is not negative";
