@@ -91,6 +91,17 @@ impl Disk {
         }
     }
 
+    fn device(&self) -> Result<String, String> {
+        let mut asking = Command::new("losetup");
+        asking.args(["--noheadings", "--output", "NAME", "--associated"]);
+        let asked = asking.arg(&self.image).output();
+        let output = asked.map_err(|e| format!("losetup: {e}"))?;
+        let names = String::from_utf8_lossy(&output.stdout);
+        let name = names.split_whitespace().next();
+        name.map(str::to_owned)
+            .ok_or_else(|| format!("{}: no loop device", self.image.display()))
+    }
+
     fn filler(&self) -> PathBuf {
         self.mount.join("filler")
     }
@@ -103,6 +114,8 @@ impl Disk {
                 image
                     .and_then(|file| file.set_len(0))
                     .map_err(|e| e.to_string())?;
+                // A device that only lost its file would take writes and read zeros.
+                run(&format!("losetup -c {}", self.device()?))?;
                 // The page cache would hide the loss from readers.
                 fs::write("/proc/sys/vm/drop_caches", "1").map_err(|e| e.to_string())
             }

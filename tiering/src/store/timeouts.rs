@@ -8,7 +8,7 @@ use crate::upload::PART_BYTES;
 
 /// A call that moves bytes has this long, and a second for each [`SLOWEST_BYTES_PER_SECOND`] on top. A slower
 /// call does not move.
-const CALL: Duration = Duration::from_secs(8);
+const CALL: Duration = Duration::from_secs(6);
 /// An upload below this rate counts as stuck: at 512 KiB/s a part of 24 MiB takes 48 s.
 const SLOWEST_BYTES_PER_SECOND: u64 = 512 << 10;
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_call_has_time_in_proportion_to_its_bytes() {
-        for (bytes, seconds) in [(0, 8), (1 << 20, 10), (24 << 20, 56)] {
+        for (bytes, seconds) in [(0, 6), (1 << 20, 8), (24 << 20, 54)] {
             assert_eq!(limit_of(bytes).as_secs(), seconds);
         }
         assert!(limit_of(u64::MAX) > CALL, "no overflow");
