@@ -42,7 +42,7 @@ pub struct Summary {
 }
 
 pub struct History {
-    network: Network,
+    pub network: Network,
     pub store: S3Server,
     pub cluster: Cluster,
     pub notes: Arc<Notes>,

@@ -16,6 +16,7 @@ mod purged;
 mod reborn;
 mod replicas;
 mod shims;
+mod silence;
 mod workload;
 
 use std::path::PathBuf;
@@ -85,6 +86,12 @@ struct Options {
     /// Instead of histories: do something to the disk of a leader this many times; how long its partition is silent.
     #[arg(long)]
     directories: Option<usize>,
+    /// Instead of histories: pause or isolate the leader this many times; how long its partition is silent.
+    #[arg(long)]
+    silence: Option<usize>,
+    /// Instead of histories: for so many seconds on busy processors, pause controllers and stall disks; nobody is fenced.
+    #[arg(long)]
+    false_alarms: Option<u64>,
     /// Where data and logs of failed histories stay.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
@@ -130,6 +137,10 @@ async fn main() -> ExitCode {
         Some(clock_steps::run(&options, count).await)
     } else if let Some(count) = options.directories {
         Some(dying::run(&options, &faults, count).await)
+    } else if let Some(count) = options.silence {
+        Some(silence::run(&options, count).await)
+    } else if let Some(seconds) = options.false_alarms {
+        Some(silence::false_alarms(&options, seconds).await)
     } else if let Some(count) = options.deletions {
         Some(deletions::run(&options, count).await)
     } else {

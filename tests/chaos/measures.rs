@@ -43,11 +43,20 @@ pub async fn failovers(options: &Options, count: usize) -> Result<(), String> {
 
 /// A cluster with clients, and with a probe that notes every acknowledgement.
 pub async fn begin_probing(options: &Options, name: &str) -> Result<History, String> {
+    begin_probing_patiently(options, name, workload::PROBE_TIMEOUT).await
+}
+
+/// The same; the probe turns to another node where one does not answer for so long.
+pub async fn begin_probing_patiently(
+    options: &Options,
+    name: &str,
+    patience: Duration,
+) -> Result<History, String> {
     let mut history = History::begin(options, name).await?;
     history.wait_for_progress().await?;
     let addresses = history.cluster.addresses();
     let noting = history.notes.clone();
-    let probing = async move { workload::probe(addresses, PROBED, noting).await };
+    let probing = async move { workload::probe(addresses, PROBED, noting, patience).await };
     history.clients.push(tokio::spawn(probing));
     Ok(history)
 }

@@ -98,11 +98,11 @@ pub const PROBE: i32 = -1;
 /// The key under which acknowledged commits of offsets are noted.
 pub const COMMITS: i32 = -2;
 /// Every live node answers the probe within this time.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
+pub const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// Writes one record after the other to the first partition of a topic of its own, to its leader, without the pauses of
 /// client libraries: the remaining silence is the cluster's.
-pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>) {
+pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>, patience: Duration) {
     let record = RecordToWrite {
         timestamp: 0,
         key: None,
@@ -122,7 +122,7 @@ pub async fn probe(addresses: Vec<String>, topic: &str, notes: Arc<Notes>) {
                 .produce(topic, 0, Compression::None, std::slice::from_ref(&record))
                 .await
         };
-        match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
+        match tokio::time::timeout(patience, attempt).await {
             Ok(Ok(_)) => {
                 notes.note_acknowledgement(PROBE);
             }

@@ -172,7 +172,7 @@ const TIERED: [(&str, &str); 4] = [
 ];
 
 /// The body that an HTTP listener answers with.
-pub(crate) async fn http_get(address: &str, path: &str) -> String {
+pub async fn http_get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("HTTP accepts");
     // HTTP/1.0: the body is not chunked and ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\n\r\n");

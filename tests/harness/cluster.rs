@@ -173,6 +173,25 @@ impl TestCluster {
         Settings::resolve(&properties).expect("the settings are valid")
     }
 
+    /// Settings of another process with the `node.id` of a node: its directory is elsewhere, and so are its ports.
+    pub fn settings_elsewhere(&self, id: i32, directory: &std::path::Path) -> Settings {
+        let mut properties = Properties::default();
+        let mut all = self.settings(id).properties;
+        let listeners = format!(
+            "PLAINTEXT://{0}:{1},CONTROLLER://{0}:{2}",
+            self.address,
+            PORTS.0 + 500 + id,
+            PORTS.1 + 500 + id
+        );
+        all.insert("listeners".to_owned(), listeners);
+        let logs = directory.join("log").display().to_string();
+        all.insert("log.dirs".to_owned(), logs);
+        for (key, value) in all {
+            properties.set(key, value, PropertySource::File);
+        }
+        Settings::resolve(&properties).expect("the settings are valid")
+    }
+
     /// Stops a node cleanly.
     pub async fn stop(&mut self, id: i32) {
         let server = self.running.remove(&id).expect("the node runs");

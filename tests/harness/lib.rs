@@ -9,7 +9,7 @@ mod logs;
 mod s3;
 mod wait;
 
-pub use broker::TestBroker;
+pub use broker::{TestBroker, http_get};
 pub use cluster::{PartitionState, TestCluster};
 pub use logs::logged;
 pub use s3::{Fault, S3Server};

@@ -25,6 +25,8 @@ mod object_store_faults;
 mod own_client;
 mod producers;
 mod quotas;
+mod readiness;
+mod second_process;
 mod stops;
 mod store_fault_table;
 mod store_proofs;

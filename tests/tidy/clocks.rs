@@ -22,6 +22,10 @@ const READERS: &[(&str, &str)] = &[
         "names and timestamps of the demonstration's records",
     ),
     (
+        "src/cli/src/commands/tier_status.rs",
+        "shows how far away the time of the next attempt is",
+    ),
+    (
         "src/log/src/segment.rs",
         "a file without a time of its own counts as written now",
     ),

@@ -80,6 +80,7 @@ async fn ends(
         client_id: "strandline-lag".into(),
         request_timeout: PATIENCE,
         api_timeout: PATIENCE,
+        ..ClientOptions::default()
     };
     let cluster = Cluster::new(&addresses.join(","), options);
     let asked = list_offsets(&cluster, &elsewhere, LATEST);

@@ -3,10 +3,12 @@
 //! errors of the metadata log end the quorum by themselves.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use strandline_log::DirectoryPlace;
+use strandline_quorum::Quorum;
 
 /// How often the directory is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -34,5 +36,19 @@ impl MetadataPlace {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+/// Writes the cluster's id into the `meta.properties` of a controller that is no broker, once it is known; Kafka's tools
+/// read it there.
+pub async fn note_cluster_id(quorum: Arc<Quorum>, directory: PathBuf, node_id: i32) {
+    let mut images = quorum.subscribe();
+    let Ok(image) = images.wait_for(|image| image.cluster_id.is_some()).await else {
+        return;
+    };
+    let cluster_id = image.cluster_id.clone();
+    drop(image);
+    if let Err(error) = strandline_log::identify(&directory, node_id, cluster_id.as_deref()) {
+        tracing::error!(%error, "the cluster id could not be written");
     }
 }

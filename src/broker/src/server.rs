@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,9 +38,9 @@ use crate::endpoints::{advertised, bind_all, bind_http};
 use crate::fetch_session::FetchSessions;
 use crate::founding::{Founding, FoundingError, founding};
 use crate::groups::Groups;
-use crate::http;
+use crate::http::{self, Pages};
 use crate::listener::accept;
-use crate::metadata_place::MetadataPlace;
+use crate::metadata_place::{MetadataPlace, note_cluster_id};
 use crate::metrics::Metrics;
 use crate::partition::{LogDirs, Partition, PartitionManager};
 use crate::producer_ids::ProducerIds;
@@ -151,7 +151,7 @@ impl BrokerContext {
 
     /// The epoch of this broker's registration.
     pub fn broker_epoch(&self) -> BrokerEpoch {
-        self.lifecycle.epoch
+        self.lifecycle.epoch()
     }
 
     /// The broker to which clients send administrative requests. Any broker forwards a command to the controller, so a
@@ -206,50 +206,27 @@ impl BrokerContext {
         Some((endpoint.host.clone(), i32::from(endpoint.port)))
     }
 
+    /// `host:port` of the first listener, as clients must see it.
+    pub fn address_for_clients(&self) -> Option<String> {
+        let first = self.advertised.first()?;
+        Some(format!("{}:{}", first.host, first.port))
+    }
+
     /// Waits until partitions reflect everything that was committed before the call.
     pub async fn wait_until_applied(&self) {
         self.partitions
             .wait_until_applied(self.quorum.image().applied_index)
             .await;
     }
-
-    /// `Ok` when clients can be served.
-    pub fn readiness(&self) -> Result<(), String> {
-        if self.quorum.leader().0 < 0 {
-            return Err("the metadata quorum has no leader".into());
-        }
-        if let Some(absent) = self.partitions.log_dirs.absent.first() {
-            return Err(absent.reason.clone());
-        }
-        for (index, dir) in self.partitions.log_dirs.dirs.iter().enumerate() {
-            if self.partitions.log_dirs.is_failed(index) {
-                let reason = self.partitions.log_dirs.health.failure(index);
-                let reason = reason.unwrap_or_default();
-                return Err(format!(
-                    "log directory {} has failed: {reason}",
-                    dir.path.display()
-                ));
-            }
-        }
-        let image = self.quorum.image();
-        let mine = image
-            .topics()
-            .flat_map(|t| t.partitions.values())
-            .filter(|p| p.leader.map(|l| l.0) == Some(self.node_id()))
-            .count();
-        let open = self
-            .partitions
-            .all()
-            .iter()
-            .filter(|p| p.is_leader() && !p.is_offline())
-            .count();
-        if open < mine {
-            Err(format!("{open} of {mine} partitions are online"))
-        } else {
-            Ok(())
-        }
-    }
 }
+
+/// The parts of a process that has started.
+type Started = (
+    Arc<Quorum>,
+    Option<Broker>,
+    MetadataPlace,
+    Vec<JoinHandle<()>>,
+);
 
 /// A running process: a broker, a controller, or both.
 pub struct Server {
@@ -278,6 +255,43 @@ impl Server {
             .as_ref()
             .map(TcpListener::local_addr)
             .transpose()?;
+        let stop = CancellationToken::new();
+        let mut tasks = Vec::new();
+        let pages = Pages::new(&settings);
+        if let Some(listener) = http_listener {
+            let serving = http::serve(pages.clone(), listener, stop.clone());
+            tasks.push(tokio::spawn(serving));
+        }
+        let started = Self::start_behind_pages(settings, file, founding, listeners, &pages, &stop);
+        match started.await {
+            Ok((quorum, broker, metadata_dir, more)) => {
+                tasks.extend(more);
+                Ok(Self {
+                    quorum,
+                    broker,
+                    http_address,
+                    metadata_dir,
+                    stop,
+                    tasks,
+                })
+            }
+            Err(error) => {
+                stop.cancel();
+                stop::join(tasks).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The steps of the start behind the pages, which are served already.
+    async fn start_behind_pages(
+        settings: Settings,
+        file: BrokerConfig,
+        founding: Founding,
+        listeners: Vec<(Arc<str>, TcpListener)>,
+        pages: &Arc<Pages>,
+        stop: &CancellationToken,
+    ) -> Result<Started, StartError> {
         let log_dirs = if settings.roles.broker {
             let reserve = reserve_bytes(&file);
             let cluster_id = settings.cluster_id.as_deref();
@@ -300,7 +314,7 @@ impl Server {
             broker: file.clone(),
             remote_enabled: settings.remote.is_some(),
         });
-        let stop = CancellationToken::new();
+        pages.show_quorum(quorum.clone());
         let mut tasks = Vec::new();
         if settings.roles.controller {
             let duties = controller::run(quorum.clone(), file.clone(), stop.clone());
@@ -314,7 +328,7 @@ impl Server {
                 quorum.clone(),
                 log_dirs,
                 listeners,
-                http_listener,
+                pages,
             );
             match starting.await {
                 Ok(broker) => Some(broker),
@@ -332,20 +346,9 @@ impl Server {
             tasks.push(tokio::spawn(async move {
                 noting.await;
             }));
-            if let Some(listener) = http_listener {
-                let serving = http::serve_controller(quorum.clone(), listener, stop.clone());
-                tasks.push(tokio::spawn(serving));
-            }
             None
         };
-        Ok(Self {
-            quorum,
-            broker,
-            http_address,
-            metadata_dir,
-            stop,
-            tasks,
-        })
+        Ok((quorum, broker, metadata_dir, tasks))
     }
 
     /// Addresses of the client listeners, in the order of `listeners`.
@@ -359,9 +362,16 @@ impl Server {
 
     /// Returns the reason when the process cannot continue as a member of its cluster.
     pub async fn failed(&self) -> String {
+        let registration = async {
+            match &self.broker {
+                Some(broker) => broker.context.lifecycle.lost().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             reason = self.quorum.failed() => reason,
             reason = self.metadata_dir.lost() => reason,
+            reason = registration => reason,
         }
     }
 
@@ -386,20 +396,6 @@ fn reserve_bytes(config: &BrokerConfig) -> u64 {
 /// The log directory that holds the metadata.
 fn metadata_parent(settings: &Settings) -> &Path {
     settings.metadata_dir.parent().unwrap_or(Path::new("."))
-}
-
-/// Writes the cluster's id into the `meta.properties` of a controller that is no broker, once it is known; Kafka's tools
-/// read it there.
-async fn note_cluster_id(quorum: Arc<Quorum>, directory: PathBuf, node_id: i32) {
-    let mut images = quorum.subscribe();
-    let Ok(image) = images.wait_for(|image| image.cluster_id.is_some()).await else {
-        return;
-    };
-    let cluster_id = image.cluster_id.clone();
-    drop(image);
-    if let Err(error) = strandline_log::identify(&directory, node_id, cluster_id.as_deref()) {
-        tracing::error!(%error, "the cluster id could not be written");
-    }
 }
 
 fn quorum_options(
@@ -464,7 +460,7 @@ impl Broker {
         quorum: Arc<Quorum>,
         log_dirs: LogDirs,
         listeners: Vec<(Arc<str>, TcpListener)>,
-        http_listener: Option<TcpListener>,
+        pages: &Pages,
     ) -> Result<Self, StartError> {
         let node_id = BrokerId(settings.node_id);
         let advertised = advertised(&settings, &listeners);
@@ -502,6 +498,7 @@ impl Broker {
             advertised,
             settings,
         });
+        pages.show_broker(context.clone());
         follow_image(&context, context.quorum.image()).await;
         let stop_tasks = CancellationToken::new();
         let isr = forward_isr_requests(quorum, node_id, isr_wishes, stop_tasks.clone());
@@ -511,6 +508,7 @@ impl Broker {
             tokio::spawn(take_over_partitions(context.clone(), stop_tasks.clone())),
             tokio::spawn(watch_directories(context.clone(), stop_tasks.clone())),
             tokio::spawn(report_replicas(context.clone(), stop_tasks.clone())),
+            tokio::spawn(keep_registered(context.clone(), stop_tasks.clone())),
             tokio::spawn(housekeeping(context.clone(), stop_tasks.clone())),
             tokio::spawn(checkpoints(context.clone(), stop_tasks.clone())),
             tokio::spawn(retention(context.clone(), stop_tasks.clone())),
@@ -531,10 +529,6 @@ impl Broker {
                 context.stopping.clone(),
             );
             serving.spawn(accepting);
-        }
-        if let Some(listener) = http_listener {
-            let pages = http::serve(context.clone(), listener, stop_tasks.clone());
-            tasks.push(tokio::spawn(pages));
         }
         context.lifecycle.wait_until_unfenced().await;
         context.wait_until_applied().await;
@@ -565,6 +559,11 @@ impl Broker {
         }
         within(stop::LOGS, "logs", context.partitions.shutdown()).await;
     }
+}
+
+async fn keep_registered(context: Arc<BrokerContext>, stop: CancellationToken) {
+    let partitions = &context.partitions;
+    context.lifecycle.keep_registered(partitions, stop).await;
 }
 
 /// Applies every image as it comes.

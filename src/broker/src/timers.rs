@@ -26,8 +26,11 @@ pub async fn housekeeping(context: Arc<BrokerContext>, stop: CancellationToken) 
         context.standing_changed.notify_one();
         let broker = context.config();
         let max_lag_ms = broker.number("replica.lag.time.max.ms");
-        let session_ms = broker.number("broker.session.timeout.ms");
-        // No controller has answered this broker for so long that another broker may lead by now without its knowledge.
+        // After this silence, the controller has let another broker lead.
+        let session_ms = match broker.number("strandline.broker.silence.timeout.ms") {
+            0 => broker.number("broker.session.timeout.ms"),
+            silence_ms => silence_ms.min(broker.number("broker.session.timeout.ms")),
+        };
         let cut_off = context.quorum.controller_silence().as_millis() as i64 > session_ms;
         for partition in context.partitions.all() {
             if partition.is_offline() {

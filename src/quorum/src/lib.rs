@@ -6,15 +6,18 @@
 //!
 //! At first, the voters are the processes named by `controller.quorum.voters`. Later, they are those that an operator
 //! has added and not removed; all other processes follow as learners. `link` carries the messages between members,
-//! `peers` knows which of them are connected, `node` forms the quorum, joins it and answers, `voters` changes it.
+//! `peers` and `presence` know which of them are connected, `node` forms the quorum, joins it and answers, `voters` changes it.
 
+mod alive;
 #[cfg(test)]
 mod damage_tests;
+mod door;
 mod link;
 mod log_store;
 mod network;
 mod node;
 mod peers;
+mod presence;
 mod quorum;
 mod rpc;
 mod state_machine;
@@ -24,8 +27,9 @@ mod tests;
 mod types;
 mod voters;
 
-pub use peers::Presence;
+pub use presence::{Presence, Presences};
 pub use quorum::{
-    Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SubmitError, is_new,
+    Change, ControllerListener, Quorum, QuorumError, QuorumOptions, SIGN_OF_LIFE, SubmitError,
+    is_new,
 };
 pub use rpc::{MemberProgress, QuorumDescription, VoterChange, VoterRefusal};

@@ -17,7 +17,7 @@ use strandline_types::{AdmittedLine, LogWindow};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::rpc::{Request, Response};
@@ -28,6 +28,9 @@ const MAX_FRAME_BYTES: usize = 64 << 20;
 const QUEUE: usize = 256;
 /// Requests of one peer that are answered at once.
 const CONCURRENT: usize = 64;
+/// Requests that wait for a decision or a commit, of those: the rest is left to votes, appends and signs of life, which
+/// must never wait behind them.
+const DECIDED: usize = 48;
 /// Room that is made before a frame's bytes have come.
 const INITIAL_READ_BYTES: usize = 64 << 10;
 
@@ -82,6 +85,8 @@ pub(crate) struct Link {
     next: Arc<AtomicU64>,
     peer: Option<SocketAddr>,
     closed: CancellationToken,
+    /// Turns of requests that wait for a decision.
+    decided: Arc<Semaphore>,
 }
 
 impl Link {
@@ -97,6 +102,7 @@ impl Link {
             next: Arc::default(),
             peer,
             closed: CancellationToken::new(),
+            decided: Arc::new(Semaphore::new(DECIDED)),
         };
         let ends = move |result: io::Result<()>| match result {
             Ok(()) => {}
@@ -145,6 +151,12 @@ impl Link {
 
     /// Asks and waits for the answer.
     pub async fn call(&self, request: Request, limit: Duration) -> Result<Response, CallError> {
+        let _turn = if request.waits_for_a_decision() {
+            let turn = tokio::time::timeout(limit, self.decided.acquire()).await;
+            Some(turn.ok().and_then(Result::ok).ok_or(CallError::NotSent)?)
+        } else {
+            None
+        };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let frame = encode(&Frame::Request(id, request));
         let (sender, answer) = oneshot::channel();
@@ -179,7 +191,7 @@ impl Link {
         if preface != *PREFACE {
             return Err(invalid("the peer does not speak the quorum's protocol"));
         }
-        let turns = Arc::new(tokio::sync::Semaphore::new(CONCURRENT));
+        let turns = Arc::new(Semaphore::new(CONCURRENT));
         loop {
             match read_frame(&mut reader).await? {
                 Frame::Response(id, response) => {

@@ -5,22 +5,24 @@
 //! has answered and none has a history does it begin one, with all their ids; all begin the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex as StdMutex};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use openraft::ServerState;
 use strandline_metadata::ClusterImage;
-use strandline_metadata::controller::{Command, ControllerContext, decide};
+use strandline_metadata::controller::{Command, ControllerContext, Refusal, decide};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::alive::{Alive, MAX_SUSPECTS};
+use crate::door::Door;
 use crate::link::{Handler, Link, RefusedLinks};
 use crate::peers::Peers;
 use crate::rpc::{
-    Alive, Committed, Hello, MemberProgress, QuorumDescription, Request, Response, SubmitFailure,
+    Committed, Hello, MemberProgress, QuorumDescription, Request, Response, SubmitFailure,
 };
 use crate::types::{Applied, Member, NodeId, Proposal, Raft};
 
@@ -41,6 +43,13 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 /// How long a majority may take to write an entry before its fate counts as unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Why a process with this `node.id` is refused.
+fn taken(node_id: i32, place: &str) -> String {
+    format!(
+        "node.id: {node_id} belongs to a process that runs, {place}; stop that process, or give this one a node.id of its own"
+    )
+}
+
 pub(crate) struct Node {
     pub raft: Raft,
     pub id: NodeId,
@@ -60,6 +69,12 @@ pub(crate) struct Node {
     pub changing_voter: Mutex<()>,
     /// When an active controller answered last.
     pub last_contact: StdMutex<Instant>,
+    /// The pause between two signs of life.
+    pub speaks_every: Duration,
+    /// Leaders, by `node.id`, that leave a fetch of this process unanswered.
+    pub suspects: StdMutex<BTreeSet<i32>>,
+    /// Whether controllers let this process in.
+    pub door: Door,
     pub refused_links: Arc<RefusedLinks>,
     /// Its log directories belong to a cluster, though its metadata is new: no quorum is founded with this process.
     pub remembers: bool,
@@ -75,6 +90,9 @@ impl Node {
             Box::pin(async move {
                 match request {
                     Request::Hello(hello) => {
+                        if let Some(reason) = node.refuses(&hello) {
+                            return Response::Refused(reason);
+                        }
                         let number = node.peers.accepted(&hello, link.clone());
                         let again = accepted
                             .lock()
@@ -93,6 +111,21 @@ impl Node {
                 }
             })
         })
+    }
+
+    /// The reason why a process stays outside: another one that lives has its `node.id`.
+    fn refuses(&self, hello: &Hello) -> Option<String> {
+        let node_id = hello.member.node_id;
+        if node_id == self.member.node_id && hello.incarnation != self.incarnation {
+            let place = format!("the controller at {}", self.member.address);
+            return Some(taken(node_id, &place));
+        }
+        self.rival(node_id, hello.incarnation)
+    }
+
+    fn rival(&self, node_id: i32, incarnation: Uuid) -> Option<String> {
+        let place = self.peers.rival(node_id, incarnation)?;
+        Some(taken(node_id, &place))
     }
 
     async fn hello(&self) -> Hello {
@@ -153,6 +186,11 @@ impl Node {
         if term.is_some_and(|term| term != current) {
             return Err(SubmitFailure::NotLeader);
         }
+        if let Command::RegisterBroker(new) | Command::RegisterWithReplicas(new, _) = &command
+            && let Some(reason) = self.rival(new.id.0, new.incarnation)
+        {
+            return Err(SubmitFailure::Refused(Refusal::DuplicateBroker(reason)));
+        }
         let image = self.image.borrow().clone();
         let context = self.context.load_full();
         let decision = decide(&image, &context, command).map_err(SubmitFailure::Refused)?;
@@ -205,7 +243,7 @@ impl Node {
                 matched.get(&id).copied().flatten().map(|l| l.index)
             };
             let heard = presences
-                .get(&member.node_id)
+                .newest(member.node_id)
                 .map(|p| p.last_heard.elapsed());
             MemberProgress {
                 node_id: member.node_id,
@@ -333,8 +371,14 @@ impl Node {
         let hello = Request::Hello(self.hello().await);
         match link.call(hello, HELLO_TIMEOUT).await {
             Ok(Response::Hello(other)) if other.id == self.id => link.close(),
-            Ok(Response::Hello(other)) => self.peers.dialled(address, other, link.clone()),
-            _ => {
+            Ok(Response::Hello(other)) => {
+                self.door.opened();
+                self.peers.dialled(address, other, link.clone());
+            }
+            answer => {
+                if let Ok(Response::Refused(reason)) = answer {
+                    self.door.refused(reason);
+                }
                 link.close();
                 return None;
             }
@@ -347,6 +391,8 @@ impl Node {
             node_id: self.member.node_id,
             incarnation: self.incarnation,
             applied_index: self.image.borrow().applied_index,
+            suspects: self.suspects().iter().take(MAX_SUSPECTS).copied().collect(),
+            every_ms: u32::try_from(self.speaks_every.as_millis()).unwrap_or(u32::MAX),
         };
         match link.call(Request::Alive(alive), ALIVE_TIMEOUT).await {
             Ok(Response::Alive { leads: true }) => {
@@ -364,8 +410,12 @@ impl Node {
         }
     }
 
+    pub fn suspects(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reports to every controller that this process lives, at intervals and whenever there is news.
-    pub async fn keep_alive(self: Arc<Self>, interval: Duration) {
+    pub async fn keep_alive(self: Arc<Self>) {
         loop {
             for link in self.peers.links() {
                 let node = self.clone();
@@ -373,7 +423,7 @@ impl Node {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(interval) => {}
+                () = tokio::time::sleep(self.speaks_every) => {}
                 () = self.announce.notified() => {}
             }
         }

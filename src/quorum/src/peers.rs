@@ -11,19 +11,11 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::alive::Alive;
 use crate::link::Link;
-use crate::rpc::{Alive, Hello};
+use crate::presence::{Presence, Presences};
+use crate::rpc::Hello;
 use crate::types::NodeId;
-
-/// The state of a process as a controller sees it through its link.
-#[derive(Clone, Copy, Debug)]
-pub struct Presence {
-    pub incarnation: Uuid,
-    pub applied_index: u64,
-    pub last_heard: Instant,
-    /// When the last link ended; `None` while one is open.
-    pub gone_since: Option<Instant>,
-}
 
 #[derive(Default)]
 struct State {
@@ -31,8 +23,7 @@ struct State {
     dialled: HashMap<NodeId, Link>,
     accepted: HashMap<NodeId, (Link, u64)>,
     next_accepted: u64,
-    /// Presences by `node.id`.
-    presences: HashMap<i32, Presence>,
+    presences: Presences,
     /// Introductions of those that were dialled, by address.
     introduced: HashMap<String, Hello>,
 }
@@ -75,6 +66,14 @@ impl Peers {
         self.lock().introduced.get(address).cloned()
     }
 
+    /// Whether this process keeps a link to the process that answered at `address`.
+    pub fn is_connected(&self, address: &str) -> bool {
+        let state = self.lock();
+        let id = state.introduced.get(address).map(|hello| hello.id);
+        let link = id.and_then(|id| state.dialled.get(&id));
+        link.is_some_and(|l| !l.is_closed())
+    }
+
     pub fn dialled(&self, address: &str, hello: Hello, link: Link) {
         let mut state = self.lock();
         state.dialled.insert(hello.id, link);
@@ -88,23 +87,12 @@ impl Peers {
         let mut state = self.lock();
         state.next_accepted += 1;
         let number = state.next_accepted;
+        let place = place(hello, &link);
         state.accepted.insert(hello.id, (link, number));
-        let presence = Presence {
-            incarnation: hello.incarnation,
-            applied_index: 0,
-            last_heard: Instant::now(),
-            gone_since: None,
-        };
-        let known = state
+        let node_id = hello.member.node_id;
+        state
             .presences
-            .entry(hello.member.node_id)
-            .or_insert(presence);
-        if known.incarnation == hello.incarnation {
-            known.gone_since = None;
-            known.last_heard = Instant::now();
-        } else {
-            *known = presence;
-        }
+            .came(node_id, Presence::new(hello.incarnation, place));
         drop(state);
         self.changed.notify_waiters();
         number
@@ -121,9 +109,10 @@ impl Peers {
             return;
         }
         state.accepted.remove(&hello.id);
-        if let Some(presence) = state.presences.get_mut(&hello.member.node_id)
-            && presence.incarnation == hello.incarnation
-        {
+        let known = state
+            .presences
+            .of_mut(hello.member.node_id, hello.incarnation);
+        if let Some(presence) = known {
             presence.gone_since = Some(Instant::now());
         }
         drop(state);
@@ -132,18 +121,24 @@ impl Peers {
 
     pub fn heard(&self, alive: &Alive) {
         let mut state = self.lock();
-        if let Some(presence) = state.presences.get_mut(&alive.node_id)
-            && presence.incarnation == alive.incarnation
-        {
-            presence.last_heard = Instant::now();
-            presence.applied_index = presence.applied_index.max(alive.applied_index);
+        let known = state.presences.of_mut(alive.node_id, alive.incarnation);
+        if known.is_some_and(|presence| presence.hear(alive)) {
+            drop(state);
+            self.changed.notify_waiters();
         }
-        drop(state);
-        self.changed.notify_waiters();
     }
 
-    pub fn presences(&self) -> HashMap<i32, Presence> {
+    pub fn presences(&self) -> Presences {
         self.lock().presences.clone()
+    }
+
+    /// The place of another process that lives and has this `node.id`.
+    pub fn rival(&self, node_id: i32, incarnation: Uuid) -> Option<String> {
+        let state = self.lock();
+        let rival = state
+            .presences
+            .rival(node_id, incarnation, Instant::now())?;
+        Some(rival.place.clone())
     }
 
     /// Ends every link.
@@ -151,5 +146,14 @@ impl Peers {
         let state = self.lock();
         state.dialled.values().for_each(Link::close);
         state.accepted.values().for_each(|(link, _)| link.close());
+    }
+}
+
+/// Where a process runs, for people.
+fn place(hello: &Hello, link: &Link) -> String {
+    match (&hello.member.address, link.peer()) {
+        (address, _) if !address.is_empty() => format!("the controller at {address}"),
+        (_, Some(peer)) => format!("the broker at {}", peer.ip()),
+        (_, None) => "a broker".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! The handle that the rest of the process holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as StdMutex};
@@ -18,11 +18,13 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::door::Door;
 use crate::link::{CallError, RefusedLinks};
 use crate::log_store::{LogStore, VOTE};
 use crate::network::LinkNetwork;
 use crate::node::Node;
-use crate::peers::{Peers, Presence};
+use crate::peers::Peers;
+use crate::presence::{Presence, Presences};
 use crate::rpc::{QuorumDescription, Request, Response, SubmitFailure, VoterChange, VoterRefusal};
 use crate::state_machine::{SNAPSHOT, StateMachine};
 use crate::storage_file::{read, replace};
@@ -39,6 +41,10 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a quorum of one may take to lead and apply its log.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);
+/// The longest pause between two signs of life. Silence is believed after a few of them are missing.
+pub const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
+/// How long a controller that was replaced may still take to answer.
+const LAST_ANSWER: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Error)]
 pub enum QuorumError {
@@ -93,7 +99,7 @@ pub struct QuorumOptions {
     pub voters: BTreeMap<i32, String>,
     /// Further addresses of controllers (`controller.quorum.bootstrap.servers`).
     pub contacts: Vec<String>,
-    /// `broker.heartbeat.interval.ms`
+    /// `broker.heartbeat.interval.ms`; signs of life are sent at least every [`SIGN_OF_LIFE`].
     pub heartbeat_interval: Duration,
 }
 
@@ -236,7 +242,21 @@ impl Quorum {
         let link = self.node.peers.link_to(leader);
         let link = link.ok_or(SubmitFailure::NotLeader)?;
         let request = Request::Submit(Box::new(command.clone()));
-        match link.call(request, SUBMIT_TIMEOUT).await {
+        // A controller that is silent is replaced. The next one does not know the request.
+        let mut metrics = self.node.raft.metrics();
+        let replaced = async {
+            let another = |id: &NodeId| *id != leader;
+            let waiting = metrics.wait_for(|m| m.current_leader.as_ref().is_some_and(another));
+            if waiting.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(LAST_ANSWER).await;
+        };
+        let answer = tokio::select! {
+            answer = link.call(request, SUBMIT_TIMEOUT) => answer,
+            () = replaced => Err(CallError::NoAnswer),
+        };
+        match answer {
             Ok(Response::Submit(result)) => result,
             Ok(_) => Err(SubmitFailure::Unknown("an answer of another kind".into())),
             Err(CallError::NotSent) => Err(SubmitFailure::NotLeader),
@@ -322,17 +342,58 @@ impl Quorum {
         }
     }
 
-    /// Processes whose links or reports this controller has seen, by `node.id`, itself included.
-    pub fn presences(&self) -> HashMap<i32, Presence> {
+    /// Processes whose links or reports this controller has seen, itself included.
+    pub fn presences(&self) -> Presences {
         let mut presences = self.node.peers.presences();
         let own = Presence {
-            incarnation: self.node.incarnation,
             applied_index: self.image().applied_index,
-            last_heard: Instant::now(),
-            gone_since: None,
+            suspects: self.node.suspects().clone(),
+            speaks_every: Some(self.node.speaks_every),
+            ..Presence::new(self.node.incarnation, String::new())
         };
-        presences.insert(self.node.member.node_id, own);
+        presences.is(self.node.member.node_id, own);
         presences
+    }
+
+    /// Notes whether a leader leaves a fetch of this process unanswered; the controllers are told at once of a new suspicion.
+    pub fn suspect(&self, leader: BrokerId, is_silent: bool) {
+        let mut suspects = self.node.suspects();
+        let changed = if is_silent {
+            suspects.insert(leader.0)
+        } else {
+            suspects.remove(&leader.0)
+        };
+        drop(suspects);
+        if changed && is_silent {
+            self.announce();
+        }
+    }
+
+    /// Voters that are not connected to this process, each with its address.
+    pub fn missing_voters(&self) -> Vec<String> {
+        let membership = self.node.raft.metrics().borrow().membership_config.clone();
+        let membership = membership.membership();
+        let mut missing = Vec::new();
+        for id in membership.voter_ids().filter(|id| *id != self.node.id) {
+            if let Some(voter) = membership.get_node(&id)
+                && self.node.peers.link_to(id).is_none()
+            {
+                missing.push(format!("{} at {}", voter.node_id, voter.address));
+            }
+        }
+        if membership.voter_ids().next().is_none() {
+            // There is no quorum yet: the configuration names the voters.
+            let own = self.node.member.node_id;
+            let named = self.node.voters.iter().filter(|(id, _)| **id != own);
+            let unknown = named.filter(|(_, a)| !self.node.peers.is_connected(a));
+            missing.extend(unknown.map(|(id, address)| format!("{id} at {address}")));
+        }
+        missing
+    }
+
+    /// Returns the reason when the controllers refuse this process: another one that lives has its `node.id`.
+    pub async fn refused(&self) -> String {
+        self.node.door.shut().await
     }
 
     /// Returns when a process connected, disconnected, or reported its applied index.
@@ -363,18 +424,23 @@ impl Quorum {
         &self.node.raft
     }
 
-    /// Returns when this member must stop: its disk has failed, or its log or snapshot is damaged. From then on the
+    /// Returns when this member must stop: its disk has failed, its log or snapshot is damaged, or another process has
+    /// taken its `node.id`. From then on the
     /// member is part of no quorum, and the process should end.
     pub async fn failed(&self) -> String {
         let mut metrics = self.node.raft.metrics();
-        let stopped = metrics.wait_for(|m| m.running_state.is_err()).await;
-        stopped.map_or_else(
-            |_| "the member of the metadata quorum has ended".to_owned(),
-            |m| match &m.running_state {
-                Err(error) => format!("metadata quorum: {error}"),
-                Ok(()) => unreachable!("it was just looked at"),
-            },
-        )
+        let ended = async {
+            let stopped = metrics.wait_for(|m| m.running_state.is_err()).await;
+            let reason = stopped.ok().and_then(|m| m.running_state.clone().err());
+            reason.map_or_else(
+                || "the member of the metadata quorum has ended".to_owned(),
+                |error| format!("metadata quorum: {error}"),
+            )
+        };
+        tokio::select! {
+            reason = ended => reason,
+            reason = self.refused() => reason,
+        }
     }
 
     /// Leaves the quorum and ends every link.
@@ -437,6 +503,9 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
         joining: Mutex::new(()),
         changing_voter: Mutex::new(()),
         last_contact: StdMutex::new(Instant::now()),
+        speaks_every: options.heartbeat_interval.min(SIGN_OF_LIFE),
+        suspects: StdMutex::default(),
+        door: Door::new(),
         refused_links: Arc::new(RefusedLinks::new()),
         remembers: options.remembers,
         stop: CancellationToken::new(),
@@ -464,7 +533,7 @@ async fn start(options: QuorumOptions) -> Result<Arc<Node>, QuorumError> {
     tokio::spawn(node.clone().dial_controllers());
     tokio::spawn(node.clone().keep_voters());
     tokio::spawn(node.clone().end_with_raft());
-    tokio::spawn(node.clone().keep_alive(options.heartbeat_interval));
+    tokio::spawn(node.clone().keep_alive());
     Ok(node)
 }
 

@@ -12,6 +12,7 @@ use strandline_metadata::controller::{Answer, Command, Refusal};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::alive::Alive;
 use crate::types::{Member, NodeId, TypeConfig};
 
 /// A process that introduces itself. The first request on every link.
@@ -23,14 +24,6 @@ pub(crate) struct Hello {
     pub incarnation: Uuid,
     /// The process is part of some quorum's history already.
     pub initialized: bool,
-}
-
-/// A process says that it lives, and how far it has applied the metadata.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Alive {
-    pub node_id: i32,
-    pub incarnation: Uuid,
-    pub applied_index: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +41,16 @@ pub(crate) enum Request {
     Describe,
     /// To the leader: a controller becomes a voter, or is one no longer.
     ChangeVoter(VoterChange),
+}
+
+impl Request {
+    /// Whether the answer comes only when a majority has written something, or the leader has made up its mind.
+    pub fn waits_for_a_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::Submit(_) | Self::ChangeVoter(_) | Self::Join(..) | Self::Describe
+        )
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -313,6 +313,7 @@ pub(crate) fn refusal_code(refusal: &strandline_metadata::controller::Refusal) -
         Refusal::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
         Refusal::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
         Refusal::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
+        Refusal::DuplicateBroker(_) => ErrorCode::DuplicateBrokerRegistration,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use strandline_metadata::config::{
     BrokerConfig, broker_def, contradictions, nearest_broker_key, parse_properties,
+    reason_without_effect, reason_without_protection,
 };
 
 use super::{SettingsError, invalid};
@@ -25,18 +26,20 @@ pub struct Properties {
     pub warnings: Vec<String>,
 }
 
-/// Keys of Kafka's JVM classes and of ZooKeeper: understood, but there is nothing they could switch here.
-const WITHOUT_EFFECT: &[&str] = &[
-    "remote.log.storage.manager.class.name",
-    "remote.log.metadata.manager.class.name",
+/// Beginnings of keys that Kafka hands on to plug-ins and clients, or that are about one listener, and why they change
+/// nothing here.
+const HANDED_ON: &[(&str, &str)] = &[
+    ("rsm.config.", BUILT_IN),
+    ("rlmm.config.", BUILT_IN),
+    (
+        "listener.name.",
+        "settings of a single listener are not there yet; the broker's own count for all listeners",
+    ),
+    ("producer.", A_CLIENTS),
+    ("consumer.", A_CLIENTS),
 ];
-const CLIENT_PREFIXES: &[&str] = &[
-    "rsm.config.",
-    "rlmm.config.",
-    "listener.name.",
-    "producer.",
-    "consumer.",
-];
+const BUILT_IN: &str = "the cold tier is built in (strandline.remote.store.url)";
+const A_CLIENTS: &str = "a client's property";
 
 impl Properties {
     /// Reads a properties file, then the values from the environment and the command line, which take precedence.
@@ -85,11 +88,16 @@ impl Properties {
                      (process.roles, controller.quorum.voters)"
                         .into(),
                 );
-            } else if WITHOUT_EFFECT.contains(&key.as_str()) {
-                self.warnings.push(format!("{key}: accepted and ignored; the cold tier is built in (strandline.remote.store.url)"));
+            } else if let Some((_, reason)) = HANDED_ON.iter().find(|(p, _)| key.starts_with(p)) {
+                self.warnings
+                    .push(format!("{key}: has no effect: {reason}"));
             } else if let Some(def) = broker_def(key) {
                 def.validate(value).map_err(|reason| invalid(key, reason))?;
-            } else if !CLIENT_PREFIXES.iter().any(|p| key.starts_with(p)) {
+                if let Some(reason) = reason_without_effect(key) {
+                    self.warnings
+                        .push(format!("{key}: has no effect: {reason}"));
+                }
+            } else if reason_without_protection(key, value).is_none() {
                 let hint = nearest_broker_key(key).map(|k| format!("; did you mean {k}?"));
                 self.warnings.push(format!(
                     "{key}: unknown property, ignored{}",

@@ -17,6 +17,9 @@ use crate::partition::Partition;
 pub struct PartitionTierStatus {
     pub topic: String,
     pub partition: i32,
+    /// Whether the broker that says so leads the partition: only a leader copies, and only a leader can be behind.
+    #[serde(default)]
+    pub leads: bool,
     pub local_start_offset: i64,
     pub local_end_offset: i64,
     pub local_bytes: u64,
@@ -122,6 +125,7 @@ impl TierManager {
         let waiting: Vec<_> = sealed.iter().filter(lags).collect();
         let view = partition.view();
         self.tier.status.update(&partition.topic_partition, |s| {
+            s.leads = leads;
             s.local_start_offset = view.local_log_start_offset;
             s.local_end_offset = view.log_end_offset;
             s.local_bytes = view.local_bytes();

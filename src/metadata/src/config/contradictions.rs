@@ -4,6 +4,7 @@
 //! refused here, too. Values that Kafka accepts are refused only if the broker could not do what they ask for.
 
 use super::layers::BrokerConfig;
+use super::protection::{self, protections};
 use super::ranges::{RANGES, Range};
 
 /// Keys that do not go together, with a line for the operator.
@@ -75,6 +76,7 @@ pub fn contradictions(config: &BrokerConfig) -> Vec<Contradiction> {
         let reason = "0 is allowed only where max.connections.per.ip.overrides names addresses";
         found.push(one("max.connections.per.ip", reason.into()));
     }
+    protections(config, &mut found);
     found
 }
 
@@ -102,6 +104,7 @@ pub(super) fn rules() -> Vec<String> {
     limits
         .chain(ordered)
         .chain(others.map(str::to_owned))
+        .chain([protection::rule()])
         .collect()
 }
 

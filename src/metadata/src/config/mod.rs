@@ -6,6 +6,7 @@ mod def;
 mod document;
 mod layers;
 mod properties;
+mod protection;
 mod ranges;
 mod topic;
 mod without_effect;
@@ -21,5 +22,6 @@ pub use layers::{
     BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_resource, describe_topic,
 };
 pub use properties::{PropertiesError, parse_properties};
+pub use protection::reason_without_protection;
 pub use topic::{CleanupPolicy, ThrottledReplicas, TopicConfig, validate_topic_configs};
 pub use without_effect::reason_without_effect;

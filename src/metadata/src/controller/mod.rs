@@ -196,6 +196,9 @@ pub enum Refusal {
     EligibleLeadersNotAvailable,
     #[error("No partition reassignment is in progress.")]
     NoReassignmentInProgress,
+    /// Another process that lives has the broker's id.
+    #[error("{0}")]
+    DuplicateBroker(String),
 }
 
 /// The input of a decision beside the image.

@@ -18,6 +18,7 @@ mod refused;
 mod request;
 mod round;
 mod session;
+mod suspicion;
 mod truncation;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,7 @@ use crate::server::BrokerContext;
 use refused::RefusedBatches;
 use round::Fetcher;
 use session::Session;
+use suspicion::Suspicion;
 
 type Followed = Arc<Vec<Arc<Partition>>>;
 
@@ -84,6 +86,7 @@ impl ReplicaFetchers {
                     backoff: HashMap::new(),
                     session: Session::default(),
                     refused: RefusedBatches::default(),
+                    suspicion: Suspicion::new(context.quorum.clone(), leader),
                 };
                 let task = tokio::spawn(fetcher.run(stop.clone()));
                 Running {

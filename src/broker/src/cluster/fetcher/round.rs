@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Followed;
 use super::refused::RefusedBatches;
 use super::session::Session;
+use super::suspicion::{LATE, Suspicion};
 use crate::partition::Partition;
 use crate::server::BrokerContext;
 
@@ -37,6 +38,7 @@ pub(super) struct Fetcher {
     pub backoff: HashMap<TopicIdPartition, Instant>,
     pub session: Session,
     pub refused: RefusedBatches,
+    pub suspicion: Suspicion,
 }
 
 impl Fetcher {
@@ -81,7 +83,16 @@ impl Fetcher {
         }
         let mut open = match connection.take() {
             Some(open) => open,
-            None => self.connect().await?,
+            None => match self.connect().await {
+                Ok(open) => open,
+                Err(error) => {
+                    let timed_out = |e: &std::io::Error| e.kind() == std::io::ErrorKind::TimedOut;
+                    if matches!(&error, ClientError::Io { source, .. } if timed_out(source)) {
+                        self.suspicion.raise();
+                    }
+                    return Err(error);
+                }
+            },
         };
         let request = self.request(&telling);
         let mut changes = self.receiver.clone();
@@ -91,17 +102,23 @@ impl Fetcher {
             }
             tokio::time::sleep(PATIENCE).await;
         };
+        let (suspicion, address) = (&mut self.suspicion, open.address().to_owned());
+        let late = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)) + LATE;
+        let too_late = async {
+            tokio::time::sleep(late).await;
+            suspicion.raise();
+            tokio::time::sleep(CALL_TIMEOUT.saturating_sub(late)).await;
+        };
         let response: m::FetchResponse = tokio::select! {
             answered = open.call(ApiKey::Fetch, FETCH_VERSION, &request) => answered?,
             // Newly followed partitions do not wait for a long poll of the others: close its connection.
             () = patience => return Ok(()),
-            () = tokio::time::sleep(CALL_TIMEOUT) => {
-                return Err(ClientError::Io {
-                    address: open.address().to_owned(),
-                    source: std::io::ErrorKind::TimedOut.into(),
-                });
+            () = too_late => {
+                let source = std::io::ErrorKind::TimedOut.into();
+                return Err(ClientError::Io { address, source });
             }
         };
+        self.suspicion.dispel();
         if let Some(refused) =
             ErrorCode::from_code(response.error_code).filter(|c| *c != ErrorCode::None)
         {
