@@ -199,6 +199,11 @@ pub async fn render(context: &BrokerContext) -> String {
             led.iter().filter(is_short).count(),
         ),
         (
+            "kafka_server_replicamanager_underminisrpartitioncount",
+            "Partitions that this broker leads with fewer replicas in sync than min.insync.replicas.",
+            led.iter().filter(|p| !p.role().enough_in_sync).count(),
+        ),
+        (
             "kafka_server_replicamanager_offlinereplicacount",
             "Replicas on failed log directories, or whose log does not open.",
             offline,
@@ -234,6 +239,11 @@ fn render_quorum(page: &mut Page, quorum: &Quorum) {
     let image = quorum.image();
     let partitions = || image.topics().flat_map(|t| t.partitions.values());
     for (name, help, value) in [
+        (
+            "strandline_metadata_applied_index",
+            "Index of the last change of the metadata that this process has applied.",
+            image.applied_index as usize,
+        ),
         (
             "kafka_controller_kafkacontroller_activecontrollercount",
             "1 on the active controller.",
@@ -492,7 +502,7 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
         );
     }
     let mut topics: BTreeMap<String, (u64, f64, u64)> = BTreeMap::new();
-    for status in tier.status.all() {
+    for status in tier.status.all().into_iter().filter(|s| s.leads) {
         let sums = topics.entry(status.topic).or_default();
         sums.0 += status.copy_lag_bytes;
         sums.1 = sums.1.max(status.copy_lag_ms as f64 / 1000.0);
@@ -525,7 +535,7 @@ fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
     page.family(
         "strandline_remote_log_size_bytes",
         "gauge",
-        "Readable bytes in the cold tier.",
+        "Readable bytes in the cold tier, of the partitions that this broker leads.",
     );
     for (topic, sums) in &topics {
         page.sample(

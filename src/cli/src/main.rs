@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use strandline_tools::migrate_groups::{self, MigrateGroups};
 
 /// A Kafka-compatible broker with a cold tier in S3-compatible storage.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "strandline", version = concat!(env!("CARGO_PKG_VERSION"), env!("STRANDLINE_OF_COMMIT")), about)]
 struct Arguments {
     /// Log as JSON, one object a line.
     #[arg(long, global = true)]
@@ -43,21 +43,29 @@ enum Command {
     },
     /// A broker from a Kafka properties file.
     Server {
+        /// The properties file.
         config: PathBuf,
         /// A property that beats file and environment.
         #[arg(long = "override", value_name = "KEY=VALUE")]
         overrides: Vec<String>,
     },
-    /// Checks a properties file, and the bucket it names, without starting anything.
+    /// Checks a properties file, and the bucket that it names, without starting anything.
     Check {
+        /// The properties file.
         config: PathBuf,
+        /// Exit with an error if a property has no effect.
+        #[arg(long)]
+        strict: bool,
+        /// A property that beats file and environment.
         #[arg(long = "override", value_name = "KEY=VALUE")]
         overrides: Vec<String>,
     },
     /// Shows the whole loop on real records: produce, offload, read back, compare.
     Demo {
+        /// Address for Kafka clients.
         #[arg(long, default_value = "127.0.0.1:9092")]
         bootstrap: String,
+        /// Address of the broker's HTTP listener.
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
         /// Bytes of records to produce.
@@ -79,8 +87,19 @@ enum Command {
         #[command(subcommand)]
         command: ToolsCommand,
     },
-    /// Exit status 0 when the broker is ready.
+    /// Prints what a shell needs to complete commands and options, Kafka's tools included.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes a manual page for every command and tool.
+    ManPages {
+        /// Where the pages go.
+        directory: PathBuf,
+    },
+    /// Exits with status 0 when the broker is ready; otherwise says what is missing.
     Health {
+        /// Address of the broker's HTTP listener.
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
     },
@@ -95,7 +114,10 @@ enum MigrateCommand {
 #[derive(Subcommand)]
 enum ToolsCommand {
     /// Makes links to this binary under the names of Kafka's scripts: kafka-topics.sh, kafka-topics, …
-    Install { directory: PathBuf },
+    Install {
+        /// Where the links go; a directory of the PATH.
+        directory: PathBuf,
+    },
     /// The tools that are built in.
     List,
 }
@@ -104,28 +126,36 @@ enum ToolsCommand {
 enum TierCommand {
     /// The state of each tiered partition: copied, waiting, failed.
     Status {
+        /// Only this topic.
         #[arg(long)]
         topic: Option<String>,
+        /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Addresses of brokers' HTTP listeners, separated by commas: of all brokers for the whole cluster.
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
     },
     /// Objects in the bucket that nothing refers to, which the broker's next sweep would remove. Removes nothing.
     Orphans {
+        /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Address of the broker's HTTP listener.
         #[arg(long, default_value = "127.0.0.1:9644")]
         http: String,
     },
-    /// How fast the bucket of a properties file gives: parallel ranged GETs of the segments that are in it.
+    /// Measures how fast the bucket of a properties file answers: parallel ranged GETs of the segments that are in it.
     Measure {
+        /// The properties file.
         config: PathBuf,
+        /// A property that beats file and environment.
         #[arg(long = "override", value_name = "KEY=VALUE")]
         overrides: Vec<String>,
         /// GETs at the same time.
         #[arg(long, default_value_t = 16)]
         concurrency: usize,
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
@@ -222,7 +252,11 @@ async fn run(command: Command) -> Result<(), String> {
             remote,
         } => commands::dev::run(&listen, &http, &data, remote).await,
         Command::Server { config, overrides } => commands::server::run(&config, &overrides).await,
-        Command::Check { config, overrides } => commands::check::run(&config, &overrides).await,
+        Command::Check {
+            config,
+            strict,
+            overrides,
+        } => commands::check::run(&config, &overrides, strict).await,
         Command::Demo {
             bootstrap,
             http,
@@ -242,6 +276,13 @@ async fn run(command: Command) -> Result<(), String> {
                 Ok(())
             }
         },
+        Command::Completions { shell } => {
+            commands::help_files::completions(Arguments::command(), shell);
+            Ok(())
+        }
+        Command::ManPages { directory } => {
+            commands::help_files::man_pages(Arguments::command(), &directory)
+        }
         Command::Health { http } => commands::health::run(&http).await,
     }
 }
@@ -258,5 +299,32 @@ async fn tier(command: TierCommand) -> Result<(), String> {
             concurrency,
             json,
         } => commands::tier_measure::run(&config, &overrides, concurrency, json).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undescribed(command: &clap::Command, found: &mut Vec<String>) {
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            if argument.get_help().is_none() && id != "help" && id != "version" {
+                found.push(format!("{} {id}", command.get_name()));
+            }
+        }
+        for inner in command.get_subcommands() {
+            if inner.get_about().is_none() {
+                found.push(inner.get_name().to_owned());
+            }
+            undescribed(inner, found);
+        }
+    }
+
+    #[test]
+    fn every_command_and_every_option_is_described() {
+        let mut found = Vec::new();
+        undescribed(&Arguments::command(), &mut found);
+        assert!(found.is_empty(), "{found:?}");
     }
 }

@@ -18,6 +18,9 @@ use crate::error::{ClientError, check};
 const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// A person who waits hears of trouble after this time.
+const TROUBLE: Duration = Duration::from_millis(500);
+
 /// Kafka's client settings that matter here.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -27,6 +30,8 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// `default.api.timeout.ms`
     pub api_timeout: Duration,
+    /// Is told, once, that no broker could be reached yet and is tried again.
+    pub on_trouble: fn(&str),
 }
 
 impl Default for ClientOptions {
@@ -35,6 +40,7 @@ impl Default for ClientOptions {
             client_id: "strandline".into(),
             request_timeout: Duration::from_secs(30),
             api_timeout: Duration::from_secs(60),
+            on_trouble: |_| {},
         }
     }
 }
@@ -107,6 +113,10 @@ impl Cluster {
         let began = Instant::now();
         let mut pause = RETRY;
         let mut last = String::from("no bootstrap address");
+        let mut is_told = false;
+        if self.lock().nodes.is_empty() {
+            self.resolve().await?;
+        }
         loop {
             let known: Vec<String> = self.lock().nodes.values().map(Node::address).collect();
             for address in known.iter().chain(&self.bootstrap) {
@@ -122,9 +132,33 @@ impl Cluster {
                     last,
                 });
             }
+            if !is_told && began.elapsed() + pause > TROUBLE {
+                is_told = true;
+                let limit = self.options.api_timeout.as_secs();
+                (self.options.on_trouble)(&format!("still trying, for {limit} s: {last}"));
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
+    }
+
+    /// Fails if no bootstrap address can be resolved: waiting would not help.
+    async fn resolve(&self) -> Result<(), ClientError> {
+        let mut last = String::from("no address");
+        for address in &self.bootstrap {
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                last = format!("{address}: not HOST:PORT");
+                continue;
+            }
+            match tokio::net::lookup_host(address).await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = format!("{address}: {error}"),
+            }
+        }
+        Err(ClientError::Unresolvable { last })
     }
 
     /// A channel to a broker by its id.

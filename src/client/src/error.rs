@@ -21,6 +21,12 @@ pub enum ClientError {
         code: ErrorCode,
         message: Option<String>,
     },
+    /// No bootstrap address names a host and a port that can be found.
+    #[error("No resolvable bootstrap urls given in bootstrap.servers ({last})")]
+    Unresolvable {
+        /// The last attempt: `host:port: reason`.
+        last: String,
+    },
     /// No broker could be asked in time.
     #[error("Timed out waiting for a node assignment. Call: {call}")]
     Unreachable {
@@ -58,7 +64,10 @@ impl ClientError {
         match self {
             Self::Broker { code, .. } => code.is_retriable(),
             Self::Io { .. } | Self::Closed { .. } | Self::TimedOut { .. } => true,
-            Self::Decode { .. } | Self::Unreachable { .. } | Self::UnsupportedApi { .. } => false,
+            Self::Decode { .. }
+            | Self::Unresolvable { .. }
+            | Self::Unreachable { .. }
+            | Self::UnsupportedApi { .. } => false,
         }
     }
 
@@ -76,12 +85,18 @@ impl ClientError {
 
     /// The reason behind the name of the Java exception, as Kafka's tools show it.
     pub fn java(&self) -> String {
+        if let Self::Unresolvable { .. } = self {
+            return format!(
+                "org.apache.kafka.common.config.ConfigException: {}",
+                self.reason()
+            );
+        }
         let class = match self {
             Self::Broker { code, .. } => code.exception(),
             Self::Unreachable { .. } | Self::TimedOut { .. } => "TimeoutException",
             Self::UnsupportedApi { .. } => "UnsupportedVersionException",
             Self::Io { .. } | Self::Closed { .. } => "DisconnectException",
-            Self::Decode { .. } => "UnknownServerException",
+            Self::Decode { .. } | Self::Unresolvable { .. } => "UnknownServerException",
         };
         format!("org.apache.kafka.common.errors.{class}: {}", self.reason())
     }

@@ -9,7 +9,7 @@ use strandline_wire::ApiKey;
 use crate::command::{Connect, Outcome, parse};
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
 }

@@ -9,7 +9,7 @@ use crate::command::{Connect, Failure, Outcome, parse};
 use crate::table;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
 }
@@ -25,6 +25,7 @@ enum Command {
     Unregister {
         #[command(flatten)]
         connect: Connect,
+        /// The broker's `node.id`.
         #[arg(long)]
         id: i32,
     },
@@ -32,6 +33,7 @@ enum Command {
     ListEndpoints {
         #[command(flatten)]
         connect: Connect,
+        /// List brokers that are fenced, too.
         #[arg(long)]
         include_fenced_brokers: bool,
     },

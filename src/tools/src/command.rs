@@ -87,11 +87,7 @@ pub fn parse<T: Parser>(tool: &'static str, arguments: Vec<OsString>) -> Result<
     if let Some(option) = replaced_option(&arguments) {
         return Err(Failure::stderr(option));
     }
-    let command = T::command()
-        .name(tool)
-        .bin_name(tool)
-        .infer_long_args(true)
-        .version(concat!("4.3 (strandline ", env!("CARGO_PKG_VERSION"), ")"));
+    let command = described::<T>(tool);
     let all = std::iter::once(OsString::from(tool)).chain(arguments);
     let parsed = command
         .try_get_matches_from(all)
@@ -103,6 +99,17 @@ pub fn parse<T: Parser>(tool: &'static str, arguments: Vec<OsString>) -> Result<
         }
         _ => Failure::stderr(error.to_string().trim_end().to_owned()),
     })
+}
+
+/// A tool's options under its name and with its purpose. Options that tools share would otherwise name the purpose.
+pub fn described<T: Parser>(tool: &'static str) -> clap::Command {
+    T::command()
+        .name(tool)
+        .bin_name(tool)
+        .about(crate::purpose::purpose(tool))
+        .long_about(None)
+        .infer_long_args(true)
+        .version(concat!("4.3 (strandline ", env!("CARGO_PKG_VERSION"), ")"))
 }
 
 /// Options that Kafka no longer has, with their replacements.
@@ -170,6 +177,7 @@ pub fn options(properties: &Properties, client_id: &str) -> Result<ClientOptions
         client_id: properties.get("client.id").unwrap_or(client_id).to_owned(),
         request_timeout: properties.millis("request.timeout.ms", defaults.request_timeout)?,
         api_timeout: properties.millis("default.api.timeout.ms", defaults.api_timeout)?,
+        on_trouble: |trouble| eprintln!("{trouble}"),
     })
 }
 

@@ -39,11 +39,13 @@ const ENTITY_TYPES: [&str; 8] = [
 ];
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
+    /// Change settings.
     #[arg(long)]
     alter: bool,
+    /// Show settings.
     #[arg(long)]
     describe: bool,
     /// With --describe: also shows values that nobody has changed.
@@ -52,6 +54,7 @@ struct Options {
     /// topics, brokers, broker-loggers, clients, users, ips, client-metrics or groups
     #[arg(long)]
     entity_type: Vec<String>,
+    /// The name of the entity: a topic, a broker id, a user, a client id, an address, a group.
     #[arg(long)]
     entity_name: Vec<String>,
     /// The default of all entities of a type.
@@ -60,35 +63,49 @@ struct Options {
     /// Settings to be made: key1=value1,key2=[value21,value22].
     #[arg(long)]
     add_config: Option<String>,
+    /// A properties file with the settings to add.
     #[arg(long)]
     add_config_file: Option<PathBuf>,
     /// Settings to be taken back: key1,key2.
     #[arg(long)]
     delete_config: Vec<String>,
+    /// Ask nothing.
     #[arg(long)]
     force: bool,
+    /// The topic, by name.
     #[arg(long)]
     topic: Option<String>,
+    /// The broker, by id.
     #[arg(long)]
     broker: Option<String>,
+    /// The broker, by id, whose log levels are meant.
     #[arg(long)]
     broker_logger: Option<String>,
+    /// The client, by its client id.
     #[arg(long)]
     client: Option<String>,
+    /// The user, by principal.
     #[arg(long)]
     user: Option<String>,
+    /// The address of clients.
     #[arg(long)]
     ip: Option<String>,
+    /// The subscription of client metrics, by name.
     #[arg(long)]
     client_metrics: Option<String>,
+    /// The group, by id.
     #[arg(long)]
     group: Option<String>,
+    /// The defaults of all brokers.
     #[arg(long)]
     broker_defaults: bool,
+    /// The defaults of all clients.
     #[arg(long)]
     client_defaults: bool,
+    /// The defaults of all users.
     #[arg(long)]
     user_defaults: bool,
+    /// The defaults of all addresses.
     #[arg(long)]
     ip_defaults: bool,
 }

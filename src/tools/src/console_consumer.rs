@@ -16,54 +16,69 @@ use crate::properties::Properties;
 use crate::time::log_stamp;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
+    /// The brokers to ask first: HOST:PORT, several separated by commas. Without it, the environment's STRANDLINE_BOOTSTRAP_SERVER.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
+    /// The topic to read.
     #[arg(long)]
     topic: Option<String>,
     /// Topics as a regular expression.
     #[arg(long, alias = "whitelist")]
     include: Option<String>,
+    /// Read this partition only.
     #[arg(long)]
     partition: Option<i32>,
     /// A number, earliest or latest.
     #[arg(long)]
     offset: Option<String>,
+    /// Begin with the oldest record where the group has no position.
     #[arg(long)]
     from_beginning: bool,
+    /// End after so many records.
     #[arg(long)]
     max_messages: Option<u64>,
     /// Ends when nothing has come for so long.
     #[arg(long)]
     timeout_ms: Option<u64>,
+    /// The consumer group. Without it, a new one.
     #[arg(long)]
     group: Option<String>,
+    /// Go on behind a record that cannot be shown.
     #[arg(long)]
     skip_message_on_error: bool,
+    /// read_uncommitted (the default) or read_committed.
     #[arg(long)]
     isolation_level: Option<String>,
+    /// Log events of the life of the consumer, for system tests.
     #[arg(long)]
     enable_systest_events: bool,
     /// The parts of a record to print: print.timestamp, print.key, print.offset, print.delivery, print.epoch,
     /// print.partition, print.headers, print.value, key.separator, line.separator, headers.separator, null.literal.
     #[arg(long, value_name = "NAME=VALUE")]
     formatter_property: Vec<String>,
+    /// A properties file for the formatter.
     #[arg(long, value_name = "FILE")]
     formatter_config: Option<PathBuf>,
     /// The older name of --formatter-property.
     #[arg(long, value_name = "NAME=VALUE")]
     property: Vec<String>,
+    /// The formatter: one of Kafka's class names.
     #[arg(long)]
     formatter: Option<String>,
+    /// How keys are shown: one of Kafka's class names.
     #[arg(long)]
     key_deserializer: Option<String>,
+    /// How values are shown: one of Kafka's class names.
     #[arg(long)]
     value_deserializer: Option<String>,
     /// A setting of the consumer.
     #[arg(long, value_name = "NAME=VALUE")]
     command_property: Vec<String>,
+    /// A setting of the consumer (the older name of --command-property).
     #[arg(long, value_name = "NAME=VALUE")]
     consumer_property: Vec<String>,
+    /// A properties file with settings of the consumer.
     #[arg(long, value_name = "FILE", alias = "consumer.config")]
     command_config: Option<PathBuf>,
 }

@@ -17,9 +17,11 @@ use crate::properties::Properties;
 use crate::time::{log_stamp, now_ms};
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
+    /// The brokers to ask first: HOST:PORT, several separated by commas. Without it, the environment's STRANDLINE_BOOTSTRAP_SERVER.
     #[arg(long, value_name = "HOST:PORT", alias = "broker-list")]
     bootstrap_server: Option<String>,
+    /// The topic to write to.
     #[arg(long)]
     topic: String,
     /// Waits for the answer to each record before the next.
@@ -28,34 +30,47 @@ struct Options {
     /// none, gzip, snappy, lz4 or zstd; without a value gzip.
     #[arg(long, num_args = 0..=1, default_missing_value = "gzip")]
     compression_codec: Option<String>,
+    /// Largest size of a batch, in bytes.
     #[arg(long)]
     batch_size: Option<usize>,
+    /// Attempts after the first one.
     #[arg(long)]
     message_send_max_retries: Option<u32>,
+    /// Pause before another attempt, in milliseconds.
     #[arg(long)]
     retry_backoff_ms: Option<u64>,
+    /// How long records wait for company in a batch, in milliseconds.
     #[arg(long)]
     timeout: Option<u64>,
+    /// When a record counts as written: 0, 1 or all.
     #[arg(long)]
     request_required_acks: Option<String>,
+    /// How long an answer may take, in milliseconds.
     #[arg(long)]
     request_timeout_ms: Option<u64>,
+    /// How long metadata is used, in milliseconds.
     #[arg(long)]
     metadata_expiry_ms: Option<u64>,
+    /// How long a record may wait for room or for metadata, in milliseconds.
     #[arg(long)]
     max_block_ms: Option<u64>,
+    /// Room for records that wait to be sent, in bytes.
     #[arg(long)]
     max_memory_bytes: Option<usize>,
+    /// Largest size of a batch of one partition, in bytes.
     #[arg(long)]
     max_partition_memory_bytes: Option<usize>,
+    /// Size of the socket's buffer, in bytes.
     #[arg(long)]
     socket_buffer_size: Option<usize>,
+    /// How lines become records: one of Kafka's class names.
     #[arg(long)]
     line_reader: Option<String>,
     /// How lines are read: parse.key, key.separator, parse.headers, headers.delimiter, headers.separator,
     /// headers.key.separator, null.marker, ignore.error.
     #[arg(long, value_name = "NAME=VALUE")]
     reader_property: Vec<String>,
+    /// A properties file for the reader.
     #[arg(long, value_name = "FILE")]
     reader_config: Option<PathBuf>,
     /// The older name of --reader-property.
@@ -64,8 +79,10 @@ struct Options {
     /// A setting of the producer.
     #[arg(long, value_name = "NAME=VALUE")]
     command_property: Vec<String>,
+    /// A setting of the producer (the older name of --command-property).
     #[arg(long, value_name = "NAME=VALUE")]
     producer_property: Vec<String>,
+    /// A properties file with settings of the producer.
     #[arg(long, value_name = "FILE", alias = "producer.config")]
     command_config: Option<PathBuf>,
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kafka_protocol::messages as m;
@@ -16,7 +15,8 @@ use strandline_client::{
 use strandline_wire::special_timestamp::LATEST;
 use strandline_wire::{ErrorCode, text};
 
-use crate::command::{Connect, Failure, Outcome, exactly_one, parse, told};
+use crate::command::{Failure, Outcome, exactly_one, parse, told};
+use crate::group_options::Options;
 use crate::reset_offsets;
 use crate::table;
 
@@ -27,71 +27,6 @@ const COORDINATOR_COLUMN: usize = 25;
 const STRATEGY_COLUMN: usize = 20;
 const STATE_COLUMN: usize = 20;
 const NOTHING: &str = "-";
-
-#[derive(clap::Parser)]
-pub struct Options {
-    #[command(flatten)]
-    connect: Connect,
-    #[arg(long)]
-    list: bool,
-    #[arg(long)]
-    describe: bool,
-    #[arg(long)]
-    delete: bool,
-    #[arg(long)]
-    reset_offsets: bool,
-    #[arg(long)]
-    delete_offsets: bool,
-    #[arg(long)]
-    validate_regex: Option<String>,
-    #[arg(long)]
-    pub group: Vec<String>,
-    #[arg(long)]
-    pub all_groups: bool,
-    /// A topic, or some of its partitions: topic:0,1.
-    #[arg(long)]
-    pub topic: Vec<String>,
-    #[arg(long)]
-    pub all_topics: bool,
-    #[arg(long)]
-    members: bool,
-    #[arg(long)]
-    offsets: bool,
-    /// With --describe: the group's state; with --list: only groups in these states.
-    #[arg(long, num_args = 0..=1, default_missing_value = "")]
-    state: Option<String>,
-    #[arg(long = "type", num_args = 0..=1, default_missing_value = "")]
-    kind: Option<String>,
-    #[arg(long)]
-    verbose: bool,
-    #[arg(long)]
-    pub dry_run: bool,
-    #[arg(long)]
-    pub execute: bool,
-    #[arg(long)]
-    pub export: bool,
-    #[arg(long)]
-    pub to_earliest: bool,
-    #[arg(long)]
-    pub to_latest: bool,
-    #[arg(long)]
-    pub to_current: bool,
-    #[arg(long, allow_negative_numbers = true)]
-    pub to_offset: Option<i64>,
-    #[arg(long, allow_negative_numbers = true)]
-    pub shift_by: Option<i64>,
-    /// YYYY-MM-DDTHH:mm:ss.sss
-    #[arg(long)]
-    pub to_datetime: Option<String>,
-    /// PnDTnHnMnS
-    #[arg(long)]
-    pub by_duration: Option<String>,
-    #[arg(long)]
-    pub from_file: Option<PathBuf>,
-    /// How long a call may take, in milliseconds.
-    #[arg(long)]
-    timeout: Option<u64>,
-}
 
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> Outcome {
     let options: Options = parse(tool, arguments)?;

@@ -17,41 +17,53 @@ const HEADER: &str = "start.time, end.time, data.consumed.in.MB, MB.sec, data.co
 const DETAILED_HEADER: &str = "time, threadId, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec";
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
+    /// The brokers to ask first: HOST:PORT, several separated by commas. Without it, the environment's STRANDLINE_BOOTSTRAP_SERVER.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
+    /// The topic to read.
     #[arg(long)]
     topic: Option<String>,
     /// Topics as a regular expression.
     #[arg(long)]
     include: Option<String>,
+    /// How many records to read.
     #[arg(long, alias = "messages")]
     num_records: u64,
+    /// The consumer group. Without it, a new one.
     #[arg(long)]
     group: Option<String>,
+    /// Bytes of one fetch.
     #[arg(long, default_value_t = 1_048_576)]
     fetch_size: i32,
     /// Begins with the next new records, not at the beginning.
     #[arg(long)]
     from_latest: bool,
+    /// Size of the socket's buffer, in bytes.
     #[arg(long)]
     socket_buffer_size: Option<usize>,
+    /// A properties file with settings of the consumer.
     #[arg(long, alias = "consumer.config")]
     command_config: Option<PathBuf>,
+    /// A setting of the consumer.
     #[arg(long, value_name = "NAME=VALUE")]
     command_property: Vec<String>,
+    /// Print metrics at the end.
     #[arg(long)]
     print_metrics: bool,
+    /// Print a line for each interval.
     #[arg(long)]
     show_detailed_stats: bool,
     /// Milliseconds between lines of --show-detailed-stats.
     #[arg(long, default_value_t = 5000)]
     reporting_interval: u64,
+    /// Print no header.
     #[arg(long)]
     hide_header: bool,
     /// Milliseconds without a record after which it ends.
     #[arg(long, default_value_t = 10_000)]
     timeout: u64,
+    /// The form of times.
     #[arg(long)]
     date_format: Option<String>,
 }

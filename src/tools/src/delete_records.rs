@@ -15,7 +15,7 @@ use strandline_wire::{ErrorCode, StrBytes};
 use crate::command::{Connect, Failure, Outcome, parse, partition_name, read_json};
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
     /// {"partitions": [{"topic": "t", "partition": 0, "offset": 10}], "version": 1}

@@ -24,7 +24,7 @@ const METADATA_LEVELS: [&str; 24] = [
 const FIRST_METADATA_LEVEL: i16 = 7;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
     #[command(subcommand)]
@@ -40,6 +40,7 @@ enum Command {
         /// NAME=LEVEL
         #[arg(long)]
         feature: Vec<String>,
+        /// Change nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -48,17 +49,22 @@ enum Command {
         /// NAME=LEVEL
         #[arg(long)]
         feature: Vec<String>,
+        /// Change nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Lower a level even if that loses metadata.
         #[arg(long = "unsafe")]
         is_unsafe: bool,
     },
     /// Sets levels to 0.
     Disable {
+        /// The feature and its level: NAME=LEVEL.
         #[arg(long)]
         feature: Vec<String>,
+        /// Change nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Lower a level even if that loses metadata.
         #[arg(long = "unsafe")]
         is_unsafe: bool,
     },

@@ -12,7 +12,7 @@ use strandline_wire::special_timestamp::{
 use crate::command::{Connect, Failure, Outcome, include_pattern, parse, told};
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
     /// Topics as a regular expression; commas separate alternatives.
@@ -28,6 +28,7 @@ struct Options {
     /// earliest-pending-upload, or their numbers.
     #[arg(long, default_value = "latest", allow_hyphen_values = true)]
     time: String,
+    /// Leave out internal topics.
     #[arg(long)]
     exclude_internal_topics: bool,
 }

@@ -18,16 +18,19 @@ const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
     /// preferred or unclean
     #[arg(long)]
     election_type: String,
+    /// The topic of the partition.
     #[arg(long)]
     topic: Option<String>,
+    /// The number of the partition.
     #[arg(long)]
     partition: Option<i32>,
+    /// Every partition.
     #[arg(long)]
     all_topic_partitions: bool,
     /// {"partitions": [{"topic": "t", "partition": 0}]}
@@ -37,9 +40,10 @@ struct Options {
 
 /// The options of the older tool.
 #[derive(clap::Parser)]
-struct PreferredOptions {
+pub(crate) struct PreferredOptions {
     #[command(flatten)]
     connect: Connect,
+    /// A JSON file that names partitions.
     #[arg(long)]
     path_to_json_file: Option<PathBuf>,
 }

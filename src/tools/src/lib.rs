@@ -16,12 +16,14 @@ mod consumer_perf;
 mod delete_records;
 mod features;
 mod get_offsets;
+mod group_options;
 mod leader_election;
 mod log_dirs;
 mod metadata_quorum;
 pub mod migrate_groups;
 mod producer_perf;
 mod properties;
+mod purpose;
 mod quotas;
 mod reassign;
 mod replica_moves;
@@ -64,6 +66,30 @@ pub fn tool_of(name: &str) -> Option<&'static str> {
     TOOLS.into_iter().find(|tool| *tool == name)
 }
 
+/// The options of a tool, for help, completions and manual pages.
+pub fn command_of(tool: &'static str) -> clap::Command {
+    use command::described;
+    match tool {
+        "kafka-broker-api-versions" => described::<broker_api_versions::Options>(tool),
+        "kafka-cluster" => described::<cluster::Options>(tool),
+        "kafka-configs" => described::<configs::Options>(tool),
+        "kafka-console-consumer" => described::<console_consumer::Options>(tool),
+        "kafka-console-producer" => described::<console_producer::Options>(tool),
+        "kafka-consumer-groups" => described::<group_options::Options>(tool),
+        "kafka-consumer-perf-test" => described::<consumer_perf::Options>(tool),
+        "kafka-delete-records" => described::<delete_records::Options>(tool),
+        "kafka-features" => described::<features::Options>(tool),
+        "kafka-get-offsets" => described::<get_offsets::Options>(tool),
+        "kafka-leader-election" => described::<leader_election::Options>(tool),
+        "kafka-log-dirs" => described::<log_dirs::Options>(tool),
+        "kafka-metadata-quorum" => described::<metadata_quorum::Options>(tool),
+        "kafka-preferred-replica-election" => described::<leader_election::PreferredOptions>(tool),
+        "kafka-producer-perf-test" => described::<producer_perf::Options>(tool),
+        "kafka-reassign-partitions" => described::<reassign::Options>(tool),
+        _ => described::<topics::Options>(tool),
+    }
+}
+
 /// Runs a tool to its end. `arguments` are those behind its name.
 pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
     let outcome = match tool {
@@ -86,4 +112,42 @@ pub async fn run(tool: &'static str, arguments: Vec<OsString>) -> ExitCode {
         _ => topics::run(tool, arguments).await,
     };
     command::finish(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undescribed(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let text = |help: Option<&clap::builder::StyledStr>| {
+            help.map(ToString::to_string).unwrap_or_default()
+        };
+        if text(command.get_about()).is_empty() {
+            found.push(path.to_owned());
+        }
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            if text(argument.get_help()).is_empty() && id != "help" && id != "version" {
+                found.push(format!("{path} {id}"));
+            }
+        }
+        for inner in command.get_subcommands() {
+            undescribed(inner, &format!("{path} {}", inner.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_tool_begins_with_its_purpose_and_describes_every_option() {
+        let mut found = Vec::new();
+        let mut purposes = std::collections::BTreeSet::new();
+        for tool in TOOLS {
+            let command = command_of(tool);
+            undescribed(&command, tool, &mut found);
+            let help = command.clone().render_long_help().to_string();
+            let first = help.lines().next().unwrap_or_default().to_owned();
+            assert!(!first.contains("How a tool"), "{tool}: {first}");
+            assert!(purposes.insert(first.clone()), "{tool}: {first}");
+        }
+        assert!(found.is_empty(), "without a description: {found:#?}");
+    }
 }

@@ -11,9 +11,10 @@ use strandline_wire::ErrorCode;
 use crate::command::{Connect, Failure, Outcome, parse};
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
+    /// Show log directories and the sizes of replicas.
     #[arg(long)]
     describe: bool,
     /// Only these topics, separated by commas.

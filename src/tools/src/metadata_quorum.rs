@@ -17,7 +17,7 @@ use crate::properties::Properties;
 use crate::time::now_ms;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
     #[command(subcommand)]
@@ -28,8 +28,10 @@ struct Options {
 enum Command {
     /// The leader, the followers, and how far they are.
     Describe {
+        /// The leader, the voters, and their lag.
         #[arg(long)]
         status: bool,
+        /// A line for each member.
         #[arg(long)]
         replication: bool,
         /// Times as durations.
@@ -38,15 +40,19 @@ enum Command {
     },
     /// Makes a voter of the controller whose properties file is --command-config.
     AddController {
+        /// Change nothing.
         #[arg(long)]
         dry_run: bool,
     },
     /// Takes a controller's vote.
     RemoveController {
+        /// The controller's `node.id`.
         #[arg(long)]
         controller_id: i32,
+        /// The `directory.id` of the controller's metadata directory.
         #[arg(long, allow_hyphen_values = true)]
         controller_directory_id: String,
+        /// Change nothing.
         #[arg(long)]
         dry_run: bool,
     },

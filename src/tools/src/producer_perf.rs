@@ -19,18 +19,23 @@ use crate::time::{log_stamp, now_ms};
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
+    /// The brokers to ask first: HOST:PORT, several separated by commas. Without it, the environment's STRANDLINE_BOOTSTRAP_SERVER.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
+    /// The topic to write to.
     #[arg(long)]
     topic: String,
+    /// How many records to write.
     #[arg(long)]
     num_records: u64,
+    /// Bytes of a record.
     #[arg(long)]
     record_size: Option<usize>,
     /// Values, one a line, chosen at random.
     #[arg(long)]
     payload_file: Option<PathBuf>,
+    /// The separator of the payloads of a file.
     #[arg(long, default_value = "\\n")]
     payload_delimiter: String,
     /// Values are numbers that rise.
@@ -42,10 +47,13 @@ struct Options {
     /// Settings of the producer: NAME=VALUE …
     #[arg(long, num_args = 1.., value_name = "NAME=VALUE")]
     producer_props: Vec<String>,
+    /// A setting of the producer.
     #[arg(long, num_args = 1.., value_name = "NAME=VALUE")]
     command_property: Vec<String>,
+    /// A properties file with settings of the producer.
     #[arg(long, alias = "producer.config")]
     command_config: Option<PathBuf>,
+    /// Print metrics at the end.
     #[arg(long)]
     print_metrics: bool,
     /// Milliseconds between lines.

@@ -7,7 +7,8 @@ use strandline_client::{ClientError, Cluster, Key, commit_offsets, committed, li
 use strandline_wire::special_timestamp::{EARLIEST, LATEST};
 
 use crate::command::{Failure, Outcome, told};
-use crate::consumer_groups::{Options, group_names, named_partitions, state_with_members};
+use crate::consumer_groups::{group_names, named_partitions, state_with_members};
+use crate::group_options::Options;
 use crate::table;
 use crate::time::{now_ms, parse_date_time, parse_duration};
 

@@ -27,17 +27,22 @@ const CLASS: &str = "org.apache.kafka.tools.TopicCommand";
 const DEFAULT_CONFIG: i8 = 5;
 
 #[derive(clap::Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
+    /// Create a topic.
     #[arg(long)]
     create: bool,
+    /// List topics.
     #[arg(long)]
     list: bool,
+    /// Show partitions, leaders and replicas.
     #[arg(long)]
     describe: bool,
+    /// Add partitions.
     #[arg(long)]
     alter: bool,
+    /// Delete topics.
     #[arg(long)]
     delete: bool,
     /// A topic; to list, describe, alter and delete, a regular expression.
@@ -46,8 +51,10 @@ struct Options {
     /// The id of a topic to describe.
     #[arg(long)]
     topic_id: Option<String>,
+    /// The number of partitions.
     #[arg(long, allow_negative_numbers = true)]
     partitions: Option<i32>,
+    /// The number of replicas of each partition.
     #[arg(long, allow_negative_numbers = true)]
     replication_factor: Option<i32>,
     /// Broker ids of each partition: 1:2,2:3.
@@ -56,20 +63,28 @@ struct Options {
     /// A setting of a new topic.
     #[arg(long, value_name = "NAME=VALUE")]
     config: Vec<String>,
+    /// Do nothing if the topic does not exist.
     #[arg(long)]
     if_exists: bool,
+    /// Do nothing if the topic exists.
     #[arg(long)]
     if_not_exists: bool,
+    /// Leave out internal topics.
     #[arg(long)]
     exclude_internal: bool,
+    /// Only partitions with replicas that are not in sync.
     #[arg(long)]
     under_replicated_partitions: bool,
+    /// Only partitions without a leader.
     #[arg(long)]
     unavailable_partitions: bool,
+    /// Only partitions with fewer replicas in sync than min.insync.replicas.
     #[arg(long)]
     under_min_isr_partitions: bool,
+    /// Only partitions with just min.insync.replicas replicas in sync.
     #[arg(long)]
     at_min_isr_partitions: bool,
+    /// Only topics that have settings of their own.
     #[arg(long)]
     topics_with_overrides: bool,
 }

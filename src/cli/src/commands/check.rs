@@ -9,13 +9,11 @@ use strandline_tiering::cache::DiskCache;
 use strandline_tiering::marker::read_marker;
 use strandline_tiering::store::RemoteStore;
 
-pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
+/// With `strict`, a property that has no effect is an error.
+pub async fn run(config: &Path, overrides: &[String], strict: bool) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
     let properties = Properties::load(Some(config), super::environment(), &overrides)
         .map_err(|e| e.to_string())?;
-    for warning in &properties.warnings {
-        println!("warning: {warning}");
-    }
     let settings = Settings::resolve(&properties).map_err(|e| e.to_string())?;
     print_values(&properties);
     for directory in &settings.log_dirs {
@@ -39,7 +37,16 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
             check_owner(&store, &settings).await?;
         }
     }
-    println!("ok");
+    // At the end, where they are seen: there are hundreds of values.
+    for warning in &properties.warnings {
+        println!("warning: {warning}");
+    }
+    let count = properties.warnings.len();
+    match count {
+        0 => println!("ok"),
+        _ if strict => return Err(format!("{count} properties have no effect (--strict)")),
+        _ => println!("ok, but {count} properties have no effect"),
+    }
     Ok(())
 }
 

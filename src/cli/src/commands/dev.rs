@@ -1,5 +1,6 @@
 //! `strandline dev`: a broker for one developer, with short intervals so that the cold tier is seen at work.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use strandline_broker::Server;
@@ -64,21 +65,67 @@ pub async fn run(
     super::tell_oddities(&properties);
     let settings = Settings::resolve_for_dev(&properties).map_err(|e| e.to_string())?;
     let broker = Server::start(settings).await.map_err(|e| e.to_string())?;
-    let address = broker.addresses()[0];
+    let address = *broker
+        .addresses()
+        .first()
+        .ok_or("no listener for clients")?;
     let http = broker
         .http_address()
         .map(|a| a.to_string())
         .unwrap_or_default();
-    println!(
-        "strandline is ready: Kafka clients on {address}, http://{http}/metrics, data in {}\n\
+    let binary = std::env::current_exe().map_err(|e| format!("where this binary is: {e}"))?;
+    println!("{}", welcome(&binary, address, &http, &data, &remote));
+    super::serve(broker).await
+}
+
+/// The next steps. The lines can be pasted into a shell in any directory.
+fn welcome(binary: &Path, address: SocketAddr, http: &str, data: &Path, remote: &str) -> String {
+    let binary = quoted(&binary.display().to_string());
+    format!(
+        "strandline is ready: Kafka clients on {address}, http://{http}/, data in {}\n\
          The cold tier is {remote}; new topics use it.\n\n\
          Try, in another terminal:\n\
-         \x20 kafka-topics.sh --bootstrap-server {address} --create --topic first\n\
-         \x20 kafka-console-producer.sh --bootstrap-server {address} --topic first\n\
-         \x20 kafka-console-consumer.sh --bootstrap-server {address} --topic first --from-beginning\n\
-         \x20 cargo run --release -- demo --bootstrap {address} --http {http}\n\
-         \x20 cargo run --release -- tier status --http {http}\n",
+         \x20 {binary} kafka-topics --bootstrap-server {address} --create --topic first\n\
+         \x20 {binary} kafka-console-producer --bootstrap-server {address} --topic first\n\
+         \x20 {binary} kafka-console-consumer --bootstrap-server {address} --topic first --from-beginning\n\
+         \x20 {binary} demo --bootstrap {address} --http {http}\n\
+         \x20 {binary} tier status --http {http}\n",
         data.display()
-    );
-    super::serve(broker).await
+    )
+}
+
+/// One word for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_name_the_binary_by_its_whole_path_as_one_word() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let binary = Path::new("/opt/it's here/strandline");
+        let text = welcome(
+            binary,
+            address,
+            "127.0.0.1:9644",
+            Path::new("/d"),
+            "file:///d",
+        );
+        let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("  ")).collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        for line in lines {
+            assert!(
+                line.starts_with("  '/opt/it'\\''s here/strandline' "),
+                "{line}"
+            );
+        }
+        assert_eq!(quoted("/usr/bin/strandline"), "/usr/bin/strandline");
+    }
 }

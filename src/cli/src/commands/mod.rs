@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod dev;
 pub mod health;
+pub mod help_files;
 pub mod server;
 pub mod tier_measure;
 pub mod tier_orphans;

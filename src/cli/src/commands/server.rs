@@ -28,10 +28,12 @@ pub async fn run(config: &Path, overrides: &[String]) -> Result<(), String> {
     let overrides = super::parse_overrides(overrides)?;
     let properties = Properties::load(Some(config), super::environment(), &overrides)
         .map_err(|e| e.to_string())?;
-    super::tell_oddities(&properties);
     let settings = Settings::resolve(&properties).map_err(|e| e.to_string())?;
     let node_id = settings.node_id;
-    let broker = Server::start(settings).await.map_err(|e| e.to_string())?;
+    let started = Server::start(settings).await;
+    // At the end of the start, where they are seen.
+    super::tell_oddities(&properties);
+    let broker = started.map_err(|e| e.to_string())?;
     tracing::info!(node_id, listeners = ?broker.addresses(), http = ?broker.http_address(), "started");
     super::serve(broker).await
 }

@@ -1,11 +1,11 @@
 //! `kafka-reassign-partitions`
 
+mod options;
 mod plan;
 mod throttles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages as m;
@@ -20,59 +20,18 @@ use serde::Deserialize;
 use strandline_client::{ClientError, Cluster, check};
 use strandline_wire::{ErrorCode, text};
 
+pub(crate) use self::options::Options;
 use self::plan::{
     ANY, Current, Key, LogDirMoves, PROPOSED, PlannedPartition, alternating, log_dir_moves, name,
     names, place, plan_json, read_plan,
 };
 use self::throttles::{clear_throttles, set_throttles};
-use crate::command::{Connect, Failure, Outcome, exactly_one, parse, told};
+use crate::command::{Failure, Outcome, exactly_one, parse, told};
 use crate::log_dirs::directories;
 use crate::replica_moves::{self, joined};
 
 /// Between looks at whether replicas are there that are to move between directories.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-#[derive(clap::Parser)]
-struct Options {
-    #[command(flatten)]
-    connect: Connect,
-    #[arg(long)]
-    generate: bool,
-    #[arg(long)]
-    execute: bool,
-    #[arg(long)]
-    verify: bool,
-    #[arg(long)]
-    cancel: bool,
-    #[arg(long)]
-    list: bool,
-    /// The wanted assignment, as JSON; the output of --generate is accepted.
-    #[arg(long)]
-    reassignment_json_file: Option<PathBuf>,
-    /// {"version": 1, "topics": [{"topic": "t"}]}
-    #[arg(long)]
-    topics_to_move_json_file: Option<PathBuf>,
-    /// The brokers that get the replicas: 0,1,2
-    #[arg(long)]
-    broker_list: Option<String>,
-    #[arg(long)]
-    disable_rack_aware: bool,
-    /// Bytes per second between brokers.
-    #[arg(long, allow_negative_numbers = true)]
-    throttle: Option<i64>,
-    /// Bytes per second between log directories.
-    #[arg(long, allow_negative_numbers = true)]
-    replica_alter_log_dirs_throttle: Option<i64>,
-    #[arg(long)]
-    preserve_throttles: bool,
-    #[arg(long)]
-    additional: bool,
-    #[arg(long)]
-    disallow_replication_factor_change: bool,
-    /// Milliseconds that replicas may take to appear before they move between directories.
-    #[arg(long, default_value_t = 10_000)]
-    timeout: u64,
-}
 
 #[derive(Deserialize)]
 struct TopicsToMove {
