@@ -45,18 +45,31 @@ pub(super) fn describe_text(text: &str) -> String {
             one_line(text)
         );
     }
-    match error_of_s3(text) {
-        Some((code, message)) => {
-            let hint = hint(code).map(|h| format!(" ({h})"));
-            format!(
-                "{} {}{}",
-                one_line(code),
-                one_line(message),
-                hint.unwrap_or_default()
-            )
-        }
-        None => one_line(text),
+    let (said, hint) = error_of_s3(text).map_or_else(
+        || (one_line(text), hint_without_answer(text)),
+        |(code, message)| {
+            let said = format!("{} {}", one_line(code), one_line(message));
+            (said, hint(code))
+        },
+    );
+    let hint = hint.map(|h| format!(" ({h})"));
+    format!("{said}{}", hint.unwrap_or_default())
+}
+
+/// Where to look when no store has answered.
+fn hint_without_answer(text: &str) -> Option<&'static str> {
+    if text.contains("credentials error") {
+        return Some(
+            "look at strandline.remote.store.access.key.id and strandline.remote.store.secret.access.key, or AWS_ACCESS_KEY_ID \
+             and AWS_SECRET_ACCESS_KEY, or the role of this machine: there are no credentials",
+        );
     }
+    if text.contains("error sending request") {
+        return Some(
+            "look at strandline.remote.store.endpoint, its host, port and scheme: no object store answers there",
+        );
+    }
+    None
 }
 
 fn is_web_page(text: &str) -> bool {
@@ -163,6 +176,25 @@ mod tests {
         }
         assert_eq!(one_line("  a \n\n b\t"), "a b");
         assert_eq!(one_line(""), "");
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_and_missing_credentials_name_where_to_look() {
+        for (text, names) in [
+            (
+                "Generic S3 error: Error performing PUT http://127.0.0.1:1/b/p in 582ms, after 3 retries - HTTP error: error \
+                 sending request",
+                "strandline.remote.store.endpoint",
+            ),
+            (
+                "Generic S3 credentials error: the credential provider was not enabled",
+                "AWS_ACCESS_KEY_ID",
+            ),
+        ] {
+            let said = describe_text(text);
+            assert!(said.contains(names), "{said}");
+        }
+        assert_eq!(describe_text("something else"), "something else");
     }
 
     #[test]
