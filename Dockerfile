@@ -9,6 +9,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
+# What `strandline --version` names: --build-arg STRANDLINE_COMMIT=$(git rev-parse --short=12 HEAD).
+ARG STRANDLINE_COMMIT=
 RUN cargo build --profile dist --locked -p strandline-cli && strip -o /strandline target/dist/strandline
 
 FROM scratch AS package
