@@ -1,6 +1,8 @@
 //! Frames recorded from Apache Kafka 4.3.1: its requests pass our check and decoders, its responses have the shape that
 //! the schema gives, and so have our own answers to the same requests.
 
+mod compressed;
+
 use std::collections::BTreeSet;
 
 use bytes::{Buf, Bytes};

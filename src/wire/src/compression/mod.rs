@@ -1,9 +1,13 @@
 //! The five codecs of a record batch, streaming, with a limit on the output.
 //!
-//! Snappy comes in the framing of Java's `snappy-java` (a 16-byte header, then blocks with a four-byte length), and
-//! bare from clients that do not frame it. LZ4 and zstd are their standard frame formats.
+//! A broker must take exactly the forms that Java's consumers can read: what it takes beside them kills every Java consumer
+//! of the topic, and what it refuses loses a producer. `tests/golden/compressed/batches.jsonl` has Kafka's verdict on each form.
 
-use std::io::{self, Cursor, Read, Write};
+mod gzip;
+mod lz4;
+mod snappy;
+
+use std::io::{self, Read, Write};
 
 use thiserror::Error;
 
@@ -21,11 +25,9 @@ pub enum Compression {
 /// bounds the memory, because the caller consumes the output as it comes.
 pub const MAX_DECOMPRESSED_BYTES: u64 = 256 << 20;
 
-/// Largest zstd window that is accepted (2^23 bytes: what levels up to 19 use). A frame can ask for gigabytes.
-const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-
-const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
-const XERIAL_HEADER_BYTES: usize = 16;
+/// Largest zstd window that is accepted: 128 MiB, which level 22 uses and Java's decoder allows. A frame can ask for
+/// gigabytes. Half of [`MAX_DECOMPRESSED_BYTES`], so the memory of a window is bounded by what may come out anyway.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 #[derive(Debug, Error)]
 pub enum CompressionError {
@@ -62,9 +64,9 @@ impl Compression {
     pub fn reader<'a>(self, compressed: &'a [u8]) -> Result<Box<dyn Read + 'a>, CompressionError> {
         let inner: Box<dyn Read + 'a> = match self {
             Self::None => return Ok(Box::new(compressed)),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
-            Self::Snappy => snappy_reader(compressed)?,
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(compressed)),
+            Self::Gzip => Box::new(gzip::GzipReader::new(compressed)),
+            Self::Snappy => snappy::reader(compressed)?,
+            Self::Lz4 => Box::new(lz4::Lz4Reader::new(compressed)?),
             Self::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(compressed)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -87,7 +89,7 @@ impl Compression {
                 encoder.write_all(plain)?;
                 Ok(encoder.finish()?)
             }
-            Self::Snappy => snappy_compress(plain),
+            Self::Snappy => snappy::compress(plain),
             Self::Lz4 => {
                 let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
                 encoder.write_all(plain)?;
@@ -113,71 +115,6 @@ impl Read for Capped<'_> {
         })?;
         Ok(n)
     }
-}
-
-fn snappy_reader<'a>(compressed: &'a [u8]) -> Result<Box<dyn Read + 'a>, CompressionError> {
-    if compressed.starts_with(XERIAL_MAGIC) {
-        let blocks = compressed
-            .get(XERIAL_HEADER_BYTES..)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(Box::new(XerialReader {
-            blocks,
-            block: Cursor::new(Vec::new()),
-        }))
-    } else {
-        Ok(Box::new(Cursor::new(snappy_block(compressed)?)))
-    }
-}
-
-/// Decompresses one block. The claimed length is trusted only as far as the format can reach it: a copy element of
-/// three bytes yields at most 64.
-fn snappy_block(compressed: &[u8]) -> io::Result<Vec<u8>> {
-    let claimed = snap::raw::decompress_len(compressed).map_err(io::Error::other)?;
-    if claimed > compressed.len().saturating_mul(64) {
-        return Err(io::Error::other(
-            "a snappy block claims more than it can hold",
-        ));
-    }
-    snap::raw::Decoder::new()
-        .decompress_vec(compressed)
-        .map_err(io::Error::other)
-}
-
-struct XerialReader<'a> {
-    blocks: &'a [u8],
-    block: Cursor<Vec<u8>>,
-}
-
-impl Read for XerialReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let n = self.block.read(buffer)?;
-            if n > 0 || self.blocks.is_empty() || buffer.is_empty() {
-                return Ok(n);
-            }
-            let truncated = || io::Error::from(io::ErrorKind::UnexpectedEof);
-            let (length, rest) = self.blocks.split_first_chunk::<4>().ok_or_else(truncated)?;
-            let length = u32::from_be_bytes(*length) as usize;
-            let block = rest.get(..length).ok_or_else(truncated)?;
-            self.block = Cursor::new(snappy_block(block)?);
-            self.blocks = &rest[length..];
-        }
-    }
-}
-
-fn snappy_compress(plain: &[u8]) -> Result<Vec<u8>, CompressionError> {
-    const BLOCK_BYTES: usize = 32 << 10;
-    let mut out = Vec::from(XERIAL_MAGIC);
-    out.extend_from_slice(&1i32.to_be_bytes());
-    out.extend_from_slice(&1i32.to_be_bytes());
-    for block in plain.chunks(BLOCK_BYTES) {
-        let compressed = snap::raw::Encoder::new()
-            .compress_vec(block)
-            .map_err(io::Error::other)?;
-        out.extend_from_slice(&(compressed.len() as u32).to_be_bytes());
-        out.extend_from_slice(&compressed);
-    }
-    Ok(out)
 }
 
 #[cfg(test)]
