@@ -248,6 +248,17 @@ impl ConfigDef {
             Some(rest) => (rest, true),
             None => (limits, false),
         };
+        // `[partitionId]:[brokerId],[partitionId]:[brokerId],...`
+        if limits.contains("]:[") {
+            let legal = ThrottledReplicas::parse(value).is_some();
+            return (!legal).then(|| {
+                format!(
+                    "{} must be the literal '*' or a list of replicas in the following format: \
+                     [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+                    self.name
+                )
+            });
+        }
         let inside = limits.strip_prefix('[')?.strip_suffix(']')?;
         if let Some((low, high)) = inside.split_once(",...") {
             let number: f64 = value.parse().ok()?;
@@ -259,16 +270,6 @@ impl ConfigDef {
                 return Some(format!("Value must be no more than {high}"));
             }
             return None;
-        }
-        if inside.contains("]:[") {
-            let legal = ThrottledReplicas::parse(value).is_some();
-            return (!legal).then(|| {
-                format!(
-                    "{} must be the literal '*' or a list of replicas in the following format: \
-                     [partitionId]:[brokerId],[partitionId]:[brokerId],...",
-                    self.name
-                )
-            });
         }
         let allowed: Vec<&str> = inside.split(", ").collect();
         let legal = |v: &str| {

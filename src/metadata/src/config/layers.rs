@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::def::{ConfigDef, ConfigType, broker_def, broker_defs, topic_def};
+use super::topic::{TIER_BY_DEFAULT, TIER_KEY};
 
 /// Kafka's number for a source in `DescribeConfigs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +162,14 @@ pub fn describe_topic(
     overrides: &BTreeMap<String, String>,
     broker: &BrokerConfig,
 ) -> ConfigEntry {
+    if def.name == TIER_KEY && overrides.contains_key(TIER_BY_DEFAULT) {
+        return ConfigEntry {
+            def,
+            value: overrides.get(TIER_KEY).cloned(),
+            source: ConfigSource::Default,
+            synonyms: Vec::new(),
+        };
+    }
     let own = overrides.get(&def.name).map(|value| ConfigSynonym {
         name: def.name.clone(),
         value: Some(value.clone()),

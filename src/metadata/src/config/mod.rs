@@ -4,6 +4,7 @@
 mod contradictions;
 mod def;
 mod document;
+mod documentation;
 mod layers;
 mod properties;
 mod protection;
@@ -18,10 +19,14 @@ pub use def::{
     topic_defs,
 };
 pub use document::document;
+pub use documentation::documentation;
 pub use layers::{
     BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, describe_resource, describe_topic,
 };
 pub use properties::{PropertiesError, parse_properties};
 pub use protection::reason_without_protection;
-pub use topic::{CleanupPolicy, ThrottledReplicas, TopicConfig, validate_topic_configs};
+pub use topic::{
+    CleanupPolicy, TIER_BY_DEFAULT, TIER_KEY, ThrottledReplicas, TopicConfig,
+    validate_topic_configs,
+};
 pub use without_effect::reason_without_effect;

@@ -7,6 +7,12 @@ use strandline_types::BrokerId;
 use super::def::{ConfigType, topic_def};
 use super::layers::{BrokerConfig, topic_value};
 
+/// Gives a topic its cold tier.
+pub const TIER_KEY: &str = "remote.storage.enable";
+/// Beside [`TIER_KEY`]: nobody asked for the tier, the default for new topics gave it. Clients are shown a default then, so that
+/// tools that copy or compare a topic's own settings leave it alone.
+pub const TIER_BY_DEFAULT: &str = "internal.remote.storage.by.default";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {
     pub compact: bool,

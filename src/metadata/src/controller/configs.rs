@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use strandline_types::BrokerId;
+use strandline_types::{BrokerId, TopicIdPartition};
 
-use super::topics::{TIER_KEY, with_default_tier};
+use super::topics::{is_tiered_by_default, with_default_tier, without_default_tier};
 use super::{ControllerContext, Refusal};
 use crate::config::{
-    BrokerConfig, ConfigDef, ConfigType, Contradiction, DynamicMode, MAX_VALUE_BYTES, broker_def,
-    client_metrics_def, contradictions, group_def, topic_def, validate_topic_configs,
+    BrokerConfig, ConfigDef, ConfigType, Contradiction, DynamicMode, MAX_VALUE_BYTES,
+    TIER_BY_DEFAULT, TIER_KEY, TopicConfig, broker_def, client_metrics_def, contradictions,
+    group_def, topic_def, validate_topic_configs,
 };
 use crate::image::ClusterImage;
 use crate::record::{ConfigResource, MetadataRecord};
@@ -42,6 +43,10 @@ pub(super) fn alter_configs(
     let mut after = before.clone();
     for change in changes {
         apply_change(&mut after, resource, change)?;
+        if change.key == TIER_KEY {
+            // From now on the topic's own setting.
+            after.remove(TIER_BY_DEFAULT);
+        }
     }
     commit_configs(image, context, resource, before, after)
 }
@@ -168,9 +173,19 @@ fn commit_configs(
             if before.contains_key(TIER_KEY) && !after.contains_key(TIER_KEY) {
                 after = with_default_tier(&after, context);
             }
+            let mut before = before.clone();
+            let compacts = TopicConfig::resolve(&after, &context.broker);
+            if is_tiered_by_default(&after)
+                && compacts.cleanup_policy.compact
+                && !has_remote_log(image, name)
+            {
+                // The default is for topics that can have a tier. Nothing is there to delete.
+                after = without_default_tier(&after);
+                before = without_default_tier(&before);
+            }
             validate_topic_configs(
                 &after,
-                Some(before),
+                Some(&before),
                 &context.broker,
                 context.remote_enabled,
             )
@@ -202,6 +217,19 @@ fn commit_configs(
         .filter(|(k, v)| before.get(*k) != Some(v))
         .map(|(k, v)| record(k, Some(v)));
     Ok(removed.chain(set).collect())
+}
+
+/// Whether anything of the topic is in the cold tier, or on its way there.
+fn has_remote_log(image: &ClusterImage, topic: &str) -> bool {
+    let Some(topic) = image.topic(topic) else {
+        return false;
+    };
+    let partitions = topic.partitions.keys().map(|p| TopicIdPartition {
+        topic_id: topic.id,
+        partition: *p,
+    });
+    let mut logs = partitions.filter_map(|partition| image.remote_log(partition));
+    logs.any(|log| log.segments().next().is_some())
 }
 
 /// Includes unknown keys, which a broker's configuration may have.

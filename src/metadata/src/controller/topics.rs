@@ -7,7 +7,7 @@ use strandline_types::{BrokerId, PartitionId, TopicId, validate_topic_name};
 
 use super::placement::{manual, place};
 use super::{ControllerContext, Refusal};
-use crate::config::{TopicConfig, validate_topic_configs};
+use crate::config::{TIER_BY_DEFAULT, TIER_KEY, TopicConfig, validate_topic_configs};
 use crate::image::{ClusterImage, PartitionImage};
 use crate::record::{ConfigResource, MetadataRecord};
 
@@ -68,9 +68,6 @@ pub(super) fn create_topic(
     Ok(records)
 }
 
-/// Gives a topic its cold tier.
-pub(super) const TIER_KEY: &str = "remote.storage.enable";
-
 /// `log.remote.storage.enable` gives new topics their cold tier, where their policy allows one.
 pub(super) fn with_default_tier(
     configs: &BTreeMap<String, String>,
@@ -82,8 +79,25 @@ pub(super) fn with_default_tier(
         .cleanup_policy
         .compact;
     if wanted && !compact && !configs.contains_key(TIER_KEY) {
-        configs.insert(TIER_KEY.to_owned(), "true".to_owned());
+        for key in [TIER_KEY, TIER_BY_DEFAULT] {
+            configs.insert(key.to_owned(), "true".to_owned());
+        }
     }
+    configs
+}
+
+/// Whether the default for new topics gave the tier.
+pub(super) fn is_tiered_by_default(configs: &BTreeMap<String, String>) -> bool {
+    configs.contains_key(TIER_KEY) && configs.contains_key(TIER_BY_DEFAULT)
+}
+
+/// Takes away a tier that the default gave.
+pub(super) fn without_default_tier(configs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut configs = configs.clone();
+    if is_tiered_by_default(&configs) {
+        configs.remove(TIER_KEY);
+    }
+    configs.remove(TIER_BY_DEFAULT);
     configs
 }
 
