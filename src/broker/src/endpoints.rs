@@ -1,5 +1,6 @@
 //! The addresses of a process: bound at its start, and as clients must see them.
 
+use std::io;
 use std::sync::Arc;
 
 use strandline_metadata::Listener;
@@ -7,7 +8,7 @@ use strandline_metadata::config::BrokerConfig;
 use tokio::net::TcpListener;
 
 use crate::server::StartError;
-use crate::settings::{Settings, host_name, is_unspecified};
+use crate::settings::{Endpoint, Settings, host_name, is_unspecified};
 
 /// Binds the listeners for clients, each with its name.
 pub(crate) async fn bind_all(
@@ -16,17 +17,58 @@ pub(crate) async fn bind_all(
 ) -> Result<Vec<(Arc<str>, TcpListener)>, StartError> {
     let mut bound = Vec::new();
     for endpoint in &settings.listeners {
-        let address = endpoint.bind_address();
-        let listener = crate::listener::bind(&address, config)
-            .await
-            .map_err(|source| StartError::Bind {
-                property: "listeners",
-                address,
-                source,
-            })?;
+        let mut failure = None;
+        let mut listening = None;
+        for address in endpoint.bind_addresses() {
+            match crate::listener::bind(&address, config).await {
+                Ok(listener) => listening = Some(listener),
+                Err(source) => failure = Some((address, source)),
+            }
+            if listening.is_some() || !failure.as_ref().is_some_and(|(_, e)| lacks_family(e)) {
+                break;
+            }
+        }
+        let Some(listener) = listening else {
+            return Err(not_bound(failure, "listeners"));
+        };
         bound.push((Arc::from(endpoint.name.as_str()), listener));
     }
     Ok(bound)
+}
+
+/// Binds the controllers' listener.
+pub(crate) fn bind_controller(endpoint: &Endpoint) -> Result<std::net::TcpListener, StartError> {
+    let mut failure = None;
+    for address in endpoint.bind_addresses() {
+        match std::net::TcpListener::bind(&address) {
+            Ok(listener) => return Ok(listener),
+            Err(source) => {
+                let other_family = lacks_family(&source);
+                failure = Some((address, source));
+                if !other_family {
+                    break;
+                }
+            }
+        }
+    }
+    Err(not_bound(failure, "listeners"))
+}
+
+/// Whether the machine does not have the address's family: IPv6 is switched off, most likely.
+fn lacks_family(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+fn not_bound(failure: Option<(String, io::Error)>, property: &'static str) -> StartError {
+    let none = || (String::new(), io::Error::from(io::ErrorKind::NotFound));
+    let (address, source) = failure.unwrap_or_else(none);
+    StartError::Bind {
+        property,
+        address,
+        source,
+    }
 }
 
 /// Binds the HTTP listener, if there is one.

@@ -130,7 +130,11 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
         };
         let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
+            // A client of IPv4 at a socket of both families is known by its address of IPv4.
+            Ok((stream, from)) => (
+                stream,
+                SocketAddr::new(from.ip().to_canonical(), from.port()),
+            ),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;

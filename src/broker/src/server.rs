@@ -34,7 +34,7 @@ use crate::cluster::{
     watch_directories,
 };
 use crate::disconnects::Disconnects;
-use crate::endpoints::{advertised, bind_all, bind_http};
+use crate::endpoints::{advertised, bind_all, bind_controller, bind_http};
 use crate::fetch_session::FetchSessions;
 use crate::founding::{Founding, FoundingError, founding};
 use crate::groups::Groups;
@@ -406,12 +406,7 @@ fn quorum_options(
 ) -> Result<QuorumOptions, StartError> {
     let controller = settings.controller_listener.as_ref();
     let listener = controller.map(|(endpoint, address)| {
-        let bound = std::net::TcpListener::bind(endpoint.bind_address());
-        let listener = bound.map_err(|source| StartError::Bind {
-            property: "listeners",
-            address: endpoint.bind_address(),
-            source,
-        })?;
+        let listener = bind_controller(endpoint)?;
         Ok::<_, StartError>(ControllerListener {
             listener,
             address: address.clone(),

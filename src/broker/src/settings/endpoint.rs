@@ -23,17 +23,16 @@ impl Endpoint {
         })
     }
 
-    /// `host:port` for binding.
-    pub fn bind_address(&self) -> String {
-        let host = if self.host.is_empty() {
-            "0.0.0.0"
+    /// The addresses to bind: the first that works. Without a host all interfaces of both families, as in Java, or those of
+    /// IPv4 where the machine has no IPv6.
+    pub fn bind_addresses(&self) -> Vec<String> {
+        let with = |host: &str| format!("{host}:{}", self.port);
+        if self.host.is_empty() {
+            vec![with("[::]"), with("0.0.0.0")]
+        } else if self.host.contains(':') {
+            vec![with(&format!("[{}]", self.host))]
         } else {
-            &self.host
-        };
-        if host.contains(':') {
-            format!("[{host}]:{}", self.port)
-        } else {
-            format!("{host}:{}", self.port)
+            vec![with(&self.host)]
         }
     }
 }

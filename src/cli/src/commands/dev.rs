@@ -30,6 +30,9 @@ pub async fn run(
         ("log.remote.storage.enable", "true"),
         ("remote.log.manager.task.interval.ms", "1000"),
         ("log.retention.check.interval.ms", "5000"),
+        // Records are as old as their timestamps say: those of an import would expire before anybody has read them. A topic's own
+        // `retention.ms` counts.
+        ("log.retention.ms", "-1"),
         ("strandline.remote.store.url", &remote),
         ("strandline.remote.store.create.bucket", "true"),
         (
