@@ -18,6 +18,9 @@ pub const HANDOVER: Duration = Duration::from_secs(4);
 pub const COMMITS: Duration = Duration::from_millis(500);
 /// Time from the beginning of the stop until answers that a client has not taken are dropped with its connection.
 pub const ANSWERS: Duration = Duration::from_secs(2);
+/// The shortest time that a request waits for its records to be committed, whatever time-out it names. In Kafka an append on one
+/// replica is committed when it is made, so a time-out of 0 succeeds; here the flush comes in between.
+pub const LEAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Deadline of connections and group coordinators, which end by themselves after [`ANSWERS`].
 pub const SERVING: Duration = Duration::from_secs(4);
 /// Deadline of background tasks: each ends at its next wait.
@@ -51,6 +54,12 @@ pub async fn join(tasks: Vec<JoinHandle<()>>) {
             task.abort();
         }
     }
+}
+
+/// How long a request with this time-out waits for its records to be committed.
+pub fn commit_timeout(timeout_ms: i32) -> Duration {
+    let asked = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+    asked.max(LEAST_COMMIT_TIMEOUT)
 }
 
 /// Ends at `deadline`, or a little after the stop begins.

@@ -10,13 +10,13 @@ use strandline_types::Offset;
 use strandline_wire::ErrorCode;
 use tokio::sync::oneshot;
 
-use super::handle::{AppendReply, PartitionError};
+use super::handle::{Acks, AppendReply, PartitionError};
 use super::owned::not_enough_replicas;
 
 /// Appends of one partition that have no answer yet.
 #[derive(Default)]
 pub(super) struct WaitingAppends {
-    /// `acks=all` appends, in order of their end offsets.
+    /// `acks=all` appends, and those with `acks=1` to a leader that is alone in sync, in order of their end offsets.
     produced: VecDeque<Waiting>,
     /// A follower's appends, with their end offsets.
     fetched: Vec<(Offset, oneshot::Sender<Result<(), PartitionError>>)>,
@@ -24,6 +24,7 @@ pub(super) struct WaitingAppends {
 
 struct Waiting {
     end_offset: Offset,
+    acks: Acks,
     answer: AppendReply,
     reply: oneshot::Sender<AppendReply>,
 }
@@ -33,11 +34,13 @@ impl WaitingAppends {
     pub fn produced(
         &mut self,
         end_offset: Offset,
+        acks: Acks,
         answer: AppendReply,
         reply: oneshot::Sender<AppendReply>,
     ) {
         self.produced.push_back(Waiting {
             end_offset,
+            acks,
             answer,
             reply,
         });
@@ -63,14 +66,14 @@ impl WaitingAppends {
         }
     }
 
-    /// The high watermark is at `high_watermark`: answers producers. Without `enough_acknowledgements`, the answer is
+    /// The high watermark is at `high_watermark`: answers producers. Without `enough_acknowledgements`, the answer to `acks=all` is
     /// that the records are in the log, but on too few replicas.
     pub fn committed(&mut self, high_watermark: Offset, enough_acknowledgements: bool) {
         while let Some(done) = self
             .produced
             .pop_front_if(|waiting| waiting.end_offset <= high_watermark)
         {
-            if enough_acknowledgements {
+            if enough_acknowledgements || done.acks != Acks::All {
                 let _ = done.reply.send(done.answer);
             } else {
                 let code = ErrorCode::NotEnoughReplicasAfterAppend;

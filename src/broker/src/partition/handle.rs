@@ -28,7 +28,10 @@ use super::watch::{Watch, Watchers};
 /// When a producer is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acks {
-    /// After the leader's append (`acks` 0 and 1).
+    /// Never (`acks` 0): the request is over after the leader's append.
+    None,
+    /// After the leader's append, and where the leader is the only replica in sync, when the high watermark has passed the batch
+    /// (`acks` 1). In Kafka both are the same moment there; a client that reads its own write relies on it (ADR 36).
     Leader,
     /// When the high watermark has passed the batch (`acks` −1).
     All,

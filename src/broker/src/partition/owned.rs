@@ -167,9 +167,10 @@ impl OwnedPartition {
         if self.handle.is_offline() {
             return self.refuse(appends, &offline());
         }
-        let (epoch, enough) = match &self.state {
+        let (epoch, enough, alone) = match &self.state {
             ReplicaState::Leader(state) if !self.aside => {
-                (state.leader_epoch(), state.has_enough_replicas())
+                let alone = state.isr().len() == 1;
+                (state.leader_epoch(), state.has_enough_replicas(), alone)
             }
             _ => return self.refuse(appends, &not_leader()),
         };
@@ -207,11 +208,11 @@ impl OwnedPartition {
             };
             match end_offset {
                 Some(end_offset)
-                    if acks == Acks::All
+                    if (acks == Acks::All || acks == Acks::Leader && alone)
                         && end_offset > self.log.high_watermark()
                         && !is_mutant(Mutant::AcknowledgeBeforeIsr) =>
                 {
-                    self.waiting.produced(end_offset, answer, reply);
+                    self.waiting.produced(end_offset, acks, answer, reply);
                 }
                 _ => {
                     let _ = reply.send(answer);
