@@ -1,6 +1,8 @@
 //! Brokers in process, real sockets and files, scenarios from a user's view.
 
 mod bad_input;
+mod beside_kafka;
+mod beside_kafka_groups;
 mod bytes_after_the_last_field;
 mod changed_directories;
 mod clients;
@@ -17,12 +19,14 @@ mod fetch_rules;
 mod hot;
 mod internal_topics;
 mod kills;
+mod listens_everywhere;
 mod log_dirs;
 mod log_starts;
 mod mirrored;
 mod monitoring;
 mod object_store_faults;
 mod own_client;
+mod positions_by_topic_id;
 mod producers;
 mod quotas;
 mod readiness;
@@ -30,9 +34,11 @@ mod second_process;
 mod stops;
 mod store_fault_table;
 mod store_proofs;
+mod tier_by_default;
 mod tiers;
 mod time_look_ups;
 mod tools;
+mod without_transactions;
 
 use std::path::Path;
 

@@ -251,18 +251,23 @@ impl GroupCoordinator {
         out
     }
 
+    /// Subscriptions are shown in a stable group only; assignments always, as Kafka does: during a rebalance they are those of
+    /// the generation before.
     pub fn describe(&self, group: &str) -> Option<DescribedGroup> {
         let group = self.groups.get(group)?;
         let protocol = group.protocol.clone().unwrap_or_default();
         let stable = group.state == GroupState::Stable;
-        let if_stable = |bytes: Bytes| if stable { bytes } else { Bytes::new() };
         let members = group.members.values().map(|m| DescribedMember {
             member_id: m.id.clone(),
             instance_id: m.instance_id.clone(),
             client_id: m.client_id.clone(),
             client_host: m.client_host.clone(),
-            metadata: if_stable(m.metadata(&protocol)),
-            assignment: if_stable(m.assignment.clone()),
+            metadata: if stable {
+                m.metadata(&protocol)
+            } else {
+                Bytes::new()
+            },
+            assignment: m.assignment.clone(),
         });
         Some(DescribedGroup {
             state: group.state,

@@ -54,15 +54,12 @@ impl GroupCoordinator {
             return if member.generation < 0 {
                 Ok(())
             } else {
-                Err(ErrorCode::IllegalGeneration)
+                Err(ErrorCode::GroupIdNotFound)
             };
         };
-        if member.generation < 0 && member.member_id.is_empty() {
-            return if group.state == GroupState::Empty {
-                Ok(())
-            } else {
-                Err(ErrorCode::UnknownMemberId)
-            };
+        // An administrator, or a consumer that assigns partitions itself, whatever it calls itself.
+        if member.generation < 0 && group.state == GroupState::Empty {
+            return Ok(());
         }
         let state = group.state;
         check_member(group, member)?.heartbeat(now.monotonic);

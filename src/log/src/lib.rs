@@ -44,7 +44,9 @@ pub use index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 pub use log_dir::{DiskSpace, LogDir, LogDirError, identify};
 pub use partition_directory::{PartitionDirectories, PartitionDirectory};
 pub use partition_log::{AppendInfo, OpenOptions, PartitionLog, write_leader_epochs};
-pub use producer_state::{ProducerState, SequenceError, decode_snapshot, read_snapshot};
+pub use producer_state::{
+    ActiveProducer, ProducerState, SequenceError, decode_snapshot, read_snapshot,
+};
 pub use read::LogSlice;
 pub use relocation::Relocation;
 pub use segment::{SealedSegment, Segment};

@@ -97,6 +97,17 @@ struct Producer {
     unchanged: Option<(Offset, MonotonicMs)>,
 }
 
+/// A producer as `DescribeProducers` shows it; numbers that are not known are −1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub last_sequence: i32,
+    pub last_timestamp_ms: TimestampMs,
+    pub coordinator_epoch: i32,
+    pub current_transaction_first_offset: Option<Offset>,
+}
+
 /// All producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerState {
@@ -112,6 +123,21 @@ impl ProducerState {
 
     pub fn len(&self) -> usize {
         self.producers.len()
+    }
+
+    /// Every producer, in no order.
+    pub fn active(&self) -> impl Iterator<Item = ActiveProducer> {
+        self.producers.iter().map(|(id, producer)| {
+            let last = producer.batches.back();
+            ActiveProducer {
+                producer_id: *id,
+                producer_epoch: producer.epoch,
+                last_sequence: last.map_or(-1, |b| b.last_sequence),
+                last_timestamp_ms: last.map_or(-1, |b| b.timestamp_ms),
+                coordinator_epoch: producer.coordinator_epoch,
+                current_transaction_first_offset: producer.current_transaction_first_offset,
+            }
+        })
     }
 
     /// Whether a batch from a client may be appended next. Batches without a producer id always may.

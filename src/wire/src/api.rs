@@ -2,6 +2,8 @@
 
 use kafka_protocol::messages::ApiKey;
 
+use crate::by_topic_id::{BY_ID, CORDONED};
+
 /// One API and the versions that are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SupportedApi {
@@ -33,8 +35,8 @@ pub const SUPPORTED: &[SupportedApi] = &[
     api(ApiKey::Fetch, 4, 18),
     api(ApiKey::ListOffsets, 1, 11),
     api(ApiKey::Metadata, 0, 13),
-    api(ApiKey::OffsetCommit, 2, 9),
-    api(ApiKey::OffsetFetch, 1, 9),
+    api(ApiKey::OffsetCommit, 2, 10),
+    api(ApiKey::OffsetFetch, 1, 10),
     api(ApiKey::FindCoordinator, 0, 6),
     api(ApiKey::JoinGroup, 0, 9),
     api(ApiKey::Heartbeat, 0, 4),
@@ -48,10 +50,13 @@ pub const SUPPORTED: &[SupportedApi] = &[
     api(ApiKey::DeleteRecords, 0, 2),
     api(ApiKey::InitProducerId, 0, 5),
     api(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    api(ApiKey::DescribeAcls, 1, 3),
+    api(ApiKey::CreateAcls, 1, 3),
+    api(ApiKey::DeleteAcls, 1, 3),
     api(ApiKey::DescribeConfigs, 1, 4),
     api(ApiKey::AlterConfigs, 0, 2),
     api(ApiKey::AlterReplicaLogDirs, 1, 2),
-    api(ApiKey::DescribeLogDirs, 1, 4),
+    api(ApiKey::DescribeLogDirs, 1, 5),
     api(ApiKey::CreatePartitions, 0, 3),
     api(ApiKey::DeleteGroups, 0, 2),
     api(ApiKey::ElectLeaders, 0, 2),
@@ -65,7 +70,10 @@ pub const SUPPORTED: &[SupportedApi] = &[
     api(ApiKey::DescribeQuorum, 0, 2),
     api(ApiKey::UpdateFeatures, 0, 2),
     api(ApiKey::DescribeCluster, 0, 2),
+    api(ApiKey::DescribeProducers, 0, 0),
     api(ApiKey::UnregisterBroker, 0, 0),
+    api(ApiKey::DescribeTransactions, 0, 0),
+    api(ApiKey::ListTransactions, 0, 2),
     api(ApiKey::ListConfigResources, 0, 1),
     api(ApiKey::DescribeTopicPartitions, 0, 0),
     api(ApiKey::AddRaftVoter, 0, 0),
@@ -81,10 +89,13 @@ pub fn supported(api_key: i16) -> Option<SupportedApi> {
 }
 
 /// The version whose layout `kafka-protocol` knows for `version`. `ListOffsets` 11 (Kafka 4.3) only gave a meaning to a
-/// further special timestamp and has version 10's layout.
+/// further special timestamp and has version 10's layout. Others are read and written by [`crate::by_topic_id`], as messages of
+/// the version before.
 pub fn codec_version(key: ApiKey, version: i16) -> i16 {
     match (key, version) {
         (ApiKey::ListOffsets, 11) => 10,
+        (ApiKey::OffsetCommit | ApiKey::OffsetFetch, BY_ID) => BY_ID - 1,
+        (ApiKey::DescribeLogDirs, CORDONED) => CORDONED - 1,
         _ => version,
     }
 }

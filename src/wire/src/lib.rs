@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod batch;
+pub mod by_topic_id;
 pub mod compression;
 pub mod error_code;
 pub mod fetch;

@@ -91,14 +91,16 @@ pub async fn update_features(
             Some(_) => {}
         }
     }
+    let done = m::UpdateFeaturesResponse::default().with_error_message(None);
     if call.version >= 2 {
-        return m::UpdateFeaturesResponse::default();
+        return done;
     }
-    let results = request
-        .feature_updates
-        .into_iter()
-        .map(|wish| UpdatableFeatureResult::default().with_feature(wish.feature));
-    m::UpdateFeaturesResponse::default().with_results(results.collect())
+    let results = request.feature_updates.into_iter().map(|wish| {
+        UpdatableFeatureResult::default()
+            .with_feature(wish.feature)
+            .with_error_message(Some(StrBytes::from_static_str("NONE")))
+    });
+    done.with_results(results.collect())
 }
 
 /// The answer to a version that is not known yet: error 35 and the range of `ApiVersions` itself, in version 0.
@@ -119,6 +121,7 @@ pub async fn describe_cluster(
     request: m::DescribeClusterRequest,
 ) -> m::DescribeClusterResponse {
     const BROKERS: i8 = 1;
+    const CONTROLLERS: i8 = 2;
     let image = call.context.quorum.image();
     let response = m::DescribeClusterResponse::default()
         .with_endpoint_type(request.endpoint_type)
@@ -130,11 +133,16 @@ pub async fn describe_cluster(
             operations::NOT_ASKED
         });
     if call.version >= 1 && request.endpoint_type != BROKERS {
+        let (code, reason) = if request.endpoint_type == CONTROLLERS {
+            let reason = "The request was sent to an endpoint of the wrong type.";
+            (ErrorCode::MismatchedEndpointType, reason)
+        } else {
+            let reason = "Unsupported endpoint type.";
+            (ErrorCode::UnsupportedEndpointType, reason)
+        };
         return m::DescribeClusterResponse::default()
-            .with_error_code(ErrorCode::MismatchedEndpointType.code())
-            .with_error_message(Some(text(
-                "The request was sent to an endpoint of the wrong type.",
-            )))
+            .with_error_code(code.code())
+            .with_error_message(Some(text(reason)))
             .with_cluster_authorized_operations(operations::NOT_ASKED);
     }
     let shown = image

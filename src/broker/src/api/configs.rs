@@ -12,7 +12,7 @@ use kafka_protocol::messages::list_config_resources_response::ConfigResource as 
 use strandline_metadata::ConfigResource;
 use strandline_metadata::config::{
     BrokerConfig, ConfigEntry, ConfigSource, ConfigType, DynamicMode, client_metrics_defs,
-    describe_resource, describe_topic, group_defs, topic_defs,
+    describe_resource, describe_topic, documentation, group_defs, topic_defs,
 };
 use strandline_metadata::controller::{Command, ConfigChange, ConfigOperation, Refusal};
 use strandline_types::{BrokerId, validate_topic_name};
@@ -39,6 +39,8 @@ pub async fn describe_configs(
     for resource in request.resources {
         let keys: Option<Vec<String>> = resource
             .configuration_keys
+            // An empty list asks for everything, as null does.
+            .filter(|keys| !keys.is_empty())
             .map(|keys| keys.iter().map(ToString::to_string).collect());
         let answer = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
@@ -54,7 +56,12 @@ pub async fn describe_configs(
                     let shown = entries
                         .into_iter()
                         .filter(wanted)
-                        .map(|e| shown(e, resource.resource_type, request.include_synonyms));
+                        .map(|e| shown(e, resource.resource_type, request.include_synonyms))
+                        .map(|config| {
+                            let asked = request.include_documentation;
+                            let known = asked.then(|| documentation(&config.name)).flatten();
+                            config.with_documentation(known.map(text))
+                        });
                     answer.with_configs(shown.collect())
                 }
                 Err((code, reason)) => answer
@@ -161,7 +168,6 @@ fn shown(
         .with_config_source(entry.source as i8)
         .with_is_sensitive(sensitive)
         .with_config_type(entry.def.type_ as i8)
-        .with_documentation(None)
         .with_synonyms(synonyms)
 }
 
@@ -371,6 +377,12 @@ pub async fn list_config_resources(
     call: &Call,
     request: m::ListConfigResourcesRequest,
 ) -> m::ListConfigResourcesResponse {
+    let kinds = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+    let mut unknown = request.resource_types.iter().filter(|t| !kinds.contains(t));
+    if call.version > 0 && unknown.next().is_some() {
+        return m::ListConfigResourcesResponse::default()
+            .with_error_code(ErrorCode::UnsupportedVersion.code());
+    }
     let image = call.context.quorum.image();
     let asked = |kind: i8| {
         if call.version == 0 {

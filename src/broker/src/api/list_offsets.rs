@@ -132,9 +132,8 @@ pub async fn offset_for_leader_epoch(
                 });
             partitions.push(match found {
                 Ok(view) => {
-                    let end = view
-                        .epochs
-                        .end_offset_for(LeaderEpoch(asked.leader_epoch), view.log_end_offset);
+                    let end = (asked.leader_epoch >= 0).then_some(LeaderEpoch(asked.leader_epoch));
+                    let end = end.and_then(|e| view.epochs.end_offset_for(e, view.log_end_offset));
                     let (epoch, offset) = end.map_or((-1, -1), |(e, o)| (e.0, o));
                     answer.with_leader_epoch(epoch).with_end_offset(offset)
                 }

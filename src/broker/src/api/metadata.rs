@@ -1,15 +1,19 @@
 //! `Metadata` and `DescribeTopicPartitions`.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use strandline_metadata::{ClusterImage, PartitionImage, TopicImage};
 use strandline_types::{BrokerId, TopicId, is_internal_topic, validate_topic_name};
 use strandline_wire::ErrorCode;
+use uuid::Uuid;
 
 use super::{Call, operations, text};
 
@@ -33,7 +37,7 @@ pub async fn metadata(call: &Call, request: m::MetadataRequest) -> m::MetadataRe
         );
     } else {
         let may_create = call.version < 4 || request.allow_auto_topic_creation;
-        for asked in request.topics.unwrap_or_default() {
+        for asked in chosen(request.topics.unwrap_or_default()) {
             topics.push(asked_topic(call, asked, may_create, operations_asked).await);
         }
     }
@@ -49,6 +53,30 @@ pub async fn metadata(call: &Call, request: m::MetadataRequest) -> m::MetadataRe
         .with_controller_id(m::BrokerId(call.context.controller_for_clients()))
         .with_topics(topics)
         .with_cluster_authorized_operations(cluster_operations)
+}
+
+/// Topics of a request, each once. As in Kafka, one id makes it a request by ids: names beside ids are ignored. (Kafka's
+/// AdminClient sends an empty name with each id.)
+fn chosen(topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
+    let by_id = topics.iter().any(|topic| !topic.topic_id.is_nil());
+    let mut seen = BTreeSet::new();
+    let mut chosen = Vec::new();
+    for topic in topics {
+        if by_id && topic.topic_id.is_nil() {
+            continue;
+        }
+        let name = topic.name.filter(|_| !by_id);
+        if seen.insert((topic.topic_id, name.clone())) {
+            chosen.push(topic_by(topic.topic_id, name));
+        }
+    }
+    chosen
+}
+
+fn topic_by(id: Uuid, name: Option<m::TopicName>) -> MetadataRequestTopic {
+    MetadataRequestTopic::default()
+        .with_topic_id(id)
+        .with_name(name)
 }
 
 fn brokers(call: &Call, image: &ClusterImage) -> Vec<MetadataResponseBroker> {
@@ -73,7 +101,7 @@ fn brokers(call: &Call, image: &ClusterImage) -> Vec<MetadataResponseBroker> {
 
 async fn asked_topic(
     call: &Call,
-    asked: m::metadata_request::MetadataRequestTopic,
+    asked: MetadataRequestTopic,
     may_create: bool,
     operations_asked: bool,
 ) -> MetadataResponseTopic {
@@ -91,9 +119,6 @@ async fn asked_topic(
             None => failed(ErrorCode::UnknownTopicId),
         };
     };
-    if !asked.topic_id.is_nil() {
-        return failed(ErrorCode::InvalidRequest);
-    }
     if validate_topic_name(name).is_err() {
         return failed(ErrorCode::InvalidTopicException);
     }

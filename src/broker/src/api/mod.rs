@@ -1,8 +1,10 @@
 //! Kafka's APIs. [`begin`] checks a request's bytes, decodes it and hands it to the file that answers it.
 
+mod acls;
 mod by_timestamp;
 mod cluster;
 mod configs;
+mod deletion;
 mod fetch;
 mod groups;
 mod internal_topics;
@@ -16,6 +18,7 @@ mod quotas;
 pub mod read;
 mod records;
 mod topics;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +28,9 @@ use futures::FutureExt;
 use kafka_protocol::messages as m;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use strandline_wire::api::{codec_version, supported};
+use strandline_wire::by_topic_id::{self, BY_ID, CORDONED};
 use strandline_wire::frame::{RequestFrame, finish_response, start_response};
-use strandline_wire::primitive::DecodeError;
+use strandline_wire::primitive::{DecodeError, Reader, Writer};
 use strandline_wire::schema::check_request;
 pub(crate) use strandline_wire::text;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
@@ -75,6 +79,13 @@ impl Call {
             api: Some(api),
             reason,
         })
+    }
+
+    /// Encodes an answer by hand.
+    fn respond_with(&self, encode: impl FnOnce(&mut Writer)) -> Answer {
+        let mut writer = start_response(self.key, self.version, self.correlation_id);
+        encode(&mut writer);
+        Answer::Frame(finish_response(writer, Vec::new()))
     }
 
     /// Encodes an answer made of `kafka-protocol`'s types.
@@ -160,7 +171,34 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
             .boxed()
         }};
     }
+    macro_rules! handle_newest {
+        ($decode:expr, $handler:path, $encode:path) => {{
+            let request = $decode;
+            async move {
+                let mut response = $handler(&call, request).await;
+                let wait = call.spend_time().as_millis() as i32;
+                response.throttle_time_ms = response.throttle_time_ms.max(wait);
+                call.respond_with(|writer| $encode(writer, &response))
+            }
+            .boxed()
+        }};
+    }
     Ok(match call.key {
+        ApiKey::OffsetCommit if call.version == BY_ID => handle_newest!(
+            by_topic_id::decode_offset_commit(&mut Reader::new(body))?,
+            groups::offset_commit,
+            by_topic_id::encode_offset_commit
+        ),
+        ApiKey::OffsetFetch if call.version == BY_ID => handle_newest!(
+            by_topic_id::decode_offset_fetch(&mut Reader::new(body))?,
+            groups::offset_fetch,
+            by_topic_id::encode_offset_fetch
+        ),
+        ApiKey::DescribeLogDirs if call.version == CORDONED => handle_newest!(
+            decode::<m::DescribeLogDirsRequest>(&call, body)?,
+            log_dirs::describe_log_dirs,
+            by_topic_id::encode_describe_log_dirs
+        ),
         ApiKey::ApiVersions => handle!(m::ApiVersionsRequest, cluster::api_versions),
         ApiKey::Metadata => handle!(m::MetadataRequest, metadata::metadata),
         ApiKey::DescribeTopicPartitions => {
@@ -207,6 +245,24 @@ fn begin_decoded(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError
         }
         ApiKey::DeleteRecords => handle!(m::DeleteRecordsRequest, records::delete_records),
         ApiKey::InitProducerId => handle!(m::InitProducerIdRequest, records::init_producer_id),
+        ApiKey::DescribeProducers => {
+            handle!(
+                m::DescribeProducersRequest,
+                transactions::describe_producers
+            )
+        }
+        ApiKey::ListTransactions => {
+            handle!(m::ListTransactionsRequest, transactions::list_transactions)
+        }
+        ApiKey::DescribeTransactions => {
+            handle!(
+                m::DescribeTransactionsRequest,
+                transactions::describe_transactions
+            )
+        }
+        ApiKey::DescribeAcls => handle!(m::DescribeAclsRequest, acls::describe_acls),
+        ApiKey::CreateAcls => handle!(m::CreateAclsRequest, acls::create_acls),
+        ApiKey::DeleteAcls => handle!(m::DeleteAclsRequest, acls::delete_acls),
         ApiKey::CreateTopics => handle!(m::CreateTopicsRequest, topics::create_topics),
         ApiKey::DeleteTopics => handle!(m::DeleteTopicsRequest, topics::delete_topics),
         ApiKey::CreatePartitions => handle!(m::CreatePartitionsRequest, topics::create_partitions),

@@ -19,14 +19,14 @@ use strandline_wire::produce::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Call;
 use super::internal_topics::{Act, refuse};
+use super::{Call, transactions};
 use crate::clock::now_ms;
 use crate::connection::{Answer, PendingResponse};
 use crate::disconnects::Cause;
 use crate::partition::{Acks, AppendReply, Partition};
 use crate::quotas::QuotaKind;
-use crate::stop::patience;
+use crate::stop::{commit_timeout, patience};
 
 /// The state of one partition of a request before the request is answered.
 enum Outcome {
@@ -44,14 +44,11 @@ pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
     let used = body.len();
     let request = ProduceRequest::decode(call.version, body)?;
     let acks = request.acks;
-    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let deadline = Instant::now() + commit_timeout(request.timeout_ms);
     let refused = if !(-1..=1).contains(&acks) {
         Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
     } else if request.transactional_id.is_some() {
-        Some((
-            ErrorCode::InvalidTxnState,
-            "transactions are not supported yet",
-        ))
+        Some((transactions::REFUSED, transactions::REASON))
     } else {
         None
     };
@@ -123,7 +120,11 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
         return fail(ErrorCode::KafkaStorageError, Some(message));
     }
     let records = batch.header.record_count;
-    let wait = if acks == -1 { Acks::All } else { Acks::Leader };
+    let wait = match acks {
+        0 => Acks::None,
+        1 => Acks::Leader,
+        _ => Acks::All,
+    };
     match found.append(vec![batch], wait).await {
         Ok(reply) => {
             call.context
@@ -226,18 +227,15 @@ fn validate(
         validate_batch(records, &rules(&partition.config()), now_ms()).map_err(|error| {
             let mut failed = fail(error.code(), error.to_string());
             failed.record_errors = error
-                .record_index()
-                .map(|i| (i, error.to_string()))
-                .into_iter()
+                .faults()
+                .iter()
+                .map(|fault| (fault.index, fault.reason.to_string()))
                 .collect();
             failed.log_start_offset = partition.view().log_start_offset;
             failed
         })?;
     if batch.header.is_transactional() {
-        return Err(fail(
-            ErrorCode::InvalidTxnState,
-            "transactions are not supported yet".into(),
-        ));
+        return Err(fail(transactions::REFUSED, transactions::REASON.into()));
     }
     Ok(batch)
 }

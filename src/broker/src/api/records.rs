@@ -1,7 +1,5 @@
 //! `DeleteRecords` and `InitProducerId`.
 
-use std::time::Duration;
-
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
@@ -11,10 +9,10 @@ use strandline_wire::produce::TopicKey;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Call;
 use super::internal_topics::{Act, refuse};
 use super::produce::find_led;
-use crate::stop::patience;
+use super::{Call, transactions};
+use crate::stop::{commit_timeout, patience};
 
 /// Means "up to the high watermark".
 const HIGH_WATERMARK: i64 = -1;
@@ -25,7 +23,7 @@ pub async fn delete_records(
     call: &Call,
     request: m::DeleteRecordsRequest,
 ) -> m::DeleteRecordsResponse {
-    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let deadline = Instant::now() + commit_timeout(request.timeout_ms);
     // Begin all deletions before waiting for the first.
     let mut begun = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -100,8 +98,7 @@ pub async fn init_producer_id(
             .with_producer_epoch(-1)
     };
     if request.transactional_id.is_some() {
-        // FindCoordinator has already refused the transaction coordinator.
-        return failed(ErrorCode::InvalidRequest);
+        return failed(transactions::REFUSED);
     }
     match call.context.producer_ids.next(&call.context.quorum).await {
         Ok(id) => m::InitProducerIdResponse::default()

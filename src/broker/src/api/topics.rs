@@ -15,6 +15,7 @@ use strandline_types::{BrokerId, TopicId};
 use strandline_wire::ErrorCode;
 use uuid::Uuid;
 
+use super::deletion;
 use super::internal_topics::{Act, refuse};
 use super::{Call, submit_error, text};
 use crate::quotas::QuotaKind;
@@ -128,18 +129,23 @@ async fn create_one(
         };
         configs.insert(config.name.to_string(), value.to_string());
     }
-    let assignments = topic.assignments.into_iter().map(|a| {
-        (
-            a.partition_index,
-            a.broker_ids.into_iter().map(|b| BrokerId(b.0)).collect(),
-        )
-    });
+    let mut assignments = BTreeMap::new();
+    let exists = call.context.quorum.image().topic(&name).is_some();
+    for given in topic.assignments {
+        let (index, replicas) = (given.partition_index, given.broker_ids);
+        let replicas = replicas.into_iter().map(|b| BrokerId(b.0)).collect();
+        if assignments.insert(index, replicas).is_some() && !exists {
+            let reason =
+                format!("Found multiple manual partition assignments for partition {index}");
+            return failed_topic(name, ErrorCode::InvalidReplicaAssignment, reason);
+        }
+    }
     let new = NewTopic {
         name: name.to_string(),
         id: TopicId(Uuid::new_v4()),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        assignments: assignments.collect(),
+        assignments,
         configs,
     };
     let topic_name = new.name.clone();
@@ -183,6 +189,7 @@ async fn create_one(
         } else {
             created.id.0
         })
+        .with_error_message(None)
         .with_num_partitions(created.partitions.len() as i32)
         .with_replication_factor(replication_factor)
         .with_configs(Some(shown.collect()))
@@ -192,15 +199,10 @@ pub async fn delete_topics(
     call: &Call,
     request: m::DeleteTopicsRequest,
 ) -> m::DeleteTopicsResponse {
-    let named = request
-        .topic_names
-        .into_iter()
-        .map(|name| (Some(name), Uuid::nil()));
-    let listed = request.topics.into_iter().map(|t| (t.name, t.topic_id));
+    let (named, mut results) = deletion::named(request);
     let enabled = call.context.config().boolean("delete.topic.enable");
-    let mut results = Vec::new();
     let mut mutations = MutationQuota::of(call);
-    for (name, id) in named.chain(listed) {
+    for (name, id) in named {
         let image = call.context.quorum.image();
         let found = match &name {
             Some(name) => image.topic(name),

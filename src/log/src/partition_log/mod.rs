@@ -143,6 +143,11 @@ impl PartitionLog {
         advanced
     }
 
+    /// The sequence numbers of every producer.
+    pub fn producers(&self) -> &ProducerState {
+        &self.producers
+    }
+
     /// Forgets producers that have been silent for `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now: MonotonicMs) {
         self.producers

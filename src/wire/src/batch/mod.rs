@@ -1,11 +1,13 @@
 //! Record batch v2 (KIP-98): a view of the header, validation without copying, a walk over records, and a builder.
 
 mod builder;
+mod faults;
 mod header;
 mod record;
 mod validate;
 
 pub use builder::{BatchBuilder, RecordToWrite};
+pub use faults::{FaultReason, MAX_LISTED_FAULT_BYTES, RecordFault, RecordFaults};
 pub use header::{
     BATCH_HEADER_BYTES, BatchHeader, HeaderError, TimestampType, increment_sequence,
     patch_for_append,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::faults::{FaultReason, RecordFault, RecordFaults};
 use super::header::{BatchHeader, CRC_COVERED_FROM, HeaderError, TimestampType, write_derived};
 use super::record::{RecordError, Records};
 use crate::ErrorCode;
@@ -47,15 +48,8 @@ pub enum BatchError {
     Header(#[from] HeaderError),
     #[error("record batch is invalid: {0}")]
     Invalid(&'static str),
-    #[error("record {index}: {reason}")]
-    Record { index: i32, reason: &'static str },
-    #[error("record {index}: timestamp {timestamp} is out of range [{min}, {max}]")]
-    Timestamp {
-        index: i32,
-        timestamp: i64,
-        min: i64,
-        max: i64,
-    },
+    #[error("{0}")]
+    Faults(RecordFaults),
     #[error("record batch is invalid: {0}")]
     Records(#[from] RecordError),
 }
@@ -69,19 +63,19 @@ impl BatchError {
                 ErrorCode::CorruptMessage
             }
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
-            Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+            Self::Faults(faults) if faults.any_about_time() => ErrorCode::InvalidTimestamp,
             Self::Header(HeaderError::Magic(_)) => ErrorCode::UnsupportedForMessageFormat,
-            Self::ManyBatches | Self::Invalid(_) | Self::Record { .. } | Self::Records(_) => {
+            Self::ManyBatches | Self::Invalid(_) | Self::Faults(_) | Self::Records(_) => {
                 ErrorCode::InvalidRecord
             }
         }
     }
 
-    /// Index of the record at fault, where one is.
-    pub fn record_index(&self) -> Option<i32> {
+    /// The records at fault, where the batch is refused for records.
+    pub fn faults(&self) -> &[RecordFault] {
         match self {
-            Self::Record { index, .. } | Self::Timestamp { index, .. } => Some(*index),
-            _ => None,
+            Self::Faults(faults) => faults.listed(),
+            _ => &[],
         }
     }
 }
@@ -172,11 +166,6 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
     if header.is_control() {
         return Err(BatchError::Invalid("clients cannot write control records"));
     }
-    if header.timestamp_type() == TimestampType::LogAppendTime {
-        return Err(BatchError::Invalid(
-            "a producer cannot set the timestamp type to LogAppendTime",
-        ));
-    }
     if header.has_producer_id() && header.base_sequence < 0 {
         return Err(BatchError::Invalid(
             "a batch with a producer id needs a sequence number",
@@ -195,7 +184,7 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// Walks all records; returns the newest timestamp of them, −1 where none has one.
+/// Walks all records; returns the newest timestamp of them, −1 where none has one. Names every record that the rules refuse.
 fn check_records(
     header: &BatchHeader,
     batch: &[u8],
@@ -203,40 +192,54 @@ fn check_records(
     now_ms: i64,
 ) -> Result<i64, BatchError> {
     let mut newest = strandline_types::NO_TIMESTAMP;
-    let min = now_ms.saturating_sub(rules.timestamp_before_max_ms);
-    let max = now_ms.saturating_add(rules.timestamp_after_max_ms);
+    let mut faults = RecordFaults::default();
     let mut records = Records::new(*header, batch)?;
     let mut index = 0;
     while let Some(record) = records.next_outline()? {
-        if record.offset_delta != index {
-            return Err(BatchError::Record {
-                index,
-                reason: "offset deltas are not consecutive",
-            });
-        }
-        if rules.compacted && !record.has_key {
-            return Err(BatchError::Record {
-                index,
-                reason: "Compacted topic cannot accept message without key",
-            });
-        }
         let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
-        if rules.timestamp_type == TimestampType::CreateTime
-            && timestamp != strandline_types::NO_TIMESTAMP
-            && !(min..=max).contains(&timestamp)
-        {
-            return Err(BatchError::Timestamp {
-                index,
-                timestamp,
-                min,
-                max,
-            });
+        let reason = if record.offset_delta != index {
+            Some(FaultReason::OffsetDelta(record.offset_delta))
+        } else if rules.compacted && !record.has_key {
+            Some(FaultReason::NoKey)
+        } else {
+            timestamp_fault(header, timestamp, rules, now_ms)
+        };
+        if let Some(reason) = reason {
+            faults.add(RecordFault { index, reason });
         }
         newest = newest.max(timestamp);
         index += 1;
     }
     records.expect_end()?;
-    Ok(newest)
+    if faults.is_empty() {
+        Ok(newest)
+    } else {
+        Err(BatchError::Faults(faults))
+    }
+}
+
+/// A batch that claims to be stamped by a broker counts as one of the time of its header. Such a batch is taken, and its claim
+/// corrected, where Kafka does so: where that time is checked.
+fn timestamp_fault(
+    header: &BatchHeader,
+    own: i64,
+    rules: &BatchRules,
+    now_ms: i64,
+) -> Option<FaultReason> {
+    let stamped = header.timestamp_type() == TimestampType::LogAppendTime;
+    let timestamp = if stamped { header.max_timestamp } else { own };
+    let checked = rules.timestamp_type == TimestampType::CreateTime
+        && timestamp != strandline_types::NO_TIMESTAMP;
+    if !checked {
+        return stamped.then_some(FaultReason::TimestampType);
+    }
+    let min = now_ms.saturating_sub(rules.timestamp_before_max_ms);
+    let max = now_ms.saturating_add(rules.timestamp_after_max_ms);
+    (!(min..=max).contains(&timestamp)).then_some(FaultReason::Timestamp {
+        timestamp,
+        min,
+        max,
+    })
 }
 
 /// The batch as it is written: the producer's own bytes, unless its header is wrong or the topic asks for another

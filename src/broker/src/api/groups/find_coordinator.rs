@@ -5,7 +5,7 @@ use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use strandline_types::OFFSETS_TOPIC;
 use strandline_wire::{ErrorCode, StrBytes};
 
-use super::super::{Call, text};
+use super::super::{Call, text, transactions};
 use crate::groups::partition_for;
 
 const GROUP_KEY: i8 = 0;
@@ -38,6 +38,8 @@ pub async fn find_coordinator(
     let answer = m::FindCoordinatorResponse::default();
     match locate(call, request.key_type, &request.key).await {
         Ok((id, host, port)) => answer
+            // Kafka's text for no error.
+            .with_error_message(Some(StrBytes::from_static_str("NONE")))
             .with_node_id(m::BrokerId(id))
             .with_host(text(host))
             .with_port(port),
@@ -57,10 +59,7 @@ async fn locate(
     match key_type {
         GROUP_KEY => {}
         TRANSACTION_KEY => {
-            return Err((
-                ErrorCode::InvalidRequest,
-                "transactions are not supported yet".into(),
-            ));
+            return Err((transactions::REFUSED, transactions::REASON.into()));
         }
         other => {
             return Err((

@@ -4,7 +4,7 @@ use kafka_protocol::messages as m;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use strandline_coordinator::{JoinRequest, LeaveMember, MemberIdentity, Reply, SyncRequest};
-use strandline_wire::StrBytes;
+use strandline_wire::{ErrorCode, StrBytes};
 use uuid::Uuid;
 
 use super::super::{Call, text};
@@ -76,6 +76,15 @@ pub async fn join_group(call: &Call, request: m::JoinGroupRequest) -> m::JoinGro
 
 pub async fn sync_group(call: &Call, request: m::SyncGroupRequest) -> m::SyncGroupResponse {
     let group = request.group_id.to_string();
+    let refuse = |code: ErrorCode| m::SyncGroupResponse::default().with_error_code(code.code());
+    // Mandatory since version 5 (KIP-559).
+    let named = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version >= 5 && !named {
+        return refuse(ErrorCode::InconsistentGroupProtocol);
+    }
+    if group.is_empty() {
+        return refuse(ErrorCode::InvalidGroupId);
+    }
     let sync = SyncRequest {
         group: group.clone(),
         member: MemberIdentity {
@@ -102,12 +111,15 @@ pub async fn sync_group(call: &Call, request: m::SyncGroupRequest) -> m::SyncGro
             .with_protocol_type(protocol_type.map(text))
             .with_protocol_name(protocol.map(text))
             .with_assignment(assignment),
-        other => m::SyncGroupResponse::default().with_error_code(failure(other).code()),
+        other => refuse(failure(other)),
     }
 }
 
 pub async fn heartbeat(call: &Call, request: m::HeartbeatRequest) -> m::HeartbeatResponse {
     let group = request.group_id.to_string();
+    if group.is_empty() {
+        return m::HeartbeatResponse::default().with_error_code(ErrorCode::InvalidGroupId.code());
+    }
     let member = MemberIdentity {
         member_id: string(&request.member_id),
         instance_id: optional(request.group_instance_id.as_ref()),
@@ -130,6 +142,9 @@ pub async fn heartbeat(call: &Call, request: m::HeartbeatRequest) -> m::Heartbea
 
 pub async fn leave_group(call: &Call, request: m::LeaveGroupRequest) -> m::LeaveGroupResponse {
     let group = request.group_id.to_string();
+    if group.is_empty() {
+        return m::LeaveGroupResponse::default().with_error_code(ErrorCode::InvalidGroupId.code());
+    }
     let members: Vec<LeaveMember> = if call.version >= 3 {
         let leaving = request.members.iter().map(|member| LeaveMember {
             member_id: string(&member.member_id),

@@ -1,0 +1,38 @@
+// kafkajs asks for what is not there, a transaction and ACLs: each is to end with an error soon.
+//
+// Usage: NODE_PATH=… node refused.js BOOTSTRAP
+
+const { Kafka, logLevel, AclResourceTypes, AclOperationTypes, AclPermissionTypes, ResourcePatternTypes } = require('kafkajs');
+
+async function refused(what, type, ask) {
+  try {
+    await ask();
+  } catch (error) {
+    const cause = error.originalError || error.cause || error;
+    if (cause.type === type) return;
+    console.log(`WRONG: ${what} ends with ${cause.type}: ${cause.message}`);
+    process.exit(1);
+  }
+  console.log(`WRONG: ${what} is taken`);
+  process.exit(1);
+}
+
+async function main() {
+  const kafka = new Kafka({ clientId: 'refused', brokers: [process.argv[2]], logLevel: logLevel.NOTHING, retry: { retries: 1 } });
+  const admin = kafka.admin();
+  await admin.connect();
+  const filter = {
+    resourceType: AclResourceTypes.ANY,
+    operation: AclOperationTypes.ANY,
+    permissionType: AclPermissionTypes.ANY,
+    resourcePatternType: ResourcePatternTypes.ANY,
+  };
+  await refused('a look at ACLs', 'SECURITY_DISABLED', () => admin.describeAcls(filter));
+  const producer = kafka.producer({ idempotent: true, transactionalId: 'refused', maxInFlightRequests: 1 });
+  await producer.connect();
+  await refused('a transaction', 'TRANSACTIONAL_ID_AUTHORIZATION_FAILED', () => producer.transaction());
+  await producer.disconnect().catch(() => {});
+  await admin.disconnect();
+}
+
+main();
