@@ -33,22 +33,23 @@ install_moto() {
     }
 }
 
-# Starts the server $1 on $STORE_PORT, with its objects in $WORK/store.
+# Starts the server $1 on $STORE_PORT, with its objects in $WORK/store. Each takes the place of the shell, so that a signal
+# reaches the server.
 start_store() {
     local objects=$WORK/store at=127.0.0.1:$STORE_PORT
     rm -rf "$objects" && mkdir -p "$objects"
     case $1 in
-        minio) MINIO_ROOT_USER=$STORE_KEY MINIO_ROOT_PASSWORD=$STORE_SECRET "$CACHE/bin/minio" server --quiet --address "$at" "$objects" ;;
-        versitygw) ROOT_ACCESS_KEY=$STORE_KEY ROOT_SECRET_KEY=$STORE_SECRET "$CACHE/bin/versitygw" --port "$at" posix --sidecar "$(mkdir -p "$WORK/sidecar" && echo "$WORK/sidecar")" "$objects" ;;
-        gofakes3) "$CACHE/bin/gofakes3" -host "$at" -backend memory ;;
-        rclone) "$CACHE/bin/rclone" serve s3 --addr "$at" --auth-key "$STORE_KEY,$STORE_SECRET" "$objects" ;;
-        moto) "$CACHE/moto/bin/moto_server" -H 127.0.0.1 -p "$STORE_PORT" ;;
-        s3rver) node "$CACHE/node-s3rver/node_modules/.bin/s3rver" -d "$objects" -a 127.0.0.1 -p "$STORE_PORT" ;;
-        s3mock) java -Xmx512m -Dcom.adobe.testing.s3mock.store.root="$objects" -cp "$CACHE/s3mock/*" com.adobe.testing.s3mock.S3MockApplication --http.port="$STORE_PORT" --server.port="$(free_port)" ;;
+        minio) MINIO_ROOT_USER=$STORE_KEY MINIO_ROOT_PASSWORD=$STORE_SECRET exec "$CACHE/bin/minio" server --quiet --address "$at" "$objects" ;;
+        versitygw) ROOT_ACCESS_KEY=$STORE_KEY ROOT_SECRET_KEY=$STORE_SECRET exec "$CACHE/bin/versitygw" --port "$at" posix --sidecar "$(mkdir -p "$WORK/sidecar" && echo "$WORK/sidecar")" "$objects" ;;
+        gofakes3) exec "$CACHE/bin/gofakes3" -host "$at" -backend memory ;;
+        rclone) exec "$CACHE/bin/rclone" serve s3 --addr "$at" --auth-key "$STORE_KEY,$STORE_SECRET" "$objects" ;;
+        moto) exec "$CACHE/moto/bin/moto_server" -H 127.0.0.1 -p "$STORE_PORT" ;;
+        s3rver) exec node "$CACHE/node-s3rver/node_modules/.bin/s3rver" -d "$objects" -a 127.0.0.1 -p "$STORE_PORT" ;;
+        s3mock) exec java -Xmx512m -Dcom.adobe.testing.s3mock.store.root="$objects" -cp "$CACHE/s3mock/*" com.adobe.testing.s3mock.S3MockApplication --http.port="$STORE_PORT" --server.port="$(free_port)" ;;
         s3proxy)
             printf '%s\n' "s3proxy.endpoint=http://$at" s3proxy.authorization=aws-v2-or-v4 "s3proxy.identity=$STORE_KEY" \
                 "s3proxy.credential=$STORE_SECRET" jclouds.provider=filesystem-nio2 "jclouds.filesystem.basedir=$objects" >"$WORK/s3proxy.conf"
-            java -Xmx512m -DLOG_LEVEL=warn -cp "$CACHE/s3proxy/*" org.gaul.s3proxy.Main --properties "$WORK/s3proxy.conf"
+            exec java -Xmx512m -DLOG_LEVEL=warn -cp "$CACHE/s3proxy/*" org.gaul.s3proxy.Main --properties "$WORK/s3proxy.conf"
             ;;
     esac >"$WORK/store.log" 2>&1 &
     STORE_PID=$!
