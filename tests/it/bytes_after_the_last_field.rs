@@ -72,6 +72,12 @@ fn request(key: ApiKey, version: i16, topic: Uuid) -> RequestKind {
         DescribeTopicPartitions DescribeTopicPartitionsRequest,
         AddRaftVoter AddRaftVoterRequest,
         RemoveRaftVoter RemoveRaftVoterRequest,
+        DescribeAcls DescribeAclsRequest,
+        CreateAcls CreateAclsRequest,
+        DeleteAcls DeleteAclsRequest,
+        DescribeProducers DescribeProducersRequest,
+        DescribeTransactions DescribeTransactionsRequest,
+        ListTransactions ListTransactionsRequest,
     );
     match &mut request {
         RequestKind::Produce(produce) => {

@@ -74,6 +74,8 @@ pub struct LeaderState {
     pending: Option<Pending>,
     min_insync_replicas: usize,
     high_watermark: Offset,
+    /// Where the leader's own log starts.
+    log_start_offset: Offset,
 }
 
 impl LeaderState {
@@ -95,6 +97,7 @@ impl LeaderState {
             pending: None,
             min_insync_replicas,
             high_watermark,
+            log_start_offset: 0,
         };
         state.keep_followers(now);
         state
@@ -225,9 +228,18 @@ impl LeaderState {
         }
     }
 
+    /// Notes where the leader's own log starts.
+    pub fn local_starts_at(&mut self, log_start_offset: Offset) {
+        self.log_start_offset = log_start_offset;
+    }
+
     /// The smallest log start of the replicas that may lead next; `local` is the log start of this replica. Records
-    /// below the low watermark are deleted for good.
-    pub fn low_watermark(&self, local: Offset) -> Offset {
+    /// below the low watermark are deleted for good. `None` while fewer than `min.insync.replicas` are in sync: a replica
+    /// that has left the ISR may then lead next (KIP-966), and its log may start lower.
+    pub fn low_watermark(&self, local: Offset) -> Option<Offset> {
+        if !self.has_enough_replicas() {
+            return None;
+        }
         let starts = self.maximal_isr().map(|id| {
             if id == self.local {
                 local
@@ -235,7 +247,7 @@ impl LeaderState {
                 self.followers.get(&id).map_or(-1, |f| f.log_start_offset)
             }
         });
-        starts.min().unwrap_or(local).min(local)
+        Some(starts.min().unwrap_or(local).min(local))
     }
 
     /// Advances the high watermark to the smallest end offset of the in-sync replicas. The high watermark never moves
@@ -257,7 +269,8 @@ impl LeaderState {
     }
 
     /// Whether replica `id` may join the ISR: the metadata knows its incarnation, it may lead, and it has every
-    /// committed record and every record from before this leader (KIP-841, KIP-903).
+    /// committed record and every record from before this leader (KIP-841, KIP-903). Its log starts no lower than this
+    /// one: leading next, it would bring deleted records back.
     fn may_join(&self, id: BrokerId) -> bool {
         let Some(replica) = self.leadership.replicas.iter().find(|r| r.id == id) else {
             return false;
@@ -269,6 +282,8 @@ impl LeaderState {
             && follower.broker_epoch == replica.broker_epoch
             && follower.end_offset >= self.high_watermark
             && follower.end_offset >= self.epoch_start_offset
+            // A follower that has not told it yet may start at 0.
+            && follower.log_start_offset.max(0) >= self.log_start_offset
     }
 
     /// The in-sync set to ask the controller for, if it is another than now; nothing while an answer is outstanding.

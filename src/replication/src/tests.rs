@@ -166,17 +166,44 @@ fn a_replica_that_keeps_pace_with_a_moving_end_counts_as_caught_up() {
 #[test]
 fn the_low_watermark_is_the_smallest_log_start_of_the_replicas_that_may_lead_next() {
     let mut state = leader(&[1, 2], 1);
-    assert_eq!(state.low_watermark(8), -1, "nobody knows where 2 starts");
+    assert_eq!(
+        state.low_watermark(8),
+        Some(-1),
+        "nobody knows where 2 starts"
+    );
     state.follower_starts_at(BrokerId(2), BrokerEpoch(200), 5);
-    assert_eq!(state.low_watermark(8), 5);
-    assert_eq!(state.low_watermark(4), 4);
+    assert_eq!(state.low_watermark(8), Some(5));
+    assert_eq!(state.low_watermark(4), Some(4));
     // An old process of the follower says nothing about the new one; a replica out of sync holds up nothing.
     fetch(&mut state, 2, 5, 1);
     state.follower_starts_at(BrokerId(2), BrokerEpoch(199), 9);
     state.follower_starts_at(BrokerId(3), BrokerEpoch(300), 0);
-    assert_eq!(state.low_watermark(8), 5);
+    assert_eq!(state.low_watermark(8), Some(5));
     state.update(leadership(8, &[1], 3), at(2));
-    assert_eq!(state.low_watermark(8), 8);
+    assert_eq!(state.low_watermark(8), Some(8));
+}
+
+#[test]
+fn nothing_is_deleted_for_good_below_the_minimum_of_in_sync_replicas() {
+    let mut state = leader(&[1, 2], 2);
+    state.follower_starts_at(BrokerId(2), BrokerEpoch(200), 5);
+    assert_eq!(state.low_watermark(8), Some(5));
+    // Broker 2 stays eligible to lead, with its log start of 5.
+    state.update(leadership(8, &[1], 3), at(1));
+    assert_eq!(state.low_watermark(8), None);
+}
+
+#[test]
+fn a_replica_joins_when_its_log_starts_no_lower_than_the_leaders() {
+    let mut state = leader(&[1, 2], 1);
+    state.local_starts_at(4);
+    let epoch = BrokerEpoch(300);
+    fetch(&mut state, 2, 10, 1);
+    fetch(&mut state, 3, 10, 1);
+    state.follower_starts_at(BrokerId(3), epoch, 0);
+    assert_eq!(wished(&mut state, 1), None);
+    state.follower_starts_at(BrokerId(3), epoch, 4);
+    assert_eq!(wished(&mut state, 1), Some(vec![1, 2, 3]));
 }
 
 #[test]

@@ -375,7 +375,7 @@ mod tests {
         let said = stuck.await.unwrap_err().to_string();
         assert_eq!(
             said,
-            "upload part segments/x.log: 25165824 bytes have not moved within 56 s"
+            "upload part segments/x.log: 25165824 bytes have not moved within 54 s"
         );
     }
 }

@@ -35,10 +35,27 @@ pub enum Assignment {
 /// The role of this replica and its state.
 pub(super) enum ReplicaState {
     Leader(LeaderState),
-    /// The leader's high watermark as of the last fetch.
-    Follower {
-        high_watermark: Offset,
-    },
+    Follower(Followed),
+}
+
+/// The state of the leader as of its last answer.
+#[derive(Clone, Copy)]
+pub(super) struct Followed {
+    pub high_watermark: Offset,
+    /// Where the leader's log starts. This log follows as far as its own high watermark allows.
+    pub log_start_offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl Followed {
+    /// Before any answer.
+    pub fn nothing(high_watermark: Offset) -> Self {
+        Self {
+            high_watermark,
+            log_start_offset: 0,
+            leader_epoch: LeaderEpoch(-1),
+        }
+    }
 }
 
 impl OwnedPartition {
@@ -103,7 +120,7 @@ impl OwnedPartition {
     pub(super) fn stop_leading(&mut self) {
         if matches!(self.state, ReplicaState::Leader(_)) {
             let high_watermark = self.log.high_watermark();
-            self.state = ReplicaState::Follower { high_watermark };
+            self.state = ReplicaState::Follower(Followed::nothing(high_watermark));
         }
     }
 
@@ -168,8 +185,9 @@ impl OwnedPartition {
         if let ReplicaState::Leader(state) = &self.state
             && !self.deletions.is_empty()
         {
-            let low_watermark = state.low_watermark(self.log.log_start_offset());
-            self.deletions.reached(low_watermark);
+            if let Some(low_watermark) = state.low_watermark(self.log.log_start_offset()) {
+                self.deletions.reached(low_watermark);
+            }
         }
     }
 
@@ -182,6 +200,7 @@ impl OwnedPartition {
         let ReplicaState::Leader(state) = &mut self.state else {
             return;
         };
+        state.local_starts_at(self.log.log_start_offset());
         if let Some(wish) = state.wish(monotonic(), max_lag_ms) {
             let partition = self.handle.clone();
             let _ = self.isr_requests.send(IsrRequest { partition, wish });
@@ -215,7 +234,7 @@ impl OwnedPartition {
     pub fn hears_from_followers(&self, max_silence_ms: i64) -> bool {
         match &self.state {
             ReplicaState::Leader(state) => state.hears_from_followers(monotonic(), max_silence_ms),
-            ReplicaState::Follower { .. } => true,
+            ReplicaState::Follower(_) => true,
         }
     }
 

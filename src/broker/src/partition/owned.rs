@@ -22,7 +22,7 @@ use super::deletions::WaitingDeletions;
 use super::flusher::FlushRequest;
 use super::gathered::Gathered;
 use super::handle::{Acks, AppendReply, FetchedRecords, Partition, PartitionError};
-use super::leadership::{IsrRequest, ReplicaState};
+use super::leadership::{Followed, IsrRequest, ReplicaState};
 use super::shard::ShardMessage;
 use crate::clock::{monotonic, now_ms};
 
@@ -63,7 +63,7 @@ impl OwnedPartition {
             log,
             handle,
             node_id,
-            state: ReplicaState::Follower { high_watermark },
+            state: ReplicaState::Follower(Followed::nothing(high_watermark)),
             led_since: Instant::now(),
             aside: false,
             takeover: None,
@@ -83,7 +83,7 @@ impl OwnedPartition {
         reply: oneshot::Sender<Result<(), PartitionError>>,
     ) {
         let current = *self.handle.role();
-        let ReplicaState::Follower { high_watermark } = &mut self.state else {
+        let ReplicaState::Follower(followed) = &mut self.state else {
             let _ = reply.send(Err(not_leader()));
             return;
         };
@@ -95,7 +95,11 @@ impl OwnedPartition {
             let _ = reply.send(Err(offline()));
             return;
         }
-        *high_watermark = fetched.high_watermark;
+        *followed = Followed {
+            high_watermark: fetched.high_watermark,
+            log_start_offset: fetched.log_start_offset,
+            leader_epoch: fetched.leader_epoch,
+        };
         let appended = if fetched.records.is_empty() {
             Ok(())
         } else if !self.handle.take_room(fetched.records.len() as u64) {
@@ -122,6 +126,22 @@ impl OwnedPartition {
             self.waiting.fetched(self.log.log_end_offset(), reply);
         } else {
             let _ = reply.send(result);
+        }
+    }
+
+    /// The log start of the last answer may have been above this replica's high watermark, which has risen since. A leader
+    /// without news does not send it again.
+    fn follow_log_start_again(&mut self) {
+        let ReplicaState::Follower(followed) = &self.state else {
+            return;
+        };
+        let followed = *followed;
+        let current = followed.leader_epoch == self.handle.leader_epoch();
+        if !current || followed.log_start_offset <= self.log.log_start_offset() {
+            return;
+        }
+        if let Err(error) = self.follow_log_start(followed.log_start_offset) {
+            self.report(&error);
         }
     }
 
@@ -344,9 +364,10 @@ impl OwnedPartition {
                 state.local_reached(vouched),
                 state.has_enough_acknowledgements(),
             ),
-            ReplicaState::Follower { high_watermark } => ((*high_watermark).min(vouched), true),
+            ReplicaState::Follower(followed) => (followed.high_watermark.min(vouched), true),
         };
         self.log.advance_high_watermark(high_watermark);
+        self.follow_log_start_again();
         // Readers must see a batch before its producer gets the acknowledgement.
         self.handle.publish(self.log.view());
         self.publish_leadership();
