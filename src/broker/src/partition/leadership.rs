@@ -184,10 +184,9 @@ impl OwnedPartition {
     pub(super) fn answer_deletions(&mut self) {
         if let ReplicaState::Leader(state) = &self.state
             && !self.deletions.is_empty()
+            && let Some(low_watermark) = state.low_watermark(self.log.log_start_offset())
         {
-            if let Some(low_watermark) = state.low_watermark(self.log.log_start_offset()) {
-                self.deletions.reached(low_watermark);
-            }
+            self.deletions.reached(low_watermark);
         }
     }
 
