@@ -125,8 +125,11 @@ fn not_yet(pages: &Pages) -> Response {
 }
 
 async fn tier_status(State(pages): State<Arc<Pages>>) -> Json<Vec<PartitionTierStatus>> {
-    let tier = pages.broker.get().and_then(|broker| broker.tier.as_ref());
-    Json(tier.map(|tier| tier.status.all()).unwrap_or_default())
+    let broker = pages.broker.get();
+    let Some((broker, tier)) = broker.and_then(|b| Some((b, b.tier.as_ref()?))) else {
+        return Json(Vec::new());
+    };
+    Json(tier.status.with_new(&broker.partitions.all()))
 }
 
 /// The objects that the next sweep would remove. Lists the bucket; removes nothing.

@@ -96,6 +96,30 @@ impl TierStatus {
         change(status);
     }
 
+    /// Adds a partition at which no pass has looked yet.
+    fn add_new(&self, partition: &Partition) {
+        let tp = &partition.topic_partition;
+        if self.lock().contains_key(tp) {
+            return;
+        }
+        let view = partition.view();
+        self.update(tp, |status| {
+            status.leads = partition.is_leader();
+            status.local_start_offset = view.local_log_start_offset;
+            status.local_end_offset = view.log_end_offset;
+            status.local_bytes = view.local_bytes();
+        });
+    }
+
+    /// The status of these partitions where they are tiered, and of all that a pass has looked at.
+    pub fn with_new(&self, partitions: &[Arc<Partition>]) -> Vec<PartitionTierStatus> {
+        let tiered = partitions.iter().filter(|p| !p.is_offline());
+        tiered
+            .filter(|p| p.config().remote_storage_enable)
+            .for_each(|p| self.add_new(p));
+        self.all()
+    }
+
     pub fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) {
         self.lock().retain(|tp, _| keep(tp));
     }
