@@ -120,6 +120,33 @@ impl IndexFile {
     }
 }
 
+/// Which batches get an entry: the first one behind every `interval_bytes` of batches, as in Kafka.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntrySpacing {
+    interval_bytes: u64,
+    /// Bytes of batches since the last one that got an entry.
+    pub since_entry: u64,
+}
+
+impl EntrySpacing {
+    pub fn new(interval_bytes: u32, since_entry: u64) -> Self {
+        Self {
+            interval_bytes: u64::from(interval_bytes),
+            since_entry,
+        }
+    }
+
+    /// Passes a batch; `true` if the batch gets an entry.
+    pub fn passes(&mut self, batch_bytes: u64) -> bool {
+        let gets_entry = self.since_entry > self.interval_bytes;
+        if gets_entry {
+            self.since_entry = 0;
+        }
+        self.since_entry += batch_bytes;
+        gets_entry
+    }
+}
+
 /// The bytes of an entry as one big-endian number.
 fn number(entry: &[u8]) -> u128 {
     entry.iter().fold(0, |n, byte| (n << 8) | u128::from(*byte))

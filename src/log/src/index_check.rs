@@ -10,7 +10,7 @@ use strandline_wire::batch::BatchHeader;
 
 use crate::error::LogError;
 use crate::header_walk::HeaderWalk;
-use crate::index::Found;
+use crate::index::{EntrySpacing, Found};
 use crate::index_builder::IndexBuilder;
 use crate::segment::Segment;
 
@@ -136,12 +136,15 @@ impl Tail {
 /// Builds both indexes of a sealed segment from its batch headers. Stops at a batch that cannot be read.
 pub(crate) fn rebuild(segment: &Segment, index_interval_bytes: u32) -> Result<(), LogError> {
     segment.reset_timestamps();
-    let mut builder = IndexBuilder::begin(segment, index_interval_bytes)?;
+    let mut builder = IndexBuilder::begin(segment)?;
+    let mut spacing = EntrySpacing::new(index_interval_bytes, 0);
     let mut headers = HeaderWalk::new(segment);
     let mut position = 0;
     while let Ok(Some(header)) = headers.header_at(position) {
         segment.note_timestamp(header.max_timestamp, header.last_offset());
-        builder.batch(header.last_offset(), position, header.size() as u64)?;
+        if spacing.passes(header.size() as u64) {
+            builder.push(header.last_offset(), position)?;
+        }
         position += header.size() as u64;
     }
     builder.finish()?;

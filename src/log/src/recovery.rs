@@ -17,6 +17,7 @@ use crate::config::LogConfig;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::header_walk::HeaderWalk;
+use crate::index::EntrySpacing;
 use crate::index_builder::IndexBuilder;
 use crate::index_check;
 use crate::log_start::log_start_at_open;
@@ -287,26 +288,23 @@ impl Walk<'_> {
     ) -> Result<WalkEnd, LogError> {
         let segment = self.segment;
         segment.reset_timestamps();
-        let interval = self.config.index_interval_bytes;
+        let mut spacing = EntrySpacing::new(self.config.index_interval_bytes, 0);
         let mut indexes = if self.rebuild {
-            Some(IndexBuilder::begin(segment, interval)?)
+            Some(IndexBuilder::begin(segment)?)
         } else {
             None
         };
         let mut headers = HeaderWalk::new(segment);
         let mut position = 0;
         let mut end_offset = segment.base_offset;
-        let mut since_entry = 0u64;
         while let Some(header) = headers.header_at(position)? {
             let size = header.size() as u64;
             segment.note_timestamp(header.max_timestamp, header.last_offset());
-            if let Some(indexes) = &mut indexes {
-                indexes.batch(header.last_offset(), position, size)?;
+            if spacing.passes(size)
+                && let Some(indexes) = &mut indexes
+            {
+                indexes.push(header.last_offset(), position)?;
             }
-            if since_entry > u64::from(interval) {
-                since_entry = 0;
-            }
-            since_entry += size;
             producers.update(&header);
             epochs.assign(
                 LeaderEpoch(header.partition_leader_epoch),
@@ -320,7 +318,7 @@ impl Walk<'_> {
         }
         Ok(WalkEnd {
             end_offset,
-            bytes_since_index_entry: since_entry,
+            bytes_since_index_entry: spacing.since_entry,
         })
     }
 }

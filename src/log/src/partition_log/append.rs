@@ -16,6 +16,7 @@ use strandline_wire::batch::{
 use super::PartitionLog;
 use crate::epochs::LeaderEpochs;
 use crate::error::{AppendError, FetchedError, LogError, same};
+use crate::index::EntrySpacing;
 use crate::producer_state::SequenceError;
 use crate::segment::Segment;
 
@@ -242,17 +243,19 @@ impl PartitionLog {
             active.first_append_ms.store(now_ms, Ordering::Release);
             self.active_first_timestamp_ms = run.batches.first().map(|b| b.header.max_timestamp);
         }
+        let since_entry = self.bytes_since_index_entry;
+        let mut spacing = EntrySpacing::new(self.config.index_interval_bytes, since_entry);
         let mut position = start;
         for batch in &run.batches {
+            let size = batch.header.size() as u64;
             active.note_timestamp(batch.header.max_timestamp, batch.header.last_offset());
-            if self.bytes_since_index_entry > u64::from(self.config.index_interval_bytes) {
+            if spacing.passes(size) {
                 // A missing entry costs a longer scan and nothing else, so a failed write here is no error.
                 let _ = active.push_index_entries(batch.header.last_offset(), position);
-                self.bytes_since_index_entry = 0;
             }
-            self.bytes_since_index_entry += batch.header.size() as u64;
-            position += batch.header.size() as u64;
+            position += size;
         }
+        self.bytes_since_index_entry = spacing.since_entry;
         active.note_append(now_ms);
         active.publish_bytes(position);
         self.log_end_offset = run.end_offset.expect("a run that is not empty has an end");
