@@ -114,7 +114,7 @@ impl OwnedPartition {
         self.log
             .advance_high_watermark(fetched.high_watermark.min(self.vouched()));
         let result = appended
-            .and_then(|()| Ok(self.follow_log_start(fetched.log_start_offset)?))
+            .and_then(|()| Ok(self.follow_log_start()?))
             .map_err(|error| {
                 if let FetchedError::Log(error) = &error {
                     self.report(error);
@@ -129,27 +129,21 @@ impl OwnedPartition {
         }
     }
 
-    /// The log start of the last answer may have been above this replica's high watermark, which has risen since. A leader
-    /// without news does not send it again.
-    fn follow_log_start_again(&mut self) {
+    /// Follows the leader's log start as far as this replica's high watermark allows. A leader without news does not send
+    /// its log start again, so a follower looks again whenever its high watermark has risen.
+    fn follow_log_start(&mut self) -> Result<(), LogError> {
         let ReplicaState::Follower(followed) = &self.state else {
-            return;
+            return Ok(());
         };
-        let followed = *followed;
-        let current = followed.leader_epoch == self.handle.leader_epoch();
-        if !current || followed.log_start_offset <= self.log.log_start_offset() {
-            return;
+        let to = followed.log_start_offset;
+        let is_current = followed.leader_epoch == self.handle.leader_epoch();
+        if !is_current || self.handle.is_offline() || to <= self.log.log_start_offset() {
+            return Ok(());
         }
-        if let Err(error) = self.follow_log_start(followed.log_start_offset) {
-            self.report(&error);
-        }
-    }
-
-    fn follow_log_start(&mut self, log_start_offset: Offset) -> Result<(), LogError> {
         if self.handle.config().remote_storage_enable {
-            self.log.advance_log_start(log_start_offset)
+            self.log.advance_log_start(to)
         } else {
-            self.log.retain_from(log_start_offset)
+            self.log.retain_from(to)
         }
     }
 
@@ -367,7 +361,9 @@ impl OwnedPartition {
             ReplicaState::Follower(followed) => (followed.high_watermark.min(vouched), true),
         };
         self.log.advance_high_watermark(high_watermark);
-        self.follow_log_start_again();
+        if let Err(error) = self.follow_log_start() {
+            self.report(&error);
+        }
         // Readers must see a batch before its producer gets the acknowledgement.
         self.handle.publish(self.log.view());
         self.publish_leadership();
