@@ -67,6 +67,14 @@ impl PartitionTierStatus {
         }
     }
 
+    fn show_local(&mut self, partition: &Partition) {
+        let view = partition.view();
+        self.leads = partition.is_leader();
+        self.local_start_offset = view.local_log_start_offset;
+        self.local_end_offset = view.log_end_offset;
+        self.local_bytes = view.local_bytes();
+    }
+
     fn show_last(&mut self) {
         let last = self.failing.values().max_by_key(|failure| failure.at_ms);
         self.last_error = last.map(|failure| failure.error.clone());
@@ -102,13 +110,7 @@ impl TierStatus {
         if self.lock().contains_key(tp) {
             return;
         }
-        let view = partition.view();
-        self.update(tp, |status| {
-            status.leads = partition.is_leader();
-            status.local_start_offset = view.local_log_start_offset;
-            status.local_end_offset = view.log_end_offset;
-            status.local_bytes = view.local_bytes();
-        });
+        self.update(tp, |status| status.show_local(partition));
     }
 
     /// The status of these partitions where they are tiered, and of all that a pass has looked at.
@@ -149,10 +151,7 @@ impl TierManager {
         let waiting: Vec<_> = sealed.iter().filter(lags).collect();
         let view = partition.view();
         self.tier.status.update(&partition.topic_partition, |s| {
-            s.leads = leads;
-            s.local_start_offset = view.local_log_start_offset;
-            s.local_end_offset = view.log_end_offset;
-            s.local_bytes = view.local_bytes();
+            s.show_local(partition);
             s.remote_start_offset = log
                 .and_then(|l| l.readable().next())
                 .map_or(-1, |s| s.base_offset.max(view.log_start_offset));
