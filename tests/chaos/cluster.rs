@@ -406,9 +406,7 @@ impl Cluster {
 
     async fn metadata_of(&self, id: i32) -> Option<MetadataResponse> {
         let asking = async {
-            let mut connection = Connection::open(&format!("{}:9092", self.lane.address(id)))
-                .await
-                .ok()?;
+            let mut connection = Connection::open(&self.address(id)).await.ok()?;
             let request = MetadataRequest::default().with_topics(None);
             connection.call(ApiKey::Metadata, 12, &request).await.ok()
         };

@@ -13,7 +13,6 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchBuilder, BatchHeader, TimestampType, crc32c};
-use uuid::Uuid;
 
 use super::*;
 
@@ -23,18 +22,6 @@ fn name(name: &str) -> m::TopicName {
 
 async fn connection(broker: &TestBroker) -> Connection {
     Connection::open(&broker.address()).await.unwrap()
-}
-
-/// The ids of all topics, by name.
-async fn topic_id(connection: &mut Connection, topic: &str) -> Uuid {
-    let request = m::MetadataRequest::default().with_topics(None);
-    let answer: m::MetadataResponse = connection
-        .call(ApiKey::Metadata, 12, &request)
-        .await
-        .unwrap();
-    let found = answer.topics.iter();
-    let mut found = found.filter(|t| t.name.as_ref().is_some_and(|n| n.as_str() == topic));
-    found.next().unwrap().topic_id
 }
 
 /// Produces a batch unchanged to partition 0, with `acks=all`.

@@ -147,18 +147,6 @@ async fn ask(stream: &mut TcpStream, frame: &[u8]) -> Result<Vec<u8>, std::io::E
     Ok(answer)
 }
 
-async fn topic_id(address: &str, topic: &str) -> Uuid {
-    let name = TopicName(topic.to_owned().into());
-    let asked = m::metadata_request::MetadataRequestTopic::default().with_name(Some(name));
-    let request = m::MetadataRequest::default().with_topics(Some(vec![asked]));
-    let mut connection = strandline_client::Connection::open(address).await.unwrap();
-    let response: m::MetadataResponse = connection
-        .call(ApiKey::Metadata, 12, &request)
-        .await
-        .unwrap();
-    response.topics[0].topic_id
-}
-
 /// Answers that are new each time: a producer id, offsets, free bytes of a disk.
 fn is_new_each_time(key: ApiKey) -> bool {
     matches!(
@@ -172,7 +160,8 @@ async fn bytes_after_the_last_field_change_no_answer_of_any_api_and_version() {
     let mut broker = TestBroker::start(&[]).await;
     let mut client = broker.client().await;
     client.create_topic("t", 1, &[]).await.unwrap();
-    let topic = topic_id(&broker.address(), "t").await;
+    let opened = strandline_client::Connection::open(&broker.address()).await;
+    let topic = topic_id(&mut opened.unwrap(), "t").await;
     produce(&mut client, "t", 10, 50).await;
     let mut stream = TcpStream::connect(broker.address()).await.unwrap();
     let mut produced = 10;

@@ -118,6 +118,18 @@ fn timestamp(number: usize) -> i64 {
     *BASE + number as i64 * 1000
 }
 
+/// The id of a topic.
+async fn topic_id(connection: &mut strandline_client::Connection, topic: &str) -> uuid::Uuid {
+    let request = kafka_protocol::messages::MetadataRequest::default().with_topics(None);
+    let answer: kafka_protocol::messages::MetadataResponse = connection
+        .call(strandline_wire::ApiKey::Metadata, 12, &request)
+        .await
+        .unwrap();
+    let found = answer.topics.iter();
+    let mut found = found.filter(|t| t.name.as_ref().is_some_and(|n| n.as_str() == topic));
+    found.next().unwrap().topic_id
+}
+
 /// Reads partition 0 from `offset` to its end and checks that offsets have no gap.
 async fn read_all(client: &mut Client, topic: &str, mut offset: i64) -> Vec<Bytes> {
     let end = client.list_offset(topic, 0, LATEST).await.unwrap();
