@@ -140,3 +140,22 @@ pub struct ListedGroup {
     pub protocol_type: String,
     pub state: GroupState,
 }
+
+impl JoinRequest {
+    /// Bytes that a group keeps of the request.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = self.client_id.len() + self.client_host.len() + self.member_id.len();
+        let protocols = self.protocols.iter();
+        let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len());
+        texts + protocols.sum::<usize>()
+    }
+}
+
+impl SyncRequest {
+    /// Bytes that a group keeps of the request.
+    pub(crate) fn bytes(&self) -> usize {
+        let assignments = self.assignments.iter();
+        let assignments = assignments.map(|(id, assignment)| id.len() + assignment.len());
+        assignments.sum()
+    }
+}

@@ -14,6 +14,8 @@ use crate::reply::{JoinRequest, LeaveMember, MemberIdentity, SyncRequest};
 
 /// Requests that may wait for one append of a group.
 const MAX_DEFERRED: usize = 4096;
+/// Bytes of the members of a group, of their metadata and their assignments, and of requests that wait for an append.
+const MAX_BYTES: usize = 32 << 20;
 
 /// Kafka's states of a classic group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,16 @@ pub(crate) enum Deferred {
     Leave(Token, Vec<LeaveMember>),
 }
 
+impl Deferred {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Join(_, request) => request.bytes(),
+            Self::Sync(_, request) => request.bytes(),
+            Self::Leave(_, members) => members.iter().map(|m| m.member_id.len() + 100).sum(),
+        }
+    }
+}
+
 /// The topics that the members of a group subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subscription {
@@ -111,6 +123,13 @@ impl Group {
             appending: false,
             deferred: Vec::new(),
         }
+    }
+
+    /// Whether the group may keep so many bytes more.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let members: usize = self.members.values().map(Member::bytes).sum();
+        let deferred: usize = self.deferred.iter().map(Deferred::bytes).sum();
+        members + deferred + bytes <= MAX_BYTES
     }
 
     /// Defers requests until the append is committed or refused.

@@ -52,6 +52,9 @@ impl GroupCoordinator {
             }
         }
         let group = self.group_or_new(&request.group);
+        if !group.has_room_for(request.bytes()) {
+            return refuse(ErrorCode::GroupMaxSizeReached);
+        }
         if group.is_appending() {
             let deferred = Deferred::Join(token, request);
             return group.defer(deferred).or_else(refuse);

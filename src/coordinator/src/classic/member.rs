@@ -6,6 +6,9 @@ use strandline_types::MonotonicMs;
 use crate::outcome::Token;
 use crate::reply::JoinRequest;
 
+/// Bytes of a member, but for its texts, its metadata and its assignment.
+const MEMBER_BYTES: usize = 500;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub id: String,
@@ -53,6 +56,14 @@ impl Member {
             .iter()
             .find(|(name, _)| name == protocol)
             .map_or(Bytes::new(), |(_, m)| m.clone())
+    }
+
+    /// Bytes that the member keeps.
+    pub fn bytes(&self) -> usize {
+        let texts = self.id.len() + self.client_id.len() + self.client_host.len();
+        let protocols = self.protocols.iter();
+        let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len());
+        MEMBER_BYTES + texts + protocols.sum::<usize>() + self.assignment.len()
     }
 
     pub fn heartbeat(&mut self, now: MonotonicMs) {

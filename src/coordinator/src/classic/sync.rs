@@ -32,6 +32,9 @@ impl GroupCoordinator {
     ) -> Result<(), ErrorCode> {
         let group = self.groups.get_mut(&request.group);
         let group = group.ok_or(ErrorCode::UnknownMemberId)?;
+        if !group.has_room_for(request.bytes()) {
+            return Err(ErrorCode::GroupMaxSizeReached);
+        }
         if group.is_appending() {
             return group.defer(Deferred::Sync(token, request));
         }

@@ -9,6 +9,7 @@ use crate::*;
 mod commits;
 mod expiry;
 mod forgetting;
+mod room;
 
 const CONFIG: GroupConfig = GroupConfig {
     min_session_timeout_ms: 10,
