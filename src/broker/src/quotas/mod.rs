@@ -5,84 +5,23 @@
 //! overdraws its account is answered at once, with the time until the account is even again as `throttle_time_ms`; the
 //! broker reads nothing from the client for as long (KIP-219).
 
-use std::collections::HashMap;
+mod account;
+mod accounts;
+mod kind;
+
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use strandline_metadata::quota::{QuotaEntity, QuotaName, Quotas, effective};
 
+use accounts::{Accounts, Charge};
+pub use kind::QuotaKind;
+
 /// The principal of every client without authentication.
 const ANONYMOUS: &str = "ANONYMOUS";
-/// Accounts that have been full for so long are forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum QuotaKind {
-    Produce,
-    Fetch,
-    /// Nanoseconds that threads work on requests.
-    Request,
-    /// Partitions that are created or deleted.
-    Mutation,
-    Connection,
-}
-
-impl QuotaKind {
-    fn key(self) -> &'static str {
-        match self {
-            Self::Produce => "producer_byte_rate",
-            Self::Fetch => "consumer_byte_rate",
-            Self::Request => "request_percentage",
-            Self::Mutation => "controller_mutation_rate",
-            Self::Connection => "connection_creation_rate",
-        }
-    }
-
-    /// The counted amount for one unit of the quota. One percent of a thread's time is 10 ms (in nanoseconds) a second.
-    fn per_unit(self) -> f64 {
-        match self {
-            Self::Request => 10_000_000.0,
-            _ => 1.0,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Account {
-    rate: f64,
-    /// The amount that may still be used, in the kind's own measure; negative where the client has overdrawn.
-    balance: f64,
-    as_of: Instant,
-}
-
-impl Account {
-    fn new(rate: f64, window: Duration, now: Instant) -> Self {
-        Self {
-            rate,
-            balance: rate * window.as_secs_f64(),
-            as_of: now,
-        }
-    }
-
-    fn settle(&mut self, rate: f64, window: Duration, now: Instant) {
-        let passed = now.saturating_duration_since(self.as_of).as_secs_f64();
-        self.rate = rate;
-        self.balance = (self.balance + passed * rate).min(rate * window.as_secs_f64());
-        self.as_of = now;
-    }
-
-    fn wait(&self, longest: Duration) -> Duration {
-        if self.balance >= 0.0 {
-            return Duration::ZERO;
-        }
-        // A rate of nothing, or of minus nothing, is no divisor: the wait is the longest.
-        let seconds = (-self.balance / self.rate).min(longest.as_secs_f64());
-        Duration::try_from_secs_f64(seconds).unwrap_or(longest)
-    }
-}
 
 /// Length and number of the windows that are looked at, the one that is being filled included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +40,7 @@ pub struct ClientQuotas {
     times_requests: AtomicBool,
     rules: ArcSwap<Quotas>,
     windows: ArcSwap<QuotaWindows>,
-    accounts: Mutex<HashMap<(QuotaKind, QuotaEntity), Account>>,
+    accounts: Accounts,
 }
 
 impl ClientQuotas {
@@ -167,19 +106,13 @@ impl ClientQuotas {
             QuotaKind::Mutation => windows.mutations,
             _ => windows.clients,
         };
-        let rate = rate * kind.per_unit();
-        let window = sample * samples.saturating_sub(1).max(1);
-        let now = Instant::now();
-        let mut accounts = self.accounts.lock().expect("no holder panics");
-        if accounts.len() > 1024 {
-            accounts.retain(|_, a| now.saturating_duration_since(a.as_of) < FORGET_AFTER);
-        }
-        let account = accounts
-            .entry((kind, owner))
-            .or_insert_with(|| Account::new(rate, window, now));
-        account.settle(rate, window, now);
-        account.balance -= amount as f64;
-        account.wait(sample * samples)
+        let charge = Charge {
+            amount: amount as f64,
+            rate: rate * kind.per_unit(),
+            window: sample * samples.saturating_sub(1).max(1),
+            longest_wait: sample * samples,
+        };
+        self.accounts.charge(kind, owner, charge, Instant::now())
     }
 }
 
@@ -194,36 +127,6 @@ mod tests {
         QuotaWindows {
             clients: of_a_second,
             mutations: of_a_second,
-        }
-    }
-
-    /// A rate of -0.0 ended the broker: the kind of a float that is no length of time.
-    #[test]
-    fn no_rate_panics() {
-        let now = Instant::now();
-        let rates = [
-            0.0,
-            -0.0,
-            f64::MIN_POSITIVE,
-            -1.0,
-            f64::MAX,
-            f64::INFINITY,
-            f64::NAN,
-        ];
-        for rate in rates {
-            for used in [0.0, 1.0, f64::MAX] {
-                let mut account = Account::new(rate, Duration::from_secs(1), now);
-                account.balance -= used;
-                assert!(
-                    account.wait(Duration::from_secs(5)) <= Duration::from_secs(5),
-                    "{rate}"
-                );
-                account.settle(rate, Duration::from_secs(1), now + Duration::from_secs(1));
-                assert!(
-                    account.wait(Duration::from_secs(5)) <= Duration::from_secs(5),
-                    "{rate}"
-                );
-            }
         }
     }
 
