@@ -39,7 +39,7 @@ async fn stop(broker: &mut TestBroker) {
     assert!(marker.exists(), "the logs are not marked clean");
 }
 
-fn name(topic: &str) -> m::TopicName {
+pub(crate) fn name(topic: &str) -> m::TopicName {
     m::TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
@@ -188,7 +188,7 @@ async fn members_that_wait_for_each_other_are_sent_to_another_coordinator() {
 }
 
 /// A frame with its length.
-fn frame(key: ApiKey, version: i16, body: &impl Encodable) -> Bytes {
+pub(crate) fn frame(key: ApiKey, version: i16, body: &impl Encodable) -> Bytes {
     let mut header = BytesMut::new();
     header.put_i16(key as i16);
     header.put_i16(version);

@@ -91,6 +91,11 @@ pub fn start(
 }
 
 impl Process {
+    #[allow(dead_code)] // For `tests/limits`.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The status of a process that has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

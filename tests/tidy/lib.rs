@@ -8,6 +8,7 @@
 //! * [`clocks`]: the wall clock is read where a reason is listed; durations are measured elsewhere.
 //! * [`formats`]: a name that is part of a format stands in one file.
 //! * [`sizes`]: files stay small.
+//! * [`limits`]: each bound of `docs/LIMITS.md` names a test that exists.
 //! * [`prose`]: a sentence of a comment or a document names its subject.
 //!
 //! `UPDATE_TIDY=1 cargo test -p strandline-tidy` rewrites the lists: reasons are kept, lines of code that is
@@ -21,6 +22,8 @@ mod callers;
 mod clocks;
 #[cfg(test)]
 mod formats;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod listing;
 #[cfg(test)]

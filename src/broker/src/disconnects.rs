@@ -31,6 +31,10 @@ pub enum Cause {
     Internal,
     /// The client sent nothing for `connections.max.idle.ms`.
     Idle,
+    /// Requests of others hold the memory for one more (`queued.max.request.bytes`).
+    NoMemory,
+    /// The client does not read its answer.
+    SlowReader,
     /// `max.connections`
     TooMany,
     /// `max.connections.per.ip`
@@ -38,7 +42,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::FrameSize,
         Self::SlowFrame,
         Self::Malformed,
@@ -46,6 +50,8 @@ impl Cause {
         Self::FailedProduce,
         Self::Internal,
         Self::Idle,
+        Self::NoMemory,
+        Self::SlowReader,
         Self::TooMany,
         Self::TooManyPerIp,
     ];
@@ -60,6 +66,8 @@ impl Cause {
             Self::FailedProduce => "failed-produce",
             Self::Internal => "internal",
             Self::Idle => "idle",
+            Self::NoMemory => "no-memory",
+            Self::SlowReader => "slow-reader",
             Self::TooMany => "max-connections",
             Self::TooManyPerIp => "max-connections-per-ip",
         }

@@ -7,8 +7,8 @@ use strandline_metadata::Listener;
 use strandline_metadata::config::BrokerConfig;
 use tokio::net::TcpListener;
 
-use crate::server::StartError;
 use crate::settings::{Endpoint, Settings, host_name, is_unspecified};
+use crate::start_error::StartError;
 
 /// Binds the listeners for clients, each with its name.
 pub(crate) async fn bind_all(

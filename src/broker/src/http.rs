@@ -13,10 +13,10 @@ use strandline_tiering::collector::SweepMode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::BrokerContext;
 use crate::home::{self, Home};
 use crate::metrics;
 use crate::readiness::{facts, no_leader, reasons};
-use crate::server::BrokerContext;
 use crate::settings::Settings;
 use crate::tier::look_for_orphans;
 use crate::tier::status::PartitionTierStatus;

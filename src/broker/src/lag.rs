@@ -7,7 +7,7 @@ use strandline_client::{ClientOptions, Cluster, Key, list_offsets};
 use strandline_types::TopicPartition;
 use strandline_wire::special_timestamp::LATEST;
 
-use crate::server::BrokerContext;
+use crate::context::BrokerContext;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 

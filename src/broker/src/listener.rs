@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection;
+use crate::context::BrokerContext;
+use crate::descriptors;
 use crate::disconnects::{Cause, Disconnect};
-use crate::server::BrokerContext;
 
 /// Largest number of connections served at once, whatever `max.connections` allows: descriptors are finite.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -142,7 +143,7 @@ pub async fn accept(
             }
         };
         let config = context.config();
-        let most = config.number("max.connections").max(1) as usize;
+        let most = context.hot().max_connections;
         let refuse = |cause, reason: String| {
             let disconnect = Disconnect {
                 cause,
@@ -151,11 +152,11 @@ pub async fn accept(
             };
             context.disconnects.note(address, &name, &disconnect);
         };
-        let most = most.min(MAX_CONNECTIONS);
+        let most = most.min(MAX_CONNECTIONS).min(descriptors::connections());
         if serving.len() >= most {
             refuse(
                 Cause::TooMany,
-                format!("{most} connections are open (max.connections)"),
+                format!("{most} connections are open (max.connections, RLIMIT_NOFILE)"),
             );
             continue;
         }

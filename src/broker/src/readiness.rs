@@ -5,7 +5,7 @@
 
 use strandline_types::BrokerId;
 
-use crate::server::BrokerContext;
+use crate::context::BrokerContext;
 
 /// Partitions that a reason names; of more, it says how many.
 const NAMED: usize = 3;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{monotonic, now_ms};
+use crate::context::BrokerContext;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 
 /// The shortest time between looks at retention, unless a shorter one is configured.
 const RETENTION_TICK: Duration = Duration::from_secs(1);

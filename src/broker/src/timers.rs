@@ -7,8 +7,8 @@ use strandline_types::BrokerId;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
+use crate::context::BrokerContext;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 
 /// How often checkpoints are written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use strandline_types::{OFFSETS_TOPIC, TopicId, is_internal_topic};
 use strandline_wire::ErrorCode;
 use uuid::Uuid;
 
-use crate::server::BrokerContext;
+use crate::context::BrokerContext;
 
 impl BrokerContext {
     /// Creates a topic because a client asked for its metadata (`auto.create.topics.enable`).

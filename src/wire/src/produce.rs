@@ -19,6 +19,15 @@ pub enum TopicKey {
 }
 
 impl TopicKey {
+    /// The same topic in memory of its own: a name that is kept must not keep its request.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Name(name) => Self::Name(Bytes::copy_from_slice(name)),
+            Self::Id(id) => Self::Id(*id),
+        }
+    }
+
     pub(crate) fn read(
         reader: &mut Reader,
         by_id: bool,

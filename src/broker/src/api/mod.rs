@@ -3,6 +3,7 @@
 mod acls;
 mod by_timestamp;
 mod cluster;
+mod codec_threads;
 mod configs;
 mod deletion;
 mod fetch;
@@ -35,11 +36,12 @@ use strandline_wire::schema::check_request;
 pub(crate) use strandline_wire::text;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
-use crate::connection::{Answer, Peer, PendingResponse};
+use crate::answer::{Answer, PendingResponse};
+use crate::context::BrokerContext;
 use crate::disconnects::{Cause, Disconnect, RequestedApi};
+use crate::peer::Peer;
 use crate::quotas::QuotaKind;
 use crate::request_meter::RequestMeter;
-use crate::server::BrokerContext;
 
 /// A request, with the context that its handler needs to answer.
 #[derive(Clone)]

@@ -19,10 +19,11 @@ use strandline_wire::produce::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::codec_threads::validated;
 use super::internal_topics::{Act, refuse};
 use super::{Call, transactions};
+use crate::answer::{Answer, PendingResponse};
 use crate::clock::now_ms;
-use crate::connection::{Answer, PendingResponse};
 use crate::disconnects::Cause;
 use crate::partition::{Acks, AppendReply, Partition};
 use crate::quotas::QuotaKind;
@@ -72,7 +73,8 @@ pub async fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
             };
             outcomes.push(outcome);
         }
-        topics.push((topic.topic, outcomes));
+        // The request's bytes are free as soon as its batches are in their logs.
+        topics.push((topic.topic.detached(), outcomes));
     }
     Ok(async move { answer(&call, topics, acks, deadline, wait).await }.boxed())
 }
@@ -97,7 +99,7 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
         return fail(code, None);
     }
     let bytes = partition.records.len() as u64;
-    let batch = match validate(&found, &partition.records) {
+    let batch = match validated(call, &found, partition.records).await {
         Ok(batch) => batch,
         Err(failed) => return Outcome::Failed(ProducePartitionResponse { index, ..*failed }),
     };
@@ -217,7 +219,7 @@ fn rules(config: &TopicConfig) -> BatchRules {
     }
 }
 
-fn validate(
+pub(super) fn validate(
     partition: &Partition,
     records: &Bytes,
 ) -> Result<ValidatedBatch, Box<ProducePartitionResponse>> {

@@ -10,8 +10,8 @@ use strandline_quorum::SubmitError;
 use strandline_types::{BrokerId, TopicIdPartition, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
+use crate::context::BrokerContext;
 use crate::partition::{Standing, Statement, statement};
-use crate::server::BrokerContext;
 
 /// How often directories are looked at. Acknowledgements go no longer than this to a file system that was unmounted.
 const LOOK: Duration = Duration::from_millis(250);

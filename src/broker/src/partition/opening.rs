@@ -17,6 +17,7 @@ use super::handle::Partition;
 use super::owned::OwnedPartition;
 use super::shard::ShardMessage;
 use super::table::PartitionManager;
+use crate::descriptors;
 
 /// A partition to be opened, and how.
 pub(super) struct ToOpen {
@@ -180,9 +181,13 @@ impl PartitionManager {
         let mut by_directory: Vec<Vec<ToOpen>> = Vec::new();
         by_directory.resize_with(self.log_dirs.dirs.len(), Vec::new);
         let forgotten = self.forget_checkpoints(&new);
+        // A command that was decided elsewhere does not know the limit of this process.
+        let enough = descriptors::check(new.len() as u64, 0);
         for wanted in to_open {
-            match &forgotten {
-                Err(error) if wanted.path.is_none() => self.fail_to_open(&wanted, error),
+            let is_new = wanted.path.is_none();
+            match (&forgotten, &enough) {
+                (Err(error), _) if is_new => self.fail_to_open(&wanted, error),
+                (_, Err(error)) if is_new => self.fail_to_open(&wanted, error),
                 _ => by_directory[wanted.log_dir].push(wanted),
             }
         }

@@ -449,5 +449,5 @@ fn resolve_everything(settings: &Settings) {
     }
     let topic = strandline_metadata::config::TopicConfig::resolve(&BTreeMap::new(), &config);
     let _ = (&topic.segment_bytes, &topic.retention_ms);
-    let _ = crate::groups::group_config(&config);
+    let _ = crate::coordinators::group_config(&config);
 }

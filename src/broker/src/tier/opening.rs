@@ -10,8 +10,8 @@ use strandline_tiering::store::{RemoteStore, StoreError};
 
 use super::ownership::{OwnershipError, own};
 use super::{ColdThreads, Tier, switched_off};
-use crate::server::StartError;
 use crate::settings::Settings;
+use crate::start_error::StartError;
 
 /// The pause between attempts to reach an object store that does not answer at the first start.
 const STORE_PAUSE: Duration = Duration::from_millis(500);

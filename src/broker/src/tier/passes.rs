@@ -33,10 +33,10 @@ use super::next_step::{Lane, Seen, Step, lanes};
 use super::ownership::{OwnershipError, own};
 use super::sweeping::SWEEP_INTERVAL;
 use crate::clock::{monotonic, now_ms};
+use crate::context::BrokerContext;
 use crate::log_limit::LogLimit;
 use crate::partition::Partition;
 use crate::retention::{retention_is_due, roll_if_expired};
-use crate::server::BrokerContext;
 
 /// Between looks at a store that has not answered yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use strandline_types::RemoteLogSegmentId;
 use super::Tier;
 use super::ownership::confirmed_image;
 use super::passes::TierManager;
-use crate::server::BrokerContext;
+use crate::context::BrokerContext;
 
 /// How often orphans are looked for.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use super::state::{RemoteState, state_at};
 use crate::clock::now_ms;
+use crate::context::BrokerContext;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 
 /// Between two attempts; doubled up to the second one.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));

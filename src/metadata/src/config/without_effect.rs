@@ -51,20 +51,12 @@ const REASONS: &[(&str, &str)] = &[
     ),
     ("background.threads", "there is no such pool"),
     (
-        "queued.max.",
-        "each connection has a short queue of its own",
+        "queued.max.requests",
+        "each connection has a short queue of its own; queued.max.request.bytes limits all of them",
     ),
     ("fetch.purgatory.", PURGATORY),
     ("producer.purgatory.", PURGATORY),
     ("delete.records.purgatory.", PURGATORY),
-    (
-        "fetch.max.bytes",
-        "a client's own limit counts, up to socket.request.max.bytes",
-    ),
-    (
-        "max.incremental.fetch.session.cache.slots",
-        "sessions are limited to ten thousand",
-    ),
     (
         "max.request.partition.size.limit",
         "the client's own limit counts, up to two thousand",

@@ -6,38 +6,25 @@ use strandline_wire::ErrorCode;
 
 use super::reader::Reader;
 use super::reading::{Reading, Throttled};
+use super::room::Room;
 use crate::api::read::read_batches;
 
-/// Reads hot records in order; returns the bytes read.
-pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, budget: usize) -> usize {
-    let mut used = 0;
+/// Reads hot records in order.
+pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, room: &mut Room<'_>) {
     for reading in readings {
         let Some(partition) = reading.partition.clone() else {
             continue;
         };
-        let skip = reading.remote
-            || reading.throttle == Throttled::Waits
-            || reading.answer.error != ErrorCode::None
-            || reading.answer.diverging_epoch.is_some()
-            || reading.answer.preferred_read_replica >= 0;
-        // The first batch of an answer may exceed every limit, or a large batch would block its reader for ever.
-        let left = budget.saturating_sub(used);
-        if skip || (left == 0 && used > 0) {
+        let skip = reading.remote || reading.throttle == Throttled::Waits || reading.has_answer();
+        let left = room.left();
+        if skip || (left == 0 && !room.is_empty()) {
             continue;
         }
         let view = partition.view();
-        let max = (reading.visit.request.max_bytes.max(0) as usize).min(left);
-        match read_one(
-            &view,
-            reading.visit.request.fetch_offset,
-            max,
-            reader.limit(&view),
-        )
-        .await
-        {
-            Ok(bytes) if bytes.len() > left && used > 0 => {}
+        let most = usize::try_from(reading.visit.request.max_bytes).unwrap_or(0);
+        let offset = reading.visit.request.fetch_offset;
+        match read_one(&view, offset, most.min(left), reader.limit(&view), room).await {
             Ok(bytes) => {
-                used += bytes.len();
                 if !bytes.is_empty() {
                     reading.answer.records = vec![bytes];
                 }
@@ -57,17 +44,27 @@ pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, budget
             }
         }
     }
-    used
 }
 
-pub(super) async fn read_one(
+/// Reads the records of one partition, if the room has place for them.
+async fn read_one(
     view: &LogView,
     offset: i64,
     max_bytes: usize,
     limit: i64,
+    room: &mut Room<'_>,
 ) -> Result<Bytes, ReadError> {
     let Some(slice) = view.slice(offset, max_bytes, limit)? else {
         return Ok(Bytes::new());
     };
-    Ok(read_batches(slice).await?)
+    // Only the first batch of an answer may be larger than asked for.
+    if slice.length > max_bytes && !room.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let Some(held) = room.take(slice.length).await else {
+        return Ok(Bytes::new());
+    };
+    let bytes = read_batches(slice).await?;
+    room.add(bytes.len());
+    Ok(held.until_dropped(bytes))
 }

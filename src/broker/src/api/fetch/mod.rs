@@ -6,11 +6,13 @@
 //!
 //! Read next: `wait.rs` (the loop), `plan.rs` (which tier is asked), `local.rs`, `cold.rs`.
 
+mod available;
 mod cold;
 mod local;
 mod plan;
 mod reader;
 mod reading;
+mod room;
 mod throttle;
 mod wait;
 
@@ -26,7 +28,7 @@ use strandline_wire::primitive::DecodeError;
 use strandline_wire::produce::TopicKey;
 
 use super::Call;
-use crate::connection::{Answer, PendingResponse};
+use crate::answer::{Answer, PendingResponse};
 use crate::quotas::QuotaKind;
 pub(super) use cold::remote_error;
 pub(super) use plan::check_epoch;
@@ -38,7 +40,7 @@ pub fn begin(call: Call, body: Bytes) -> Result<PendingResponse, DecodeError> {
     Ok(async move { fetch(&call, request).await }.boxed())
 }
 
-async fn fetch(call: &Call, request: FetchRequest) -> Answer {
+async fn fetch(call: &Call, mut request: FetchRequest) -> Answer {
     let uses_topic_ids = call.version >= 13;
     let reader = Reader::of(call, &request);
     let sessions = &call.context.fetch_sessions;
@@ -46,6 +48,10 @@ async fn fetch(call: &Call, request: FetchRequest) -> Answer {
         Ok(context) => context,
         Err(error) => return refuse(call, error),
     };
+    // The session has what it needs, and the fetch may wait: the request's bytes are free from here on.
+    request.topics = Vec::new();
+    request.forgotten = Vec::new();
+    request.rack_id = Bytes::new();
     let readings = collect(call, &request, &context, &reader).await;
     let cold = call.context.tier.is_some() && readings.iter().any(|r| r.remote);
     let answers = readings

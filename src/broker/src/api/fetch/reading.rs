@@ -30,15 +30,20 @@ pub(super) enum Throttled {
 }
 
 impl Reading {
+    /// Whether the answer is settled without records.
+    pub(super) fn has_answer(&self) -> bool {
+        self.answer.error != ErrorCode::None
+            || self.answer.diverging_epoch.is_some()
+            || self.answer.preferred_read_replica >= 0
+    }
+
     /// Whether another look may find records although the partition has announced no news.
     pub(super) fn may_have_more(&self, reader: &Reader) -> bool {
         let Some(partition) = &self.partition else {
             return true;
         };
-        self.answer.error != ErrorCode::None
+        self.has_answer()
             || self.remote
-            || self.answer.diverging_epoch.is_some()
-            || self.answer.preferred_read_replica >= 0
             || self.visit.request.fetch_offset < reader.limit(&partition.view())
     }
 }

@@ -8,18 +8,24 @@ use strandline_wire::ErrorCode;
 use strandline_wire::fetch::FetchRequest;
 use tokio::time::Instant;
 
+use super::available::available;
 use super::cold::read_remote;
 use super::local::read_local;
 use super::plan::start;
 use super::reader::Reader;
 use super::reading::Reading;
+use super::room::{Room, answer_limit};
 use super::throttle::{hold_up_throttled, pay_throttle};
 use crate::api::Call;
 use crate::clock::monotonic;
 use crate::fetch_session::FetchContext;
 use crate::partition::{Partition, ReplicaFetch};
 
-/// Reads until there is enough, something failed, or the time is up.
+/// How long the first records of an answer wait for memory, beyond the time that the client gives. Clients wait longer
+/// for an answer.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
+
+/// Waits until there is enough, something failed, or the time is up; then reads.
 pub(super) async fn collect(
     call: &Call,
     request: &FetchRequest,
@@ -27,6 +33,8 @@ pub(super) async fn collect(
     reader: &Reader,
 ) -> Vec<Reading> {
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let limit = answer_limit(call, request);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(limit);
     let watch = context.watch();
     // In the order of the session. A second reading of a partition replaces the first one.
     let mut all: BTreeMap<u64, Reading> = BTreeMap::new();
@@ -35,11 +43,7 @@ pub(super) async fn collect(
         if let Reader::Follower { id, broker_epoch } = reader {
             note_positions(&readings, *id, *broker_epoch).await;
         }
-        let budget = request.max_bytes.max(0) as usize;
         let held_up = hold_up_throttled(call, &mut readings, reader);
-        let used = read_local(&mut readings, reader, budget).await;
-        pay_throttle(call, &readings);
-        let used = read_remote(call, &mut readings, reader, budget, used).await;
         {
             let mut session = context.session();
             for reading in &readings {
@@ -47,26 +51,40 @@ pub(super) async fn collect(
             }
         }
         all.extend(readings.into_iter().map(|r| (r.visit.order, r)));
-        let is_news = |r: &Reading| {
-            r.answer.error != ErrorCode::None
-                || r.answer.diverging_epoch.is_some()
-                || r.answer.preferred_read_replica >= 0
-        };
-        let enough = used >= request.min_bytes.max(0) as usize || all.values().any(is_news);
-        let waits = !enough && !context.is_empty() && Instant::now() < deadline;
-        let until = held_up.map_or(deadline, |wait| deadline.min(Instant::now() + wait));
-        // Woken before the deadline: records that were too few are read again, together with the new ones.
-        if waits && !call.context.stopping.is_cancelled() {
-            let woken = tokio::select! {
-                woken = tokio::time::timeout_at(until, watch.woken()) => woken,
-                // The broker stops: answer with the records that there are.
-                () = call.context.stopping.cancelled() => continue,
-            };
-            if woken.is_ok() || until < deadline {
-                continue;
+        let may_wait = !context.is_empty()
+            && Instant::now() < deadline
+            && !call.context.stopping.is_cancelled();
+        let seen: Vec<&Reading> = all.values().collect();
+        let has_news = seen.iter().any(|reading| reading.has_answer());
+        if has_news || !may_wait || available(&seen, reader, limit, min_bytes) >= min_bytes {
+            let mut readings: Vec<Reading> = std::mem::take(&mut all).into_values().collect();
+            let mut room = Room::new(
+                call,
+                request,
+                reader,
+                deadline.max(Instant::now() + MEMORY_WAIT),
+            );
+            read_local(&mut readings, reader, &mut room).await;
+            pay_throttle(call, &readings);
+            read_remote(call, &mut readings, reader, &mut room).await;
+            let done = !may_wait
+                || Instant::now() >= deadline
+                || room.is_cut()
+                || room.used() >= min_bytes.min(1)
+                || readings.iter().any(Reading::has_answer);
+            if done {
+                return readings;
             }
+            // The records were gone before they were read.
+            all.extend(readings.into_iter().map(|r| (r.visit.order, r)));
         }
-        return all.into_values().collect();
+        let until = held_up.map_or(deadline, |wait| deadline.min(Instant::now() + wait));
+        tokio::select! {
+            // When the time is up, the next look answers with the records that there are.
+            _ = tokio::time::timeout_at(until, watch.woken()) => {}
+            // When the broker stops, too.
+            () = call.context.stopping.cancelled() => {}
+        }
     }
 }
 

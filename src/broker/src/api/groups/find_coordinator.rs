@@ -6,7 +6,7 @@ use strandline_types::OFFSETS_TOPIC;
 use strandline_wire::{ErrorCode, StrBytes};
 
 use super::super::{Call, text, transactions};
-use crate::groups::partition_for;
+use crate::coordinators::partition_for;
 
 const GROUP_KEY: i8 = 0;
 const TRANSACTION_KEY: i8 = 1;

@@ -1,5 +1,6 @@
 //! `JoinGroup`, `SyncGroup`, `Heartbeat`, `LeaveGroup`.
 
+use bytes::Bytes;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
@@ -10,16 +11,16 @@ use uuid::Uuid;
 use super::super::{Call, text};
 use super::{ask, failure, optional, string};
 
-pub async fn join_group(call: &Call, request: m::JoinGroupRequest) -> m::JoinGroupResponse {
-    let group = request.group_id.to_string();
+/// The part of a request that its group keeps, in memory of its own.
+fn join_request(call: &Call, request: m::JoinGroupRequest) -> JoinRequest {
     // Before version 1 the session timeout was both.
     let rebalance = if call.version >= 1 {
         request.rebalance_timeout_ms
     } else {
         request.session_timeout_ms
     };
-    let join = JoinRequest {
-        group: group.clone(),
+    JoinRequest {
+        group: request.group_id.to_string(),
         member_id: string(&request.member_id),
         instance_id: optional(request.group_instance_id.as_ref()),
         client_id: string(&call.client_id),
@@ -30,11 +31,17 @@ pub async fn join_group(call: &Call, request: m::JoinGroupRequest) -> m::JoinGro
         protocols: request
             .protocols
             .into_iter()
-            .map(|p| (string(&p.name), p.metadata))
+            .map(|p| (string(&p.name), Bytes::copy_from_slice(&p.metadata)))
             .collect(),
         require_known_member_id: call.version >= 4,
         new_member_suffix: Uuid::new_v4().to_string(),
-    };
+    }
+}
+
+pub async fn join_group(call: &Call, request: m::JoinGroupRequest) -> m::JoinGroupResponse {
+    let group = request.group_id.to_string();
+    // A member may wait for minutes, and its request's bytes must not.
+    let join = join_request(call, request);
     let reply = ask(call, &group, move |c, token, now| c.join(token, join, now)).await;
     let answer = m::JoinGroupResponse::default();
     match reply {
@@ -74,6 +81,27 @@ pub async fn join_group(call: &Call, request: m::JoinGroupRequest) -> m::JoinGro
     }
 }
 
+fn sync_request(request: m::SyncGroupRequest) -> SyncRequest {
+    SyncRequest {
+        group: request.group_id.to_string(),
+        member: MemberIdentity {
+            member_id: string(&request.member_id),
+            instance_id: optional(request.group_instance_id.as_ref()),
+            generation: request.generation_id,
+        },
+        protocol_type: optional(request.protocol_type.as_ref()),
+        protocol: optional(request.protocol_name.as_ref()),
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|a| {
+                let assignment = Bytes::copy_from_slice(&a.assignment);
+                (string(&a.member_id), assignment)
+            })
+            .collect(),
+    }
+}
+
 pub async fn sync_group(call: &Call, request: m::SyncGroupRequest) -> m::SyncGroupResponse {
     let group = request.group_id.to_string();
     let refuse = |code: ErrorCode| m::SyncGroupResponse::default().with_error_code(code.code());
@@ -85,21 +113,7 @@ pub async fn sync_group(call: &Call, request: m::SyncGroupRequest) -> m::SyncGro
     if group.is_empty() {
         return refuse(ErrorCode::InvalidGroupId);
     }
-    let sync = SyncRequest {
-        group: group.clone(),
-        member: MemberIdentity {
-            member_id: string(&request.member_id),
-            instance_id: optional(request.group_instance_id.as_ref()),
-            generation: request.generation_id,
-        },
-        protocol_type: optional(request.protocol_type.as_ref()),
-        protocol: optional(request.protocol_name.as_ref()),
-        assignments: request
-            .assignments
-            .into_iter()
-            .map(|a| (string(&a.member_id), a.assignment))
-            .collect(),
-    };
+    let sync = sync_request(request);
     match ask(call, &group, move |c, token, now| c.sync(token, sync, now)).await {
         Ok(Reply::Sync {
             error,

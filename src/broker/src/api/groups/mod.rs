@@ -15,7 +15,7 @@ pub use membership::{heartbeat, join_group, leave_group, sync_group};
 pub use offsets::{offset_commit, offset_delete, offset_fetch};
 
 use super::Call;
-use crate::groups::partition_for;
+use crate::coordinators::partition_for;
 
 /// The partition that keeps a group; `NOT_COORDINATOR` where there is none.
 fn home(call: &Call, group: &str) -> Result<i32, ErrorCode> {
@@ -37,10 +37,7 @@ async fn ask(
     + Send
     + 'static,
 ) -> Result<Reply, ErrorCode> {
-    call.context
-        .groups
-        .command(home(call, group)?, command)
-        .await
+    call.context.groups.ask(home(call, group)?, command).await
 }
 
 fn string(value: &StrBytes) -> String {

@@ -30,8 +30,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::BrokerContext;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 use refused::RefusedBatches;
 use round::Fetcher;
 use session::Session;

@@ -6,8 +6,8 @@ use strandline_types::{BrokerId, TopicIdPartition};
 
 use super::round::Fetcher;
 use super::session::{Position, Telling};
+use crate::context::BrokerContext;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 
 /// Before a partition is asked for again whose disk is full.
 const FULL_BACKOFF: Duration = Duration::from_millis(250);

@@ -15,8 +15,8 @@ use super::Followed;
 use super::refused::RefusedBatches;
 use super::session::Session;
 use super::suspicion::{LATE, Suspicion};
+use crate::context::BrokerContext;
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 
 const FETCH_VERSION: i16 = 17;
 /// Before a partition is asked for again whose leader refused, and before a leader that cannot be reached is tried again.

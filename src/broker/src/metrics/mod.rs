@@ -1,5 +1,8 @@
 //! Prometheus metrics: Kafka's names where Kafka has the metric, `strandline_` for the cold tier. Hot paths touch counters; gauges are read when scraped.
 
+mod memory;
+mod tier;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -7,14 +10,13 @@ use std::time::Duration;
 
 use strandline_log::DiskSpace;
 use strandline_quorum::Quorum;
-use strandline_tiering::meter::Operation;
 use strandline_wire::ApiKey;
 use strandline_wire::produce::TopicKey;
 
+use crate::context::BrokerContext;
 use crate::disconnects::Disconnects;
 use crate::lag::{GroupLag, group_lags};
 use crate::partition::Partition;
-use crate::server::BrokerContext;
 
 /// Bytes and records of one topic.
 #[derive(Default)]
@@ -183,6 +185,7 @@ pub async fn render(context: &BrokerContext) -> String {
     render_replication(&mut page, &context.metrics);
     render_requests(&mut page, &context.metrics);
     render_disconnects(&mut page, &context.disconnects);
+    memory::render(&mut page, &context.memory, &context.fetch_sessions);
     let partitions = context.partitions.all();
     let offline = partitions.iter().filter(|p| p.is_offline()).count();
     let offline = offline + context.partitions.failed_count();
@@ -222,7 +225,7 @@ pub async fn render(context: &BrokerContext) -> String {
     render_process(&mut page);
     render_quorum(&mut page, &context.quorum);
     if let Some(tier) = &context.tier {
-        render_tier(&mut page, tier);
+        tier::render(&mut page, tier);
     }
     page.0
 }
@@ -469,116 +472,15 @@ fn render_process(page: &mut Page) {
             "Open file descriptors.",
             files as f64,
         ),
+        (
+            "process_max_fds",
+            "gauge",
+            "File descriptors that may be open (RLIMIT_NOFILE).",
+            crate::descriptors::limit() as f64,
+        ),
     ] {
         page.family(name, kind, help);
         page.sample(name, &[], value);
-    }
-}
-
-fn render_tier(page: &mut Page, tier: &crate::tier::Tier) {
-    page.family(
-        "strandline_remote_requests_total",
-        "counter",
-        "Requests to the object store.",
-    );
-    for operation in Operation::ALL {
-        let (ok, error, _) = tier.store.meter.read(operation);
-        for (result, count) in [("ok", ok), ("error", error)] {
-            let labels = [("op", operation.name()), ("result", result)];
-            page.sample("strandline_remote_requests_total", &labels, count);
-        }
-    }
-    page.family(
-        "strandline_remote_bytes_total",
-        "counter",
-        "Bytes moved to and from the object store.",
-    );
-    for operation in Operation::ALL {
-        let labels = [("op", operation.name())];
-        page.sample(
-            "strandline_remote_bytes_total",
-            &labels,
-            tier.store.meter.read(operation).2,
-        );
-    }
-    let mut topics: BTreeMap<String, (u64, f64, u64)> = BTreeMap::new();
-    for status in tier.status.all().into_iter().filter(|s| s.leads) {
-        let sums = topics.entry(status.topic).or_default();
-        sums.0 += status.copy_lag_bytes;
-        sums.1 = sums.1.max(status.copy_lag_ms as f64 / 1000.0);
-        sums.2 += status.remote_bytes;
-    }
-    page.family(
-        "strandline_remote_copy_lag_bytes",
-        "gauge",
-        "Sealed bytes that are not in the cold tier yet.",
-    );
-    for (topic, sums) in &topics {
-        page.sample(
-            "strandline_remote_copy_lag_bytes",
-            &[("topic", topic)],
-            sums.0,
-        );
-    }
-    page.family(
-        "strandline_remote_copy_lag_seconds",
-        "gauge",
-        "Age of the oldest sealed segment that is not in the cold tier yet.",
-    );
-    for (topic, sums) in &topics {
-        page.sample(
-            "strandline_remote_copy_lag_seconds",
-            &[("topic", topic)],
-            sums.1,
-        );
-    }
-    page.family(
-        "strandline_remote_log_size_bytes",
-        "gauge",
-        "Readable bytes in the cold tier, of the partitions that this broker leads.",
-    );
-    for (topic, sums) in &topics {
-        page.sample(
-            "strandline_remote_log_size_bytes",
-            &[("topic", topic)],
-            sums.2,
-        );
-    }
-    let stats = tier.reader.cache.stats();
-    for (name, help, value) in [
-        (
-            "strandline_remote_cache_hits_total",
-            "Chunks found in memory or on the cache disk.",
-            &stats.hits,
-        ),
-        (
-            "strandline_remote_cache_misses_total",
-            "Chunks fetched from the bucket.",
-            &stats.misses,
-        ),
-        (
-            "strandline_remote_cache_evictions_total",
-            "Chunks that left memory to make room for others.",
-            &stats.evictions,
-        ),
-        (
-            "strandline_remote_damaged_answers_total",
-            "Answers of the store whose checksum did not fit; each was asked for again.",
-            &stats.damaged,
-        ),
-        (
-            "strandline_remote_failed_reads_total",
-            "Reads of cold records that ended with an error.",
-            &tier.failed_reads,
-        ),
-        (
-            "strandline_remote_failed_steps_total",
-            "Steps of copying, deleting and retention that failed and are tried again.",
-            &tier.failed_steps,
-        ),
-    ] {
-        page.family(name, "counter", help);
-        page.sample(name, &[], value.load(Ordering::Relaxed));
     }
 }
 
