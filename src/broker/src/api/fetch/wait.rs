@@ -21,9 +21,19 @@ use crate::clock::monotonic;
 use crate::fetch_session::FetchContext;
 use crate::partition::{Partition, ReplicaFetch};
 
-/// How long the first records of an answer wait for memory, beyond the time that the client gives. Clients wait longer
-/// for an answer.
+/// How long the first records of an answer wait for memory. Clients wait longer for an answer.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
+/// The same for a follower, which suspects a leader that is 400 ms late with an answer.
+const FOLLOWER_MEMORY_WAIT: Duration = Duration::from_millis(200);
+
+/// Until when the first records of an answer wait for memory, if the client waits until `deadline` for news.
+fn memory_deadline(reader: &Reader, deadline: Instant, now: Instant) -> Instant {
+    let wait = match reader {
+        Reader::Consumer { .. } => MEMORY_WAIT,
+        Reader::Follower { .. } => FOLLOWER_MEMORY_WAIT,
+    };
+    deadline.max(now + wait)
+}
 
 /// Waits until there is enough, something failed, or the time is up; then reads.
 pub(super) async fn collect(
@@ -58,12 +68,8 @@ pub(super) async fn collect(
         let has_news = seen.iter().any(|reading| reading.has_answer());
         if has_news || !may_wait || available(&seen, reader, limit, min_bytes) >= min_bytes {
             let mut readings: Vec<Reading> = std::mem::take(&mut all).into_values().collect();
-            let mut room = Room::new(
-                call,
-                request,
-                reader,
-                deadline.max(Instant::now() + MEMORY_WAIT),
-            );
+            let for_memory = memory_deadline(reader, deadline, Instant::now());
+            let mut room = Room::new(call, request, reader, for_memory);
             read_local(&mut readings, reader, &mut room).await;
             pay_throttle(call, &readings);
             read_remote(call, &mut readings, reader, &mut room).await;
@@ -118,5 +124,38 @@ async fn note_positions(readings: &[Reading], id: BrokerId, broker_epoch: Broker
             log_start_offset: reading.visit.request.log_start_offset,
         };
         partition.note_replica_fetch(fetch, now).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_is_answered_before_it_suspects_its_leader() {
+        let follower = Reader::Follower {
+            id: BrokerId(2),
+            broker_epoch: BrokerEpoch(1),
+        };
+        let consumer = Reader::Consumer {
+            isolation_level: 0,
+            rack: None,
+            from_followers: false,
+        };
+        let now = Instant::now();
+        for (reader, max_wait_ms, waits_ms) in [
+            (&follower, 0, 200),
+            (&follower, 500, 500),
+            (&consumer, 0, 10_000),
+            (&consumer, 500, 10_000),
+            (&consumer, 30_000, 30_000),
+        ] {
+            let until = memory_deadline(reader, now + Duration::from_millis(max_wait_ms), now);
+            assert_eq!(
+                until - now,
+                Duration::from_millis(waits_ms),
+                "{max_wait_ms}"
+            );
+        }
     }
 }
