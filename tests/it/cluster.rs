@@ -14,8 +14,10 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use strandline_client::Connection;
+use strandline_client::{ClientError, Connection};
 use strandline_tests::{PartitionState, TestCluster, eventually};
+use strandline_wire::batch::RecordToWrite;
+use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::{EARLIEST, EARLIEST_LOCAL, LATEST};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
@@ -100,7 +102,8 @@ async fn records_survive_the_loss_of_each_leader_in_turn_and_come_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_all_needs_min_insync_replicas_and_a_single_replica_acknowledges_nothing() {
-    let mut cluster = TestCluster::start(3, &[("min.insync.replicas", "2")]).await;
+    // The quorum is elsewhere: it goes on when two of three brokers are gone.
+    let mut cluster = TestCluster::start_apart(3, &[("min.insync.replicas", "2")]).await;
     let mut client = cluster.client(1).await;
     client.create_topic("t", 1, &[]).await.unwrap();
     send(&cluster, "t", 0..10).await;
@@ -109,7 +112,7 @@ async fn acks_all_needs_min_insync_replicas_and_a_single_replica_acknowledges_no
         .await
         .leader;
     let others: Vec<i32> = cluster.ids().into_iter().filter(|i| *i != leader).collect();
-    // One may go: two are still in sync, and the quorum has its majority.
+    // One may go: two are still in sync.
     cluster.stop(others[0]).await;
     cluster
         .wait_for("t", "the ISR shrinks", |p| p.isr.len() == 2)
@@ -120,6 +123,39 @@ async fn acks_all_needs_min_insync_replicas_and_a_single_replica_acknowledges_no
         .wait_for("t", "the ISR grows", |p| p.isr.len() == 3)
         .await;
     assert_eq!(read(&cluster, "t").await, expected(0..20));
+    let leader = cluster
+        .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
+        .await
+        .leader;
+    let others: Vec<i32> = cluster.ids().into_iter().filter(|i| *i != leader).collect();
+    for id in &others {
+        cluster.stop(*id).await;
+    }
+    cluster
+        .wait_for("t", "a single replica is left", |p| p.isr == [leader])
+        .await;
+    let mut client = cluster.client(leader).await;
+    let record = RecordToWrite {
+        value: Some("alone".into()),
+        ..RecordToWrite::default()
+    };
+    let alone = client.produce("t", 0, Compression::None, &[record]).await;
+    assert!(
+        matches!(
+            &alone,
+            Err(ClientError::Broker {
+                code: ErrorCode::NotEnoughReplicas,
+                ..
+            })
+        ),
+        "{alone:?}"
+    );
+    assert_eq!(client.list_offset("t", 0, LATEST).await.unwrap(), 20);
+    for id in &others {
+        cluster.resume(*id).await;
+    }
+    send(&cluster, "t", 20..30).await;
+    assert_eq!(read(&cluster, "t").await, expected(0..30));
     // More replicas than a topic can have in sync are never asked for: effective is the replication factor.
     client
         .create_topic("strict", 1, &[("min.insync.replicas", "9")])
@@ -181,6 +217,21 @@ async fn a_minute_without_a_quorum_does_not_disturb_producers_and_consumers() {
     assert_eq!(read(&cluster, "t").await.len(), sent);
 }
 
+/// The node that coordinates a group, as soon as there is one.
+async fn coordinator(cluster: &TestCluster, group: &str) -> i32 {
+    eventually("the group has a coordinator", || async {
+        let mut connection = cluster.connection(cluster.any()).await;
+        let key = StrBytes::from_string(group.to_owned());
+        let request = m::FindCoordinatorRequest::default().with_key(key);
+        let found: m::FindCoordinatorResponse = connection
+            .call(ApiKey::FindCoordinator, 2, &request)
+            .await
+            .ok()?;
+        (found.error_code == 0).then_some(found.node_id.0)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_go_on_under_another_coordinator() {
     let mut cluster = TestCluster::start(3, &[]).await;
@@ -199,6 +250,7 @@ async fn groups_go_on_under_another_coordinator() {
         consumer
     };
     let mut values = Vec::new();
+    let mut before = coordinator(&cluster, "g").await;
     for round in 0..3 {
         {
             let consumer = consume(&cluster);
@@ -212,15 +264,15 @@ async fn groups_go_on_under_another_coordinator() {
             })
             .await;
         }
-        // The coordinator is the leader of the group's partition.
-        let mut coordinator = None;
-        for partition in 0..3 {
-            coordinator = coordinator.or(cluster.partition("__consumer_offsets", partition).await);
-        }
-        let leader = coordinator.unwrap().leader;
-        cluster.stop(leader).await;
+        cluster.stop(before).await;
+        let after = eventually("the group has another coordinator", || async {
+            let after = coordinator(&cluster, "g").await;
+            (after != before).then_some(after)
+        })
+        .await;
         send(&cluster, "t", (round + 1) * 50..(round + 2) * 50).await;
-        cluster.resume(leader).await;
+        cluster.resume(before).await;
+        before = after;
     }
     assert_eq!(values, expected(0..150));
 }

@@ -32,6 +32,7 @@ mod positions_by_topic_id;
 mod producers;
 mod quotas;
 mod readiness;
+mod region;
 mod second_process;
 mod stops;
 mod store_fault_table;

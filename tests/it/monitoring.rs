@@ -153,3 +153,69 @@ async fn one_broker_tells_the_lag_of_a_group_wherever_its_partitions_are_led() {
     })
     .await;
 }
+
+/// Bytes of the files below `directory` that are segments.
+fn segment_bytes(directory: &Path) -> u64 {
+    let mut bytes = 0;
+    for path in files(directory) {
+        if path.is_dir() {
+            bytes += segment_bytes(&path);
+        } else if path.extension().is_some_and(|e| e == "log") {
+            bytes += std::fs::metadata(&path).unwrap().len();
+        }
+    }
+    bytes
+}
+
+/// A broker tells what it leads, and there are more brokers than replicas.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sizes_that_brokers_tell_add_up_to_the_cold_tier() {
+    let remote = tempfile::TempDir::new().unwrap();
+    let url = format!("file://{}", remote.path().display());
+    let tiered = [
+        ("strandline.remote.store.url", url.as_str()),
+        ("remote.log.storage.system.enable", "true"),
+        ("remote.log.manager.task.interval.ms", "50"),
+        ("default.replication.factor", "2"),
+    ];
+    let cluster = TestCluster::start(4, &tiered).await;
+    let configs = [
+        ("remote.storage.enable", "true"),
+        ("internal.segment.bytes", "1000"),
+        ("retention.ms", "-1"),
+    ];
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 8, &configs).await.unwrap();
+    let mut leaders = BTreeSet::new();
+    for partition in 0..8 {
+        let leader = cluster.partition("t", partition).await.unwrap().leader;
+        leaders.insert(leader);
+        let mut client = cluster.client(leader).await;
+        for _ in 0..40 {
+            produce_one(&mut client, partition).await;
+        }
+    }
+    assert!(
+        leaders.len() > 2,
+        "more than one topic's replicas: {leaders:?}"
+    );
+    eventually("the sum is the size", || async {
+        let mut sum = 0;
+        let mut tellers = 0;
+        for id in 1..=4 {
+            let page = cluster.http_get(id, "/metrics").await;
+            let told = page
+                .lines()
+                .find_map(|l| l.strip_prefix(r#"strandline_remote_log_size_bytes{topic="t"} "#))
+                .and_then(|bytes| bytes.parse::<f64>().ok())
+                .unwrap_or_default() as u64;
+            sum += told;
+            tellers += usize::from(told > 0);
+        }
+        // Forty batches of 68 bytes make two sealed segments and an active one.
+        let least = 8 * 2 * 900;
+        (tellers == leaders.len() && sum >= least && sum == segment_bytes(remote.path()))
+            .then_some(())
+    })
+    .await;
+}

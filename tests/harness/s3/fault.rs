@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{Store, decode, query, serve};
+use super::{Store, decode, query, serve, signed_region};
 
 /// A fault of the next requests that match.
 #[derive(Clone, Debug)]
@@ -102,6 +102,7 @@ async fn answer(store: &Mutex<Store>, request: Request) -> Response {
     let fault = {
         let mut store = store.lock().expect("no holder panics");
         store.requests.push((method.clone(), whole.clone()));
+        store.regions.extend(signed_region(&request));
         let matching = store.faults.iter_mut().find(|injected| {
             injected.times > 0
                 && injected.method.as_ref().is_none_or(|m| *m == method)

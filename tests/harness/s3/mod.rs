@@ -4,7 +4,7 @@
 
 mod fault;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -34,6 +34,7 @@ struct Store {
     now_served: usize,
     most_at_once: usize,
     requests: Vec<(Method, String)>,
+    regions: BTreeSet<String>,
 }
 
 /// The server; it ends with the value.
@@ -155,6 +156,11 @@ impl S3Server {
             .count()
     }
 
+    /// The regions that signatures were made for.
+    pub fn regions(&self) -> BTreeSet<String> {
+        self.lock().regions.clone()
+    }
+
     /// Flips a bit in the middle of the stored bytes of every object whose key ends in `suffix`.
     pub fn corrupt(&self, suffix: &str) {
         for (key, object) in &mut self.lock().objects {
@@ -171,6 +177,17 @@ impl S3Server {
     pub fn open_uploads(&self) -> usize {
         self.lock().uploads.len()
     }
+}
+
+/// The region of a request's signature, whose scope is `Credential=id/date/region/s3/aws4_request`.
+fn signed_region(request: &Request) -> Option<String> {
+    let signature = request
+        .headers()
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
+    let (_, scope) = signature.split_once("Credential=")?;
+    scope.split('/').nth(2).map(str::to_owned)
 }
 
 fn query(request: &Request) -> HashMap<String, String> {
