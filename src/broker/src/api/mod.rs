@@ -16,7 +16,6 @@ mod moves;
 mod produce;
 mod quorum;
 mod quotas;
-pub mod read;
 mod records;
 mod topics;
 mod transactions;

@@ -3,8 +3,8 @@
 use strandline_wire::batch::{BatchHeader, Records, split_batches};
 
 use super::machine::Machine;
-use crate::api::read::read_batches;
 use crate::clock::now;
+use crate::partition::read_batches;
 use crate::partition::{Interest, Partition, Watch};
 
 const READ_BYTES: usize = 1 << 20;

@@ -13,6 +13,7 @@ mod leadership;
 mod log_dirs;
 mod opening;
 mod owned;
+mod read;
 mod refusals;
 mod relocate;
 mod removal;
@@ -30,6 +31,7 @@ pub use handle::{
 };
 pub use leadership::IsrRequest;
 pub use log_dirs::LogDirs;
+pub use read::read_batches;
 pub use standing::{Standing, Statement, statement};
 pub use table::PartitionManager;
 pub use watch::{Interest, Watch};

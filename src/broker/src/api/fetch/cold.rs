@@ -10,8 +10,8 @@ use super::reader::Reader;
 use super::reading::Reading;
 use super::room::Room;
 use crate::api::Call;
-use crate::api::read::read_batches;
 use crate::memory::Held;
+use crate::partition::read_batches;
 use crate::tier::Tier;
 
 /// Reads cold records.

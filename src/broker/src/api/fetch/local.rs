@@ -7,7 +7,7 @@ use strandline_wire::ErrorCode;
 use super::reader::Reader;
 use super::reading::{Reading, Throttled};
 use super::room::Room;
-use crate::api::read::read_batches;
+use crate::partition::read_batches;
 
 /// Reads hot records in order.
 pub(super) async fn read_local(readings: &mut [Reading], reader: &Reader, room: &mut Room<'_>) {

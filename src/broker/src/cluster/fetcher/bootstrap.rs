@@ -11,12 +11,11 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use strandline_client::Connection;
 use strandline_types::{EpochStart, Offset};
 use strandline_wire::special_timestamp::EARLIEST_LOCAL;
-use strandline_wire::{ApiKey, ErrorCode};
+use strandline_wire::{ApiKey, ErrorCode, text};
 
 use super::answer::Asked;
 use super::round::Fetcher;
 use super::truncation::{Cut, Truncation};
-use crate::api::text;
 use crate::partition::Partition;
 use crate::tier::state_at;
 
