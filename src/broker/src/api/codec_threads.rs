@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::Call;
-use super::produce::validate;
+use super::validation::validate;
 use crate::partition::Partition;
 
 /// Checks a batch against its topic's rules. Compressed ones wait for a turn.

@@ -19,7 +19,7 @@ use strandline_wire::special_timestamp::{
 use super::Call;
 use super::by_timestamp::{Found, NOTHING, find_max_timestamp, find_timestamp};
 use super::fetch::check_epoch;
-use super::produce::find_led;
+use super::look_up::find_led;
 use crate::partition::Partition;
 use crate::tier::last_copied_offset;
 

@@ -11,6 +11,7 @@ mod groups;
 mod internal_topics;
 mod list_offsets;
 mod log_dirs;
+mod look_up;
 mod metadata;
 mod moves;
 mod produce;
@@ -19,6 +20,7 @@ mod quotas;
 mod records;
 mod topics;
 mod transactions;
+mod validation;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -4,13 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use strandline_metadata::config::TopicConfig;
-use strandline_types::TopicId;
 use strandline_wire::ErrorCode;
-use strandline_wire::batch::{
-    BatchHeader, BatchRules, TimestampType, ValidatedBatch, validate_batch,
-};
-use strandline_wire::compression::Compression;
+use strandline_wire::batch::BatchHeader;
 use strandline_wire::frame::{finish_response, start_response};
 use strandline_wire::primitive::DecodeError;
 use strandline_wire::produce::{
@@ -21,11 +16,11 @@ use tokio::time::Instant;
 
 use super::codec_threads::validated;
 use super::internal_topics::{Act, refuse};
+use super::look_up::{current_leader, find};
 use super::{Call, transactions};
 use crate::answer::{Answer, PendingResponse};
-use crate::clock::now_ms;
 use crate::disconnects::Cause;
-use crate::partition::{Acks, AppendReply, Partition};
+use crate::partition::{Acks, AppendReply};
 use crate::quotas::QuotaKind;
 use crate::stop::{commit_timeout, patience};
 
@@ -136,110 +131,6 @@ async fn append(call: &Call, topic: &TopicKey, partition: ProducePartition, acks
         }
         Err(error) => fail(error.code(), Some(error.to_string())),
     }
-}
-
-/// The partition that a request means, as this broker knows it.
-pub(super) fn find(
-    call: &Call,
-    topic: &TopicKey,
-    index: i32,
-) -> Result<std::sync::Arc<Partition>, ErrorCode> {
-    let image = call.context.quorum.image();
-    let (topic, unknown) = match topic {
-        TopicKey::Name(_) => (
-            topic.name().and_then(|name| image.topic(name)),
-            ErrorCode::UnknownTopicOrPartition,
-        ),
-        TopicKey::Id(id) => (image.topic_by_id(TopicId(*id)), ErrorCode::UnknownTopicId),
-    };
-    let topic = topic.ok_or(unknown)?;
-    if !topic.partitions.contains_key(&index) {
-        return Err(ErrorCode::UnknownTopicOrPartition);
-    }
-    let here = call
-        .context
-        .partitions
-        .get(&topic.name, index)
-        .filter(|p| p.topic_id == topic.id);
-    match here {
-        Some(found) if found.is_offline() => Err(ErrorCode::KafkaStorageError),
-        Some(found) => Ok(found),
-        // Led elsewhere; or here, and its log is being opened or could not be.
-        None => Err(ErrorCode::NotLeaderOrFollower),
-    }
-}
-
-/// The partition that a request means, if this broker leads it.
-pub(super) fn find_led(
-    call: &Call,
-    topic: &TopicKey,
-    index: i32,
-) -> Result<std::sync::Arc<Partition>, ErrorCode> {
-    let found = find(call, topic, index)?;
-    if found.is_leader() {
-        Ok(found)
-    } else {
-        Err(ErrorCode::NotLeaderOrFollower)
-    }
-}
-
-/// Leader and epoch of a partition as the metadata has them, for a client that came to the wrong broker (KIP-951).
-pub(super) fn current_leader(call: &Call, topic: &TopicKey, index: i32) -> Option<(i32, i32)> {
-    let image = call.context.quorum.image();
-    let topic = match topic {
-        TopicKey::Name(_) => image.topic(topic.name()?),
-        TopicKey::Id(id) => image.topic_by_id(TopicId(*id)),
-    };
-    let partition = topic?.partitions.get(&index)?;
-    let leader = partition.leader.map_or(-1, |l| l.0);
-    Some((leader, partition.leader_epoch.0))
-}
-
-fn rules(config: &TopicConfig) -> BatchRules {
-    let compression = match config.compression_type.as_str() {
-        "gzip" => Some(Compression::Gzip),
-        "snappy" => Some(Compression::Snappy),
-        "lz4" => Some(Compression::Lz4),
-        "zstd" => Some(Compression::Zstd),
-        "uncompressed" => Some(Compression::None),
-        _ => None,
-    };
-    let timestamp_type = if config.message_timestamp_type == "LogAppendTime" {
-        TimestampType::LogAppendTime
-    } else {
-        TimestampType::CreateTime
-    };
-    BatchRules {
-        max_message_bytes: config.max_message_bytes.max(0) as usize,
-        compacted: config.cleanup_policy.compact,
-        timestamp_type,
-        timestamp_before_max_ms: config.message_timestamp_before_max_ms,
-        timestamp_after_max_ms: config.message_timestamp_after_max_ms,
-        compression,
-    }
-}
-
-pub(super) fn validate(
-    partition: &Partition,
-    records: &Bytes,
-) -> Result<ValidatedBatch, Box<ProducePartitionResponse>> {
-    let fail =
-        |code, message: String| Box::new(ProducePartitionResponse::error(0, code, Some(message)));
-    let batch =
-        validate_batch(records, &rules(&partition.config()), now_ms()).map_err(|error| {
-            let mut failed = fail(error.code(), error.to_string());
-            failed.record_errors = error
-                .faults()
-                .iter()
-                .map(|fault| (fault.index, fault.reason.to_string()))
-                .collect();
-            failed.log_start_offset = partition.view().log_start_offset;
-            failed
-        })?;
-    if batch.header.is_transactional() {
-        return Err(fail(transactions::REFUSED, transactions::REASON.into()));
-    }
-    Ok(batch)
 }
 
 async fn answer(

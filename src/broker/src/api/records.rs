@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::internal_topics::{Act, refuse};
-use super::produce::find_led;
+use super::look_up::find_led;
 use super::{Call, transactions};
 use crate::stop::{commit_timeout, patience};
 

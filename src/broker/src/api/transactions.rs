@@ -15,7 +15,7 @@ use strandline_wire::ErrorCode;
 use strandline_wire::produce::TopicKey;
 
 use super::Call;
-use super::produce::find_led;
+use super::look_up::find_led;
 
 /// The answer to whatever belongs to a transaction.
 pub const REFUSED: ErrorCode = ErrorCode::TransactionalIdAuthorizationFailed;

@@ -10,7 +10,7 @@ use strandline_wire::fetch::{FetchPartition, FetchPartitionResponse};
 use super::reader::Reader;
 use super::reading::{Reading, Throttled};
 use crate::api::Call;
-use crate::api::produce::{current_leader, find};
+use crate::api::look_up::{current_leader, find};
 use crate::fetch_session::Visit;
 use crate::partition::{Partition, Role};
 
