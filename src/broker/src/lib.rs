@@ -35,6 +35,7 @@ mod producer_ids;
 mod quorum_options;
 mod quotas;
 mod readiness;
+mod refusal_codes;
 mod request_meter;
 mod retention;
 mod server;

@@ -9,6 +9,7 @@ use strandline_wire::ErrorCode;
 use uuid::Uuid;
 
 use crate::context::BrokerContext;
+use crate::refusal_codes::submit_error;
 
 impl BrokerContext {
     /// Creates a topic because a client asked for its metadata (`auto.create.topics.enable`).
@@ -71,7 +72,7 @@ impl BrokerContext {
             }
             Err(error) => {
                 tracing::warn!(topic = %name, %error, "a topic was not created");
-                Err(crate::api::submit_error(&error).0)
+                Err(submit_error(&error).0)
             }
         }
     }

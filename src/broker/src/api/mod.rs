@@ -35,13 +35,14 @@ use strandline_wire::frame::{RequestFrame, finish_response, start_response};
 use strandline_wire::primitive::{DecodeError, Reader, Writer};
 use strandline_wire::schema::check_request;
 pub(crate) use strandline_wire::text;
-use strandline_wire::{ApiKey, ErrorCode, StrBytes};
+use strandline_wire::{ApiKey, StrBytes};
 
 use crate::answer::{Answer, PendingResponse};
 use crate::context::BrokerContext;
 use crate::disconnects::{Cause, Disconnect, RequestedApi};
 use crate::peer::Peer;
 use crate::quotas::QuotaKind;
+use crate::refusal_codes::{refusal_code, submit_error};
 use crate::request_meter::RequestMeter;
 
 /// A request, with the context that its handler needs to answer.
@@ -344,46 +345,4 @@ pub(crate) mod operations {
     pub const GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
     /// The client did not ask.
     pub const NOT_ASKED: i32 = i32::MIN;
-}
-
-/// Kafka's code for a controller's refusal.
-pub(crate) fn refusal_code(refusal: &strandline_metadata::controller::Refusal) -> ErrorCode {
-    use strandline_metadata::controller::Refusal;
-    match refusal {
-        Refusal::InvalidTopic(_) => ErrorCode::InvalidTopicException,
-        Refusal::TopicExists(_) => ErrorCode::TopicAlreadyExists,
-        Refusal::UnknownTopic | Refusal::NoSuchTopic(_) | Refusal::NoSuchPartition(_) => {
-            ErrorCode::UnknownTopicOrPartition
-        }
-        Refusal::UnknownTopicId => ErrorCode::UnknownTopicId,
-        Refusal::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
-        Refusal::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
-        Refusal::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
-        Refusal::InvalidConfig(_) => ErrorCode::InvalidConfig,
-        Refusal::InvalidRequest(_) => ErrorCode::InvalidRequest,
-        Refusal::Fenced(_) => ErrorCode::FencedLeaderEpoch,
-        Refusal::NotController => ErrorCode::NotController,
-        Refusal::InvalidUpdateVersion => ErrorCode::InvalidUpdateVersion,
-        Refusal::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
-        Refusal::IneligibleReplica(_) => ErrorCode::IneligibleReplica,
-        Refusal::InconsistentClusterId(_) => ErrorCode::InconsistentClusterId,
-        Refusal::BrokerIdNotRegistered(_) => ErrorCode::BrokerIdNotRegistered,
-        Refusal::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
-        Refusal::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
-        Refusal::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
-        Refusal::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
-        Refusal::DuplicateBroker(_) => ErrorCode::DuplicateBrokerRegistration,
-    }
-}
-
-/// Code and text for a command that was not committed.
-pub(crate) fn submit_error(error: &strandline_quorum::SubmitError) -> (ErrorCode, String) {
-    match error {
-        strandline_quorum::SubmitError::Refused(refusal) => {
-            (refusal_code(refusal), refusal.to_string())
-        }
-        strandline_quorum::SubmitError::Unavailable(reason) => {
-            (ErrorCode::RequestTimedOut, reason.clone())
-        }
-    }
 }
