@@ -88,6 +88,18 @@ pub fn supported(api_key: i16) -> Option<SupportedApi> {
         .find(|api| api.key as i16 == api_key)
 }
 
+/// The same, for a table that the compiler evaluates.
+pub const fn served(key: ApiKey) -> Option<SupportedApi> {
+    let mut left = SUPPORTED;
+    while let [first, others @ ..] = left {
+        if first.key as i16 == key as i16 {
+            return Some(*first);
+        }
+        left = others;
+    }
+    None
+}
+
 /// The version whose layout `kafka-protocol` knows for `version`. `ListOffsets` 11 (Kafka 4.3) only gave a meaning to a
 /// further special timestamp and has version 10's layout. Others are read and written by [`crate::by_topic_id`], as messages of
 /// the version before.
