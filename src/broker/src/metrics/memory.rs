@@ -1,6 +1,6 @@
 //! The memory that requests and answers of clients hold, beside its limits.
 
-use super::Page;
+use super::page::Page;
 use crate::fetch_session::FetchSessions;
 use crate::memory::Memory;
 

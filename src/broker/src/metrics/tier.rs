@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use strandline_tiering::meter::Operation;
 
-use super::Page;
+use super::page::Page;
 use crate::tier::Tier;
 
 pub(super) fn render(page: &mut Page, tier: &Tier) {
