@@ -5,6 +5,7 @@
 //! * [`tasks`]: an unbounded channel or a spawned task has a listed reason, and names who joins it.
 //! * [`callers`]: a public function has a caller in production.
 //! * [`arrows`]: crates depend on each other as `docs/ARCHITECTURE.md` draws, and pure crates cannot do I/O.
+//! * [`circles`]: rooms of the broker do not need each other in a circle.
 //! * [`clocks`]: the wall clock is read where a reason is listed; durations are measured elsewhere.
 //! * [`formats`]: a name that is part of a format stands in one file.
 //! * [`sizes`]: files stay small.
@@ -18,6 +19,8 @@
 mod arrows;
 #[cfg(test)]
 mod callers;
+#[cfg(test)]
+mod circles;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]

@@ -38,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::monotonic;
 use crate::log_limit::LogLimit;
-pub use opening::open_tier;
-pub use ownership::{OwnershipError, cluster_of};
+pub use opening::{OpenTierError, open_tier};
+pub use ownership::cluster_of;
 pub use passes::TierManager;
 pub use retention::last_copied_offset;
 pub use state::state_at;

@@ -6,15 +6,31 @@ use std::time::{Duration, Instant};
 
 use strandline_metadata::config::BrokerConfig;
 use strandline_quorum::Quorum;
+use strandline_tiering::cache::DiskCacheError;
 use strandline_tiering::store::{RemoteStore, StoreError};
+use thiserror::Error;
 
 use super::ownership::{OwnershipError, own};
 use super::{ColdThreads, Tier, switched_off};
 use crate::settings::Settings;
-use crate::start_error::StartError;
 
 /// The pause between attempts to reach an object store that does not answer at the first start.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// The reasons for which the cold tier does not open.
+#[derive(Debug, Error)]
+pub enum OpenTierError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
+    #[error(transparent)]
+    Cache(#[from] DiskCacheError),
+    #[error("remote.log.storage.system.enable: {0}")]
+    TieredTopics(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 /// Opens the cold tier. While the tier has no data, the broker waits for a store that does not answer, and any other
 /// error ends the start. Once the tier has data, the broker starts even without the store, because appends and hot
@@ -23,10 +39,10 @@ pub async fn open_tier(
     settings: &Settings,
     config: &BrokerConfig,
     quorum: &Arc<Quorum>,
-) -> Result<Option<Arc<Tier>>, StartError> {
+) -> Result<Option<Arc<Tier>>, OpenTierError> {
     let Some(remote) = &settings.remote else {
         return match switched_off::refusal(&quorum.image()) {
-            Some(reason) => Err(StartError::TieredTopics(reason)),
+            Some(reason) => Err(OpenTierError::TieredTopics(reason)),
             None => Ok(None),
         };
     };
