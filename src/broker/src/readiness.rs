@@ -114,15 +114,15 @@ pub(crate) fn facts(context: &BrokerContext) -> Facts {
             if !state.replicas.contains(&own) {
                 continue;
             }
-            let tp = strandline_types::TopicPartition::new(topic.name.clone(), *number);
-            let here = open.get(&tp);
+            let name = || format!("{}-{number}", topic.name);
+            let here = open.get(&topic.name, *number);
             let leads = state.leader == Some(own);
             if here.is_none_or(|p| p.is_offline() || (leads && !p.is_leader())) {
-                offline.push(tp.to_string());
+                offline.push(name());
             } else if state.leader.is_none()
                 && (state.isr.contains(&own) || state.eligible_leader_replicas.contains(&own))
             {
-                leaderless.push(tp.to_string());
+                leaderless.push(name());
             }
         }
     }

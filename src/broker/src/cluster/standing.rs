@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use strandline_metadata::controller::Command;
 use strandline_quorum::SubmitError;
-use strandline_types::{BrokerId, TopicIdPartition, TopicPartition};
+use strandline_types::{BrokerId, TopicIdPartition};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::BrokerContext;
@@ -127,8 +127,7 @@ fn statements(
             if !state.replicas.contains(&own) {
                 continue;
             }
-            let tp = TopicPartition::new(topic.name.clone(), *number);
-            let standing = match table.get(&tp) {
+            let standing = match table.get(&topic.name, *number) {
                 Some(here) if here.is_offline() || here.is_on_failed_directory() => {
                     Standing::Offline
                 }

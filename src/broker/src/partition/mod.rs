@@ -1,6 +1,7 @@
 //! Partitions at run time: the owners of logs, the flushers, and the views that the rest of the broker reads.
 
 mod acks;
+mod by_name;
 mod checkpoints;
 mod deletions;
 mod directories;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::throttle::Throttle;
 
+use super::by_name::ByName;
 use super::checkpoints::DirectoryCheckpoints;
 use super::directories::{Claimed, Located, Unclaimed};
 use super::failed::FailedReplica;
@@ -30,8 +31,8 @@ use super::opening::log_config;
 use super::removal::Removals;
 use super::shard::ShardPool;
 
-/// Partitions by name.
-type Table = HashMap<TopicPartition, Arc<Partition>>;
+/// The partitions that live here.
+pub type Table = ByName<Arc<Partition>>;
 
 pub struct PartitionManager {
     pub(super) node_id: BrokerId,
@@ -111,18 +112,14 @@ impl PartitionManager {
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
-        // Looked up by a borrowed key would need another map; topics are short.
-        self.table
-            .load()
-            .get(&TopicPartition::new(topic, partition))
-            .cloned()
+        self.table.load().get(topic, partition).cloned()
     }
 
     pub fn all(&self) -> Vec<Arc<Partition>> {
         self.table.load().values().cloned().collect()
     }
 
-    pub fn table(&self) -> Arc<HashMap<TopicPartition, Arc<Partition>>> {
+    pub fn table(&self) -> Arc<Table> {
         self.table.load_full()
     }
 
@@ -191,8 +188,8 @@ impl PartitionManager {
                         })
                         .clone()
                 };
-                let tp = TopicPartition::new(topic.name.clone(), *number);
-                let Some(known) = table.get(&tp) else {
+                let Some(known) = table.get(&topic.name, *number) else {
+                    let tp = TopicPartition::new(topic.name.clone(), *number);
                     to_open.extend(self.plan_open(tp, topic, state, config(), &image, &broker));
                     continue;
                 };
