@@ -149,7 +149,7 @@ async fn consume(address: &str, topic: &str, end: i64) -> Result<usize, Failure>
 fn memory(id: u32, field: &str) -> Result<usize, Failure> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().nth(1)?.parse::<usize>().ok());
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
     Ok(kilobytes.ok_or("no such field")? / 1024)
 }
 
