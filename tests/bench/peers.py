@@ -114,7 +114,7 @@ class Minio(Process):
 
 
 class Late(Process):
-    """A store whose answers arrive so many seconds late."""
+    """A store whose answers arrive so many seconds late, from `begin` on."""
 
     USER, PASSWORD = Minio.USER, Minio.PASSWORD
 
@@ -124,6 +124,9 @@ class Late(Process):
         self.endpoint = f"http://127.0.0.1:{port}"
         self.spawn(["python3", str(ROOT / "tests/bench/late.py"), str(port), minio.endpoint.rsplit(":", 1)[1], str(seconds)])
         wait_until("the proxy starts", lambda: self.is_there(port))
+
+    def begin(self):
+        self.process.send_signal(signal.SIGUSR1)
 
     @staticmethod
     def is_there(port):

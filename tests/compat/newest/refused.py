@@ -29,8 +29,9 @@ def main():
     check(error.fatal(), "the error of a transaction is not fatal")
     admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
     every = AclBindingFilter(ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY)
-    error = error_of(lambda: admin.describe_acls(every).result(30))
-    check(error is not None and error.code() == KafkaError.SECURITY_DISABLED, f"ACLs: {error}")
+    # Beside Apache Kafka without an authorizer, too, librdkafka makes an empty list of the error.
+    found = admin.describe_acls(every).result(30)
+    check(found == [], f"ACLs: {found}")
     check(time.monotonic() - began < 30, "it took long")
 
 
