@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 use super::{PART_BYTES, SegmentCheck, UploadError, Walked};
 use crate::chunk_checksums::ChunkChecksums;
@@ -73,18 +74,25 @@ impl LogSource {
     }
 
     fn read_part(&mut self) -> Result<Bytes, UploadError> {
-        let mut part = vec![0; self.next_part_bytes() as usize];
+        let local = |source| UploadError::Local {
+            path: self.path.clone(),
+            source,
+        };
+        let length = self.next_part_bytes() as usize;
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        // Pages of its own: they are the kernel's again when the part is sent. The allocator keeps what threads of the
+        // blocking pool give back, each of them for itself, up to several times the memory of all copies.
+        let mut part = MmapMut::map_anon(length).map_err(local)?;
         self.file
             .read_exact_at(&mut part, self.position)
-            .map_err(|source| UploadError::Local {
-                path: self.path.clone(),
-                source,
-            })?;
+            .map_err(local)?;
         self.check.check(&part).map_err(|e| self.corrupt(e))?;
         self.digest.update(&part);
         self.chunks.update(&part);
         self.position += part.len() as u64;
-        Ok(part.into())
+        Ok(Bytes::from_owner(part))
     }
 
     fn corrupt(&self, (position, reason): (u64, String)) -> UploadError {

@@ -37,22 +37,28 @@ pub async fn alter_resource(
         .with_resource_name(text(name))
         .with_configs(configs.collect());
     let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    // Settings of one broker are checked by that broker.
-    let answer = match name.parse() {
-        Ok(id) if matches!(kind, BROKER | BROKER_LOGGER) => cluster.call_broker(id, &request).await,
-        _ => cluster.call_any("incrementalAlterConfigs", &request).await,
-    };
-    let answer = match answer {
-        // The settings of a broker that has just died are in the metadata, which every broker can change.
-        Err(error) if kind == BROKER && is_away(&error) => {
-            cluster.call_any("incrementalAlterConfigs", &request).await
+    // An attempt whose answer was lost may be made again: each says what is to be, not what is to change.
+    let attempt = || async {
+        // Settings of one broker are checked by that broker.
+        let answer = match name.parse() {
+            Ok(id) if matches!(kind, BROKER | BROKER_LOGGER) => {
+                cluster.call_broker(id, &request).await
+            }
+            _ => cluster.call_any("incrementalAlterConfigs", &request).await,
+        };
+        let answer = match answer {
+            // The settings of a broker that has just died are in the metadata, which every broker can change.
+            Err(error) if kind == BROKER && is_away(&error) => {
+                cluster.call_any("incrementalAlterConfigs", &request).await
+            }
+            answer => answer,
+        };
+        for result in &answer?.responses {
+            check(name, result.error_code, result.error_message.as_ref())?;
         }
-        answer => answer,
+        Ok(())
     };
-    for result in &answer?.responses {
-        check(name, result.error_code, result.error_message.as_ref())?;
-    }
-    Ok(())
+    cluster.retrying(attempt).await
 }
 
 /// Whether a broker could not be reached.
