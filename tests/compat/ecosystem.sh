@@ -10,7 +10,7 @@ suite_ecosystem() {
     start_broker log.remote.storage.enable=true log.segment.bytes=1048576 log.local.retention.bytes=1 offsets.topic.num.partitions=3 \
         || { tail "$WORK/broker.log"; return 1; }
     "$STRANDLINE" tools install "$tools" >/dev/null
-    for job in ${JOBS:-connect debezium mirrors streams registry}; do
+    for job in ${JOBS:-connect debezium mirrors streams registry exporters}; do
         before=$SECONDS
         "job_$job" || FAILED=$((FAILED + 1))
         echo "        $job: $((SECONDS - before)) s"
