@@ -11,7 +11,11 @@ same_topic() {
     for partition in 0 1 2; do
         kcat -b "$1" -C -t "$2" -p $partition -o beginning -e -q -f '%k %s %T %h\n' >"$WORK/one.$partition" || return 1
         kcat -b "$3" -C -t "$4" -p $partition -o beginning -e -q -f '%k %s %T %h\n' >"$WORK/other.$partition" || return 1
-        cmp "$WORK/one.$partition" "$WORK/other.$partition" || return 1
+        cmp "$WORK/one.$partition" "$WORK/other.$partition" || {
+            wc -l "$WORK/one.$partition" "$WORK/other.$partition"
+            diff "$WORK/one.$partition" "$WORK/other.$partition" | head -n 20
+            return 1
+        }
     done
     [ "$(cat "$WORK"/one.? | wc -l)" = "$5" ] && [ "$(cat "$WORK"/one.? | grep -c ' trace=.*,tenant=NULL$')" = "$5" ]
 }
@@ -51,6 +55,13 @@ mirrored_group() {
     seq 1 20000 | sed "s/.*/$topic number & of many/" | sort >"$WORK/wanted"
     check "mirrors: no record of $topic is left out for it" cmp "$WORK/wanted" <(sort -u "$WORK/before" "$WORK/after")
     echo "        $group: committed at $there, translated to $here, $(($(cat "$WORK/before" "$WORK/after" | wc -l) - 20000)) of 20000 read twice"
+}
+
+# position_is_kept BOOTSTRAP CLUSTER TOPIC COUNT: MirrorMaker has committed so many records of a topic of the other cluster.
+position_is_kept() {
+    [ "$(kcat -b "$1" -C -t "mm2-offsets.$2.internal" -o beginning -e -q -f '%k %s\n' |
+        sed -n "s/.*\"partition\":\([0-9]*\),\"topic\":\"$3\".*{\"offset\":\([0-9]*\)}.*/\1 \2/p" |
+        awk '{last[$1] = $2} END {for (p in last) n += last[p] + 1; print n + 0}')" = "$4" ]
 }
 
 job_mirrors() {
@@ -96,7 +107,8 @@ offset-syncs.topic.replication.factor=1
 offset.storage.replication.factor=1
 config.storage.replication.factor=1
 status.storage.replication.factor=1
-offset.flush.interval.ms=1000
+kafka.offset.flush.interval.ms=1000
+strandline.offset.flush.interval.ms=1000
 CONFIG
     launch mirrors jvm -cp "$CACHE/kafka/*" org.apache.kafka.connect.mirror.MirrorMaker "$WORK/mirrors.properties"
     check "mirrors: records are written to Kafka" mirror_feed "$peer" eastern 1 20000
@@ -107,6 +119,9 @@ CONFIG
     check "mirrors: they are the same there" same_topic "$BOOTSTRAP" western "$peer" strandline.western 20000
     mirrored_group "$peer" eastern "$BOOTSTRAP" kafka.eastern easterners
     mirrored_group "$BOOTSTRAP" western "$peer" strandline.western westerners
+    # Without this position, the copy would begin anew.
+    check "mirrors: its own position in Kafka is kept here" wait_for position_is_kept "$BOOTSTRAP" kafka eastern 20000
+    check "mirrors: its own position here is kept in Kafka" wait_for position_is_kept "$peer" strandline western 20000
     check "mirrors: kill -9" finish mirrors KILL
     check "mirrors: records are written meanwhile" mirror_feed "$peer" eastern 20001 25000
     check "mirrors: on both sides" mirror_feed "$BOOTSTRAP" western 20001 25000
