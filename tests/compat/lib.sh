@@ -215,10 +215,9 @@ launch() {
     echo $! >"$WORK/$name.pid"
 }
 
-# finish NAME [SIGNAL]: ends what `launch` has started, and waits for its end.
+# finish NAME [SIGNAL]: ends what `launch` has started, and waits for its end. Fails if it had ended by itself.
 finish() {
-    kill -"${2:-TERM}" "$(<"$WORK/$1.pid")"
-    wait_for not lives "$1" && rm "$WORK/$1.pid"
+    lives "$1" && kill -"${2:-TERM}" "$(<"$WORK/$1.pid")" && wait_for not lives "$1" && rm "$WORK/$1.pid"
 }
 
 # A dead process that nobody has waited for is none.
