@@ -55,6 +55,8 @@ job_debezium() {
         DELETE FROM products WHERE id % 7 = 0"
     # 2000 of the snapshot, 1000 inserted, 600 updated, 428 deleted with a tombstone each.
     check "debezium: their events" wait_for reaches "$BOOTSTRAP" $topic 4456
+    # Without this position, the snapshot would be taken again.
+    check "debezium: its position is committed" wait_for is_past_the_snapshot
     check "debezium: kill -9 of the worker" finish connect KILL
     check "debezium: rows change while it is down" sql "UPDATE products SET name = name || ' again' WHERE id <= 700;
         DELETE FROM products WHERE id > 2900;
@@ -69,6 +71,10 @@ job_debezium() {
     check "debezium: its topic is in the bucket" wait_for in_the_bucket $topic "127.0.0.1:$HTTP_PORT"
     check "debezium: the connector is deleted" rest DELETE /connectors/shop
     check "debezium: Postgres stops" finish postgres INT
+}
+
+is_past_the_snapshot() {
+    rest GET /connectors/shop/offsets | jq -e '.offsets[0].offset | .messageType != null and .snapshot == null'
 }
 
 events_are_the_table() {
