@@ -59,7 +59,7 @@ auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 CONFIG
     if [ "$2" = kafka ]; then
-        printf '%s\n' transaction.state.log.replication.factor=2 >>"$node/properties"
+        printf "%s\n" transaction.state.log.replication.factor=2 transaction.state.log.min.isr=1 >>"$node/properties"
         kafka kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAg -c "$node/properties" || return 1
         printf '%s\n' '#!/bin/sh' "exec java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '$CACHE/kafka/*' -Dorg.slf4j.simpleLogger.defaultLogLevel=warn kafka.Kafka '$node/properties'" >"$node/start"
     else
