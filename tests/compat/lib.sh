@@ -19,6 +19,10 @@ cleanup() {
     [ -n "$MINIO_PID" ] && kill "$MINIO_PID" 2>/dev/null
     [ -n "$STORE_PID" ] && kill "$STORE_PID" 2>/dev/null
     [ -n "$DOCKER_PID" ] && kill "$DOCKER_PID" 2>/dev/null
+    local file
+    for file in "$WORK"/*.pid; do
+        [ -e "$file" ] && kill "$(<"$file")" 2>/dev/null
+    done
     wait 2>/dev/null
     rm -rf "$WORK"
 }
@@ -81,9 +85,9 @@ free_port() {
     echo "$port"
 }
 
-# Waits for a command to succeed; fails after 60 seconds.
+# Waits for a command to succeed; fails after 60 seconds, or WAIT_SECONDS.
 wait_for() {
-    local deadline=$((SECONDS + 60))
+    local deadline=$((SECONDS + ${WAIT_SECONDS:-60}))
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -ge $deadline ] && return 1
         sleep 0.2
@@ -201,6 +205,24 @@ stop_node() {
     local status=$?
     unset "CLUSTER_PIDS[$1]"
     return $status
+}
+
+# launch NAME COMMAND…: in the background, logging to $WORK/NAME.log; its id is in $WORK/NAME.pid.
+launch() {
+    local name=$1
+    shift
+    "$@" >>"$WORK/$name.log" 2>&1 &
+    echo $! >"$WORK/$name.pid"
+}
+
+# finish NAME [SIGNAL]: ends what `launch` has started, and waits for its end. Fails if it had ended by itself.
+finish() {
+    lives "$1" && kill -"${2:-TERM}" "$(<"$WORK/$1.pid")" && wait_for not lives "$1" && rm "$WORK/$1.pid"
+}
+
+# A dead process that nobody has waited for is none.
+lives() {
+    grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$(<"$WORK/$1.pid")/status"
 }
 
 not() {
