@@ -81,6 +81,8 @@ async fn every_metric_of_the_dashboards_and_alerts_is_in_a_scrape() {
     let cluster = Cluster::new(&broker.address(), ClientOptions::default());
     let at = [((Arc::from("t"), 0), 400)].into_iter().collect();
     commit_offsets(&cluster, "g", ("", -1), &at).await.unwrap();
+    let refused = client.list_offset("t", 7, LATEST).await;
+    assert!(refused.is_err(), "there is no such partition");
 
     let page = broker.http_get("/metrics").await;
     let lag = r#"kafka_consumergroup_lag{group="g",topic="t",partition="0"} 600"#;
@@ -152,6 +154,65 @@ async fn one_broker_tells_the_lag_of_a_group_wherever_its_partitions_are_led() {
         (told == [of(0, 0), of(1, 1), of(2, 0)]).then_some(())
     })
     .await;
+}
+
+/// The sum of the samples of a page that begin so.
+fn sample(page: &str, begins: &str) -> u64 {
+    let values = page.lines().filter_map(|line| line.strip_prefix(begins));
+    values
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+const ERRORS: &str = r#"kafka_network_requestmetrics_errors_total{request="Produce",error="UNKNOWN_TOPIC_OR_PARTITION"}"#;
+const FLUSHES: &str = "kafka_log_logflushstats_logflushrateandtimems_count";
+const CONNECTIONS: &str = "kafka_server_socket_server_metrics_connection_count";
+const EXPANDS: &str = "kafka_server_replicamanager_isrexpands_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_flushes_connections_and_changes_of_replicas_in_sync_are_counted() {
+    let mut cluster = TestCluster::start(3, &[]).await;
+    let mut client = cluster.client(1).await;
+    client.create_topic("t", 1, &[]).await.unwrap();
+    let state = cluster
+        .wait_for("t", "all are in sync", |p| p.isr.len() == 3)
+        .await;
+    let leader = state.leader;
+    let before = cluster.http_get(leader, "/metrics").await;
+    let mut client = cluster.client(leader).await;
+    let record = RecordToWrite::default();
+    for partition in [0, 7] {
+        let _ = client
+            .produce(
+                "t",
+                partition,
+                Compression::None,
+                std::slice::from_ref(&record),
+            )
+            .await;
+    }
+    let after = cluster.http_get(leader, "/metrics").await;
+    assert_eq!(sample(&before, ERRORS), 0);
+    assert_eq!(sample(&after, ERRORS), 1, "{after}");
+    assert!(sample(&after, FLUSHES) > sample(&before, FLUSHES));
+    let open = sample(&after, CONNECTIONS);
+    drop(client);
+    eventually("a connection less", || async {
+        let page = cluster.http_get(leader, "/metrics").await;
+        (sample(&page, CONNECTIONS) < open).then_some(())
+    })
+    .await;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.stop(follower).await;
+    cluster
+        .wait_for("t", "the ISR shrinks", |p| p.isr.len() == 2)
+        .await;
+    cluster.resume(follower).await;
+    cluster
+        .wait_for("t", "the ISR grows", |p| p.isr.len() == 3)
+        .await;
+    let page = cluster.http_get(leader, "/metrics").await;
+    assert!(sample(&page, EXPANDS) > sample(&before, EXPANDS), "{page}");
 }
 
 /// Bytes of the files below `directory` that are segments.

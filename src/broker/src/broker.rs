@@ -106,7 +106,8 @@ impl Broker {
         pages.show_broker(context.clone());
         follow_image(&context, context.quorum.image()).await;
         let stop_tasks = CancellationToken::new();
-        let isr = forward_isr_requests(quorum, node_id, isr_wishes, stop_tasks.clone());
+        let metrics = context.metrics.clone();
+        let isr = forward_isr_requests(quorum, node_id, metrics, isr_wishes, stop_tasks.clone());
         let mut tasks = vec![
             tokio::spawn(isr),
             tokio::spawn(follow(context.clone(), stop_tasks.clone())),

@@ -23,6 +23,7 @@ mod home;
 mod hot_config;
 mod http;
 mod lag;
+mod latencies;
 mod listener;
 pub mod log_levels;
 mod log_limit;

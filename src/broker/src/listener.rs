@@ -165,6 +165,7 @@ pub async fn accept(
             refuse(Cause::TooManyPerIp, reason.into());
             continue;
         };
+        let open = context.metrics.connections.opened(&name);
         let served =
             connection::serve(context.clone(), stream, address, name.clone(), stop.clone());
         let wait = context.quotas.connect(address.ip());
@@ -175,7 +176,7 @@ pub async fn accept(
             if waiting.await.is_some() {
                 served.await;
             }
-            drop(place);
+            drop((place, open));
         });
     }
 }

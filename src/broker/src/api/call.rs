@@ -10,6 +10,7 @@ use strandline_wire::frame::{finish_response, start_response};
 use strandline_wire::primitive::{DecodeError, Writer};
 use strandline_wire::{ApiKey, StrBytes};
 
+use super::error_codes::ErrorCodes;
 use crate::answer::Answer;
 use crate::context::BrokerContext;
 use crate::disconnects::{Cause, Disconnect, RequestedApi};
@@ -55,6 +56,11 @@ impl Call {
             api: Some(api),
             reason,
         })
+    }
+
+    /// Counts the errors of an answer.
+    pub(super) fn count_errors(&self, response: &impl ErrorCodes) {
+        response.each_code(&mut |code| self.context.metrics.answered(self.key, code));
     }
 
     /// Encodes an answer by hand.

@@ -8,6 +8,7 @@ mod cluster;
 mod codec_threads;
 mod configs;
 mod deletion;
+mod error_codes;
 mod fetch;
 mod groups;
 mod internal_topics;

@@ -155,6 +155,7 @@ async fn answer(
             if answer.error != ErrorCode::None && failure.is_none() {
                 failure = Some((topic.name().map(str::to_owned), answer.index, answer.error));
             }
+            call.context.metrics.answered(call.key, answer.error.code());
             answers.push(answer);
         }
         response.topics.push((topic, answers));

@@ -53,6 +53,7 @@ macro_rules! answer {
             let mut response = $handler(&$call, request).await;
             let wait = $call.spend_time().as_millis() as i32;
             response.throttle_time_ms = response.throttle_time_ms.max(wait);
+            $call.count_errors(&response);
             $respond(&$call, &response)
         }
         .boxed()
@@ -208,6 +209,7 @@ fn describe_quorum(call: Call, body: Bytes) -> Result<PendingResponse, DecodeErr
     Ok(async move {
         let response = quorum::describe_quorum(&call, request).await;
         call.spend_time();
+        call.count_errors(&response);
         call.respond(&response)
     }
     .boxed())

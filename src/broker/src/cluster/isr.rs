@@ -1,6 +1,7 @@
 //! Wishes of leaders about their in-sync sets, on their way to the controller: all that have gathered go as one command.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use strandline_metadata::controller::{Answer, Command, IsrChange, Refusal};
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Metrics;
 use crate::partition::IsrRequest;
 
 /// Wishes that one command carries at the most.
@@ -21,6 +23,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub async fn forward_isr_requests(
     quorum: Arc<Quorum>,
     node_id: BrokerId,
+    metrics: Arc<Metrics>,
     mut requests: mpsc::UnboundedReceiver<IsrRequest>,
     stop: CancellationToken,
 ) {
@@ -35,6 +38,7 @@ pub async fn forward_isr_requests(
         if received == 0 {
             return;
         }
+        let before = quorum.image();
         let submitting = submit(&quorum, node_id, &batch);
         let Some(results) = stop.run_until_cancelled(submitting).await else {
             return;
@@ -45,7 +49,17 @@ pub async fn forward_isr_requests(
             let partition = &request.partition.topic_partition;
             tracing::debug!(%partition, wish = ?request.wish, ?outcome, "the controller answered an ISR change");
             match outcome {
-                Outcome::Settled => {}
+                Outcome::Granted => {
+                    let state = before.partition(request.partition.id());
+                    let shrinks = state.is_some_and(|s| request.wish.new_isr.len() < s.isr.len());
+                    let counter = if shrinks {
+                        &metrics.isr_shrinks
+                    } else {
+                        &metrics.isr_expands
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+                Outcome::Overtaken => {}
                 Outcome::Refused => refused.push(request),
                 Outcome::Unanswered => unanswered.push(request),
             }
@@ -72,8 +86,10 @@ pub async fn forward_isr_requests(
 /// The outcome of a leader's wish to change the ISR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Granted, or overtaken by a newer state: the metadata shows it, and until then the wish counts.
-    Settled,
+    /// The metadata shows it, and until then the wish counts.
+    Granted,
+    /// A newer state came first; the metadata shows it.
+    Overtaken,
     Refused,
     /// The wish may have been granted.
     Unanswered,
@@ -81,7 +97,8 @@ enum Outcome {
 
 fn outcome(result: Result<(), Refusal>) -> Outcome {
     match result {
-        Ok(()) | Err(Refusal::InvalidUpdateVersion | Refusal::Fenced(_)) => Outcome::Settled,
+        Ok(()) => Outcome::Granted,
+        Err(Refusal::InvalidUpdateVersion | Refusal::Fenced(_)) => Outcome::Overtaken,
         // The controller is behind this broker, or knows another incarnation of it.
         Err(Refusal::NotController | Refusal::StaleBrokerEpoch(_)) => Outcome::Unanswered,
         Err(_) => Outcome::Refused,

@@ -40,6 +40,11 @@ pub(super) fn render(page: &mut Page, context: &BrokerContext, partitions: &[Arc
     for dir in &log_dirs.absent {
         page.sample(name, &[("dir", &dir.path.display().to_string())], 1);
     }
+    let name = "kafka_log_logflushstats_logflushrateandtimems";
+    let help =
+        "Time of a flush of appended records, which the records of several partitions share.";
+    page.family(name, "summary", help);
+    page.summary(name, &[], &log_dirs.flush_times);
     let mut local: BTreeMap<&str, u64> = BTreeMap::new();
     for partition in partitions {
         *local.entry(&partition.topic_partition.topic).or_default() +=

@@ -1,9 +1,10 @@
 //! Prometheus metrics, one file a subject: Kafka's names where Kafka has the metric, `strandline_` for the cold tier. Hot
 //! paths touch counters; gauges are read when scraped.
 
+mod connections;
 mod disks;
+mod errors;
 mod groups;
-mod latencies;
 mod memory;
 mod page;
 mod partitions;
@@ -19,11 +20,13 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use strandline_quorum::Quorum;
 
-use self::latencies::Latencies;
+pub(crate) use self::connections::OpenConnections;
+use self::errors::RequestErrors;
 use self::page::Page;
 use self::topics::TopicCounters;
 use crate::context::BrokerContext;
 use crate::lag::group_lags;
+use crate::latencies::Latencies;
 
 /// The counters of a broker.
 #[derive(Default)]
@@ -31,6 +34,12 @@ pub struct Metrics {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicCounters>>>,
     names: Mutex<HashMap<uuid::Uuid, Arc<str>>>,
     requests: RwLock<HashMap<i16, Arc<Latencies>>>,
+    errors: RequestErrors,
+    /// Connections of clients, by listener.
+    pub(crate) connections: OpenConnections,
+    /// Times that a leader here has taken a replica out of its ISR, or into it.
+    pub isr_shrinks: AtomicU64,
+    pub isr_expands: AtomicU64,
     /// Bytes that replicas here have fetched from leaders, and that leaders here have sent to replicas elsewhere.
     pub replication_bytes_in: AtomicU64,
     pub replication_bytes_out: AtomicU64,
@@ -43,6 +52,8 @@ pub async fn render(context: &BrokerContext) -> String {
     topics::render(&mut page, &context.metrics);
     partitions::render_replication(&mut page, &context.metrics);
     requests::render(&mut page, &context.metrics);
+    errors::render(&mut page, &context.metrics.errors);
+    connections::render(&mut page, &context.metrics.connections);
     requests::render_disconnects(&mut page, &context.disconnects);
     memory::render(&mut page, &context.memory, &context.fetch_sessions);
     partitions::render(&mut page, context, &partitions);

@@ -47,6 +47,16 @@ pub(super) fn render(page: &mut Page, context: &BrokerContext, partitions: &[Arc
 pub(super) fn render_replication(page: &mut Page, metrics: &Metrics) {
     for (name, help, counter) in [
         (
+            "kafka_server_replicamanager_isrshrinks_total",
+            "Times that a leader here has taken a replica out of its in-sync replicas.",
+            &metrics.isr_shrinks,
+        ),
+        (
+            "kafka_server_replicamanager_isrexpands_total",
+            "Times that a leader here has taken a replica into its in-sync replicas.",
+            &metrics.isr_expands,
+        ),
+        (
             "kafka_server_brokertopicmetrics_replicationbytesin_total",
             "Bytes of record batches that replicas here have taken from leaders.",
             &metrics.replication_bytes_in,

@@ -1,6 +1,5 @@
 //! Requests by API, and connections that the broker closed.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use strandline_wire::ApiKey;
@@ -37,21 +36,7 @@ pub(super) fn render(page: &mut Page, metrics: &Metrics) {
             continue;
         };
         let request = format!("{api:?}");
-        for quantile in [0.5, 0.95, 0.99, 0.999] {
-            let labels = [
-                ("request", request.as_str()),
-                ("quantile", &quantile.to_string()),
-            ];
-            page.sample(NAME, &labels, latencies.quantile_ms(quantile));
-        }
-        let labels = [("request", request.as_str())];
-        let sum = latencies.sum_micros.load(Ordering::Relaxed) as f64 / 1000.0;
-        page.sample(&format!("{NAME}_sum"), &labels, sum);
-        page.sample(
-            &format!("{NAME}_count"),
-            &labels,
-            latencies.count.load(Ordering::Relaxed),
-        );
+        page.summary(NAME, &[("request", request.as_str())], latencies);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use strandline_log::{Segment, flush_segments};
 use strandline_types::Offset;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::health::Health;
 use super::shard::ShardMessage;
+use crate::latencies::Latencies;
 
 /// A request to make these segments durable and to report the result to the owner.
 pub struct FlushRequest {
@@ -32,11 +34,16 @@ pub struct Flusher {
 
 impl Flusher {
     /// Of the log directory at `index`.
-    pub fn start(directory: PathBuf, index: usize, health: Arc<Health>) -> std::io::Result<Self> {
+    pub fn start(
+        directory: PathBuf,
+        index: usize,
+        health: Arc<Health>,
+        times: Arc<Latencies>,
+    ) -> std::io::Result<Self> {
         let (requests, receiver) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name("flusher".into())
-            .spawn(move || run(&directory, index, receiver, &health))?;
+            .spawn(move || run(&directory, index, receiver, &health, &times))?;
         Ok(Self {
             requests: Mutex::new(Some(requests)),
             thread: Mutex::new(Some(thread)),
@@ -62,6 +69,7 @@ fn run(
     index: usize,
     mut requests: mpsc::UnboundedReceiver<FlushRequest>,
     health: &Health,
+    times: &Latencies,
 ) {
     let mut batch = Vec::new();
     while let Some(first) = requests.blocking_recv() {
@@ -78,7 +86,10 @@ fn run(
         let result = if health.is_failed(index) {
             Err("the log directory has failed".to_owned())
         } else {
-            flush_segments(directory, &segments).map_err(|error| {
+            let began = Instant::now();
+            let flushed = flush_segments(directory, &segments);
+            times.record(began.elapsed());
+            flushed.map_err(|error| {
                 health.flush_failed(index, &error);
                 error.to_string()
             })

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::flusher::{FlushRequest, Flusher};
 use super::health::Health;
+use crate::latencies::Latencies;
 
 /// The log directories of this process, in the order of `log.dirs`.
 pub struct LogDirs {
@@ -20,6 +21,8 @@ pub struct LogDirs {
     pub(super) found: Vec<PartitionDirectories>,
     pub(super) flushers: Vec<Flusher>,
     pub health: Arc<Health>,
+    /// How long flushes of appended records took, in all directories.
+    pub(crate) flush_times: Arc<Latencies>,
 }
 
 /// A directory of `log.dirs` that could not be opened.
@@ -62,12 +65,13 @@ impl LogDirs {
             return Err(error);
         }
         let health = Health::new(&dirs);
+        let flush_times = Arc::<Latencies>::default();
         let flusher = |(index, d): (usize, &LogDir)| {
-            Flusher::start(d.path.clone(), index, health.clone()).map_err(|source| {
-                LogDirError::Io {
-                    path: d.path.clone(),
-                    source,
-                }
+            let times = flush_times.clone();
+            let started = Flusher::start(d.path.clone(), index, health.clone(), times);
+            started.map_err(|source| LogDirError::Io {
+                path: d.path.clone(),
+                source,
             })
         };
         let flushers = dirs.iter().enumerate().map(flusher);
@@ -77,6 +81,7 @@ impl LogDirs {
             absent,
             found,
             health,
+            flush_times,
         })
     }
 

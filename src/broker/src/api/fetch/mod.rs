@@ -62,6 +62,7 @@ async fn fetch(call: &Call, mut request: FetchRequest) -> Answer {
     let mut read_bytes = 0;
     let mut topics: Vec<(TopicKey, Vec<FetchPartitionResponse>)> = Vec::new();
     for (topic, answer) in answers {
+        call.context.metrics.answered(call.key, answer.error.code());
         read_bytes += answer.records_len();
         let (metrics, bytes) = (&call.context.metrics, answer.records_len() as u64);
         if request.replica_id >= 0 {
@@ -99,6 +100,7 @@ async fn fetch(call: &Call, mut request: FetchRequest) -> Answer {
 }
 
 fn refuse(call: &Call, error: ErrorCode) -> Answer {
+    call.context.metrics.answered(call.key, error.code());
     Answer::Frame(encode(call, FetchResponse::error(error)))
 }
 

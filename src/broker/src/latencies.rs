@@ -1,13 +1,13 @@
-//! How long the requests of one API took.
+//! How long something took, each time: requests of one API, flushes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Latencies of one API: a log-scale histogram, two buckets an octave, from 16 µs.
-pub(super) struct Latencies {
+/// A log-scale histogram, two buckets an octave, from 16 µs.
+pub(crate) struct Latencies {
     buckets: [AtomicU64; 48],
-    pub sum_micros: AtomicU64,
-    pub count: AtomicU64,
+    sum_micros: AtomicU64,
+    count: AtomicU64,
 }
 
 impl Default for Latencies {
@@ -27,6 +27,14 @@ impl Latencies {
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn sum_ms(&self) -> f64 {
+        self.sum_micros.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     fn bucket(micros: u64) -> usize {
