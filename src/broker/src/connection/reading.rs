@@ -19,8 +19,9 @@ const MIN_FRAME_BYTES_PER_SECOND: u64 = 16 << 10;
 const FRAME_GRACE: Duration = Duration::from_secs(10);
 /// How often a large frame's rate is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// The first piece of a large frame's buffer: an announced size alone allocates no more.
-const FIRST_PIECE_BYTES: usize = 64 << 10;
+/// The first piece of a large frame's buffer: an announced size alone allocates no more. A batch of ordinary size fits,
+/// and is neither moved while it arrives nor read in small pieces.
+const FIRST_PIECE_BYTES: usize = 1 << 20;
 
 /// Reads a connection's frames.
 pub(super) struct FrameReader<'a> {
