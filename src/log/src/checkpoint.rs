@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use strandline_types::{EpochStart, LeaderEpoch, Offset, TopicPartition};
 
@@ -19,13 +18,8 @@ pub type OffsetCheckpoint = BTreeMap<TopicPartition, Offset>;
 
 /// Replaces `path` with `contents` so that a crash leaves one or the other.
 pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
-    write_by_way_of(path, ".tmp", contents)
-}
-
-/// `suffix` makes the name of the temporary file, which no other writer may use meanwhile.
-fn write_by_way_of(path: &Path, suffix: &str, contents: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(suffix);
+    temporary.push(".tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(contents)?;
     file.sync_all()?;
@@ -68,16 +62,8 @@ fn parse_offsets(text: &str) -> Option<OffsetCheckpoint> {
         .collect()
 }
 
-/// The periodic checkpoint and the owner of the log, which begins again elsewhere, may both write the lineage at a time:
-/// each has a temporary file of its own. Recovery removes what a crash leaves of them.
 pub(crate) fn write_epochs(path: &Path, epochs: &[EpochStart]) -> io::Result<()> {
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let number = WRITES.fetch_add(1, Ordering::Relaxed);
-    write_by_way_of(
-        path,
-        &format!(".{number}.tmp"),
-        format_epochs(epochs).as_bytes(),
-    )
+    write_atomically(path, format_epochs(epochs).as_bytes())
 }
 
 pub(crate) fn format_epochs(epochs: &[EpochStart]) -> String {
@@ -132,36 +118,6 @@ fn entries(text: &str) -> Option<impl Iterator<Item = &str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// One renamed the other's file away, whose error took the log directory offline.
-    #[test]
-    fn two_writers_of_a_lineage_do_not_meet() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let path = directory.path().join("leader-epoch-checkpoint");
-        let lineage = |length: i32| -> Vec<EpochStart> {
-            let starts = (0..length).map(|i| EpochStart {
-                epoch: LeaderEpoch(i),
-                start_offset: i64::from(i) * 10,
-            });
-            starts.collect()
-        };
-        std::thread::scope(|scope| {
-            for length in [1, 50] {
-                let (path, lineage) = (&path, lineage(length));
-                scope.spawn(move || {
-                    for _ in 0..200 {
-                        write_epochs(path, &lineage).unwrap();
-                    }
-                });
-            }
-        });
-        let Found::Whole(found) = read_epochs(&path).unwrap() else {
-            panic!("the lineage is damaged");
-        };
-        assert!(found == lineage(1) || found == lineage(50));
-        let left = std::fs::read_dir(directory.path()).unwrap().count();
-        assert_eq!(left, 1, "no temporary file is left");
-    }
 
     #[test]
     fn a_checkpoint_comes_back_and_a_damaged_one_is_an_error() {

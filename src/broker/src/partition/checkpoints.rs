@@ -6,12 +6,12 @@
 //! truncate.
 
 use std::io;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use strandline_log::{LogDir, LogView, OffsetCheckpoint, OpenOptions, write_leader_epochs};
 use strandline_types::{Offset, TopicPartition};
 
-use super::handle::Partition;
+use super::handle::{Partition, StoredLineage};
 use super::table::PartitionManager;
 
 /// The checkpoints of one directory.
@@ -118,17 +118,18 @@ impl PartitionManager {
                 continue;
             };
             for partition in table.values().filter(|p| p.log_dir() == index) {
-                let (tp, view) = (&partition.topic_partition, partition.view());
+                let tp = &partition.topic_partition;
                 // Recovery does not read batches below a recovery point again, so their epochs must be on disk first.
-                if let Err(error) = partition.store_epochs(dir, &view) {
-                    // The partition may have moved to another directory meanwhile.
-                    if error.kind() != io::ErrorKind::NotFound {
-                        self.log_dirs.health.report_io(&dir.path, &error);
+                match partition.store_epochs(dir) {
+                    Ok(view) => now.note(tp, &view),
+                    Err(error) => {
+                        // The partition may have moved to another directory meanwhile.
+                        if error.kind() != io::ErrorKind::NotFound {
+                            self.log_dirs.health.report_io(&dir.path, &error);
+                        }
+                        tracing::error!(partition = %tp, %error, "the leader epochs were not written");
+                        now.keep(tp, before);
                     }
-                    tracing::error!(partition = %tp, %error, "the leader epochs were not written");
-                    now.keep(tp, before);
-                } else {
-                    now.note(tp, &view);
                 }
             }
             for tp in self.failed_in(index) {
@@ -181,19 +182,25 @@ impl PartitionManager {
 }
 
 impl Partition {
-    /// Writes the lineage where it has changed, and the partition has not been closed.
-    fn store_epochs(&self, dir: &LogDir, view: &LogView) -> io::Result<()> {
-        let mut stored = self.stored_epochs.lock().expect("no holder panics");
-        if stored.closed || stored.epochs == view.epochs {
-            return Ok(());
+    /// Writes the lineage where it has changed, and the partition has not been closed; returns the view that has it.
+    fn store_epochs(&self, dir: &LogDir) -> io::Result<Arc<LogView>> {
+        let mut stored = self.stored_lineage();
+        // Loaded behind the lock: an owner that writes a lineage itself publishes it before it releases the lock.
+        let view = self.view();
+        if !stored.closed && stored.epochs != view.epochs {
+            write_leader_epochs(&dir.partition_path(&self.topic_partition), &view.epochs)?;
+            stored.epochs = view.epochs.clone();
         }
-        write_leader_epochs(&dir.partition_path(&self.topic_partition), &view.epochs)?;
-        stored.epochs = view.epochs.clone();
-        Ok(())
+        Ok(view)
+    }
+
+    /// The lineage on disk. Only the holder of this lock writes it.
+    pub(super) fn stored_lineage(&self) -> MutexGuard<'_, StoredLineage> {
+        self.stored_epochs.lock().expect("no holder panics")
     }
 
     /// Stops all writes into the partition's directory: its name may soon belong to another topic.
     pub(super) fn close_lineage(&self) {
-        self.stored_epochs.lock().expect("no holder panics").closed = true;
+        self.stored_lineage().closed = true;
     }
 }

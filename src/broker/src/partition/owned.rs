@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use strandline_log::{
-    AppendError, AppendInfo, FetchedError, LogDir, LogError, PartitionLog, Relocation,
-    SequenceError,
+    AppendError, AppendInfo, FetchedError, LogDir, LogError, PartitionLog, ProducerState,
+    Relocation, SequenceError,
 };
 use strandline_replication::Leadership;
-use strandline_types::{BrokerId, MonotonicMs, Mutant, Offset, is_mutant};
+use strandline_types::{BrokerId, EpochStart, MonotonicMs, Mutant, Offset, is_mutant};
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::BatchHeader;
 use tokio::sync::{mpsc, oneshot};
@@ -163,6 +163,26 @@ impl OwnedPartition {
         change: impl FnOnce(&mut PartitionLog) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         change(&mut self.log).inspect_err(|error| self.report(error))
+    }
+
+    /// Lets the log begin again, empty, behind its cold tier: see [`PartitionLog::start_behind_cold_tier`], which writes the
+    /// lineage. A checkpoint waits meanwhile, and finds the new lineage in the view.
+    pub fn start_behind_cold_tier(
+        &mut self,
+        offset: Offset,
+        log_start_offset: Offset,
+        epochs: Vec<EpochStart>,
+        producers: ProducerState,
+    ) -> Result<(), LogError> {
+        let handle = self.handle.clone();
+        let mut stored = handle.stored_lineage();
+        self.change_log(|log| {
+            log.start_behind_cold_tier(offset, log_start_offset, epochs, producers)
+        })?;
+        let view = self.log.view();
+        stored.epochs = view.epochs.clone();
+        handle.publish(view);
+        Ok(())
     }
 
     fn report(&mut self, error: &LogError) {

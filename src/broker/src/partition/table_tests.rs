@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use strandline_log::LogDir;
+use strandline_log::{LogDir, ProducerState};
 use strandline_metadata::config::BrokerConfig;
 use strandline_metadata::{ClusterImage, MetadataRecord, PartitionImage};
-use strandline_types::{BrokerId, LeaderEpoch, TopicId, TopicIdPartition};
+use strandline_types::{BrokerId, EpochStart, LeaderEpoch, TopicId, TopicIdPartition};
 use strandline_wire::batch::{BatchBuilder, BatchHeader, RecordToWrite, ValidatedBatch};
 use strandline_wire::compression::Compression;
 use tokio::sync::mpsc;
@@ -87,6 +88,10 @@ impl Node {
 
     /// Appends a batch of one record; returns its offset.
     async fn append(&self, value: &'static str) -> i64 {
+        self.append_in(LeaderEpoch(1), value).await
+    }
+
+    async fn append_in(&self, epoch: LeaderEpoch, value: &'static str) -> i64 {
         let partition = self.get().expect("the partition is here");
         let appended = partition.run(move |owned| {
             let mut builder = BatchBuilder::new(Compression::None);
@@ -97,7 +102,7 @@ impl Node {
             let bytes = builder.build();
             let header = BatchHeader::decode(&bytes).unwrap();
             let batch = ValidatedBatch { header, bytes };
-            let results = owned.log.append(&[batch], LeaderEpoch(1), 1_000_000);
+            let results = owned.log.append(&[batch], epoch, 1_000_000);
             results.into_iter().next().unwrap().unwrap().base_offset
         });
         appended.await.unwrap()
@@ -377,4 +382,52 @@ fn a_retired_directory_is_found_for_removal_at_the_next_start() {
     let found = dir.partitions().unwrap();
     assert!(found.partitions.is_empty());
     assert_eq!(found.deleted, [retired]);
+}
+
+/// Both wrote it by way of one temporary file. The one whose file was gone took the log directory offline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_and_a_log_that_begins_again_write_one_lineage() {
+    const TIMES: i32 = 100;
+    let mut node = Node::new();
+    node.apply(create(1)).await;
+    let partition = node.get().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let checkpoints = {
+        let (manager, stop) = (node.manager.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                manager.write_checkpoints();
+            }
+        })
+    };
+    let lineage = |last: i32| -> Vec<EpochStart> {
+        let epochs = (1..=last).map(|epoch| EpochStart {
+            epoch: LeaderEpoch(epoch),
+            start_offset: i64::from(epoch) * 10,
+        });
+        epochs.collect()
+    };
+    for last in 1..=TIMES {
+        // The checkpoint has a lineage to write.
+        node.append_in(LeaderEpoch(last), "x").await;
+        let epochs = lineage(last);
+        let offset = i64::from(last) * 10 + 5;
+        let begun = partition.run(move |owned| {
+            owned.start_behind_cold_tier(offset, 0, epochs, ProducerState::default())
+        });
+        begun.await.unwrap().unwrap();
+        assert!(!partition.is_offline() && !partition.is_on_failed_directory());
+    }
+    stop.store(true, Ordering::Relaxed);
+    checkpoints.join().unwrap();
+    let written = std::fs::read_to_string(node.home().join("leader-epoch-checkpoint")).unwrap();
+    let entries = lineage(TIMES);
+    let entries = entries
+        .iter()
+        .map(|e| format!("{} {}\n", e.epoch, e.start_offset));
+    assert_eq!(
+        written,
+        format!("0\n{TIMES}\n{}", entries.collect::<String>())
+    );
+    node.manager.shutdown().await;
 }

@@ -138,9 +138,7 @@ async fn begin_behind_tier(
             }
             let ended = owned.log().log_end_offset();
             let start = owned.log().log_start_offset().max(first_remote);
-            owned.change_log(|log| {
-                log.start_behind_cold_tier(end_offset, start, lineage, producers)
-            })?;
+            owned.start_behind_cold_tier(end_offset, start, lineage, producers)?;
             Ok(Some(ended))
         })
         .await;

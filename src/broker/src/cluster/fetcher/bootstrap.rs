@@ -74,9 +74,7 @@ impl Fetcher {
                 if owned.handle.leader_epoch() != epoch || owned.handle.is_leader() {
                     return Ok(());
                 }
-                owned.change_log(|log| {
-                    log.start_behind_cold_tier(start, log_start.min(start), epochs, producers)
-                })
+                owned.start_behind_cold_tier(start, log_start.min(start), epochs, producers)
             })
             .await;
         begun
