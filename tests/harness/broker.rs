@@ -164,7 +164,7 @@ impl TestBroker {
     }
 }
 
-const TIERED: [(&str, &str); 4] = [
+pub(crate) const TIERED: [(&str, &str); 4] = [
     ("remote.log.storage.system.enable", "true"),
     ("remote.log.manager.task.interval.ms", "50"),
     ("remote.log.manager.task.retry.backoff.ms", "20"),

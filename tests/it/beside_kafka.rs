@@ -11,14 +11,11 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+use strandline_tests::topic_name;
 use strandline_wire::ErrorCode;
 use strandline_wire::batch::{BatchBuilder, BatchHeader, TimestampType, crc32c};
 
 use super::*;
-
-fn name(name: &str) -> m::TopicName {
-    m::TopicName(StrBytes::from_string(name.to_owned()))
-}
 
 async fn connection(broker: &TestBroker) -> Connection {
     Connection::open(&broker.address()).await.unwrap()
@@ -42,7 +39,7 @@ async fn produce_with(
 ) -> PartitionProduceResponse {
     let data = PartitionProduceData::default().with_records(Some(batch));
     let data = TopicProduceData::default()
-        .with_name(name(topic))
+        .with_name(topic_name(topic))
         .with_partition_data(vec![data]);
     let request = m::ProduceRequest::default()
         .with_acks(acks)
@@ -155,7 +152,7 @@ async fn metadata_by_id_ignores_names() {
     let mut connection = connection(&broker).await;
     let id = topic_id(&mut connection, "t").await;
     // Kafka's AdminClient sends the empty name.
-    for given in [Some(name("")), Some(name("another")), None] {
+    for given in [Some(topic_name("")), Some(topic_name("another")), None] {
         let topic = MetadataRequestTopic::default()
             .with_topic_id(id)
             .with_name(given);
@@ -165,7 +162,7 @@ async fn metadata_by_id_ignores_names() {
             .await
             .unwrap();
         assert_eq!(answer.topics[0].error_code, 0);
-        assert_eq!(answer.topics[0].name, Some(name("t")));
+        assert_eq!(answer.topics[0].name, Some(topic_name("t")));
     }
     broker.stop().await;
 }
@@ -179,7 +176,7 @@ async fn a_name_beside_an_id_deletes_neither_topic() {
     let mut connection = connection(&broker).await;
     let other = topic_id(&mut connection, "other").await;
     let both = DeleteTopicState::default()
-        .with_name(Some(name("kept")))
+        .with_name(Some(topic_name("kept")))
         .with_topic_id(other);
     let request = m::DeleteTopicsRequest::default()
         .with_topics(vec![both])
@@ -209,7 +206,7 @@ async fn a_partition_that_is_assigned_twice_makes_no_topic() {
         ("once", vec![0, 1], ErrorCode::None),
     ] {
         let topic = CreatableTopic::default()
-            .with_name(name(topic))
+            .with_name(topic_name(topic))
             .with_num_partitions(-1)
             .with_replication_factor(-1)
             .with_assignments(partitions.into_iter().map(assigned).collect());
@@ -283,7 +280,7 @@ async fn what_is_no_epoch_has_no_end() {
         .with_current_leader_epoch(-1)
         .with_leader_epoch(-1);
     let topic = OffsetForLeaderTopic::default()
-        .with_topic(name("t"))
+        .with_topic(topic_name("t"))
         .with_partitions(vec![partition]);
     let request = m::OffsetForLeaderEpochRequest::default()
         .with_replica_id(m::BrokerId(-2))

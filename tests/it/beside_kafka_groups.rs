@@ -12,13 +12,10 @@ use kafka_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use strandline_tests::topic_name;
 use strandline_wire::ErrorCode;
 
 use super::*;
-
-fn name(name: &str) -> m::TopicName {
-    m::TopicName(text(name))
-}
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -54,7 +51,7 @@ async fn commit(
 ) -> ErrorCode {
     let partition = OffsetCommitRequestPartition::default().with_committed_offset(7);
     let topic = OffsetCommitRequestTopic::default()
-        .with_name(name("t"))
+        .with_name(topic_name("t"))
         .with_partitions(vec![partition]);
     let request = m::OffsetCommitRequest::default()
         .with_group_id(group(id))
@@ -134,7 +131,7 @@ async fn positions_of_what_does_not_exist_are_not_deleted() {
             .iter()
             .map(|p| OffsetDeleteRequestPartition::default().with_partition_index(*p));
         OffsetDeleteRequestTopic::default()
-            .with_name(name(topic))
+            .with_name(topic_name(topic))
             .with_partitions(partitions.collect())
     };
     let request = m::OffsetDeleteRequest::default()

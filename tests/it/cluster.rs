@@ -15,7 +15,7 @@ use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use strandline_client::{ClientError, Connection};
-use strandline_tests::{PartitionState, TestCluster, eventually};
+use strandline_tests::{PartitionState, SharedTier, TestCluster, eventually};
 use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::{EARLIEST, EARLIEST_LOCAL, LATEST};
@@ -459,14 +459,8 @@ async fn a_throttled_move_is_slow_can_be_called_off_and_does_not_slow_replicas_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_replica_takes_the_past_from_the_cold_tier_and_only_the_tail_from_its_leader() {
-    let remote = tempfile::TempDir::new().unwrap();
-    let url = format!("file://{}", remote.path().display());
-    let tiered = [
-        ("strandline.remote.store.url", url.as_str()),
-        ("remote.log.storage.system.enable", "true"),
-        ("remote.log.manager.task.interval.ms", "50"),
-        ("remote.log.manager.task.retry.backoff.ms", "20"),
-    ];
+    let remote = SharedTier::default();
+    let tiered = remote.properties(&[]);
     let mut cluster = TestCluster::start(3, &tiered).await;
     let mut client = cluster.client(1).await;
     let configs = [

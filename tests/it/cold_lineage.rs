@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use strandline_client::{Client, Connection};
-use strandline_tests::{TestBroker, TestCluster, eventually};
+use strandline_tests::{SharedTier, TestBroker, TestCluster, eventually};
 use strandline_wire::batch::{RecordToWrite, Records, split_batches};
 use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::{EARLIEST_LOCAL, LATEST, LATEST_TIERED};
@@ -143,15 +143,8 @@ async fn a_log_that_lost_its_newest_segments_goes_on_behind_its_cold_tier() {
 }
 
 /// Three brokers and their controllers apart, so that any broker can be down.
-async fn cluster(remote: &Path) -> TestCluster {
-    let url = format!("file://{}", remote.display());
-    let tiered = [
-        ("strandline.remote.store.url", url.as_str()),
-        ("remote.log.storage.system.enable", "true"),
-        ("remote.log.manager.task.interval.ms", "50"),
-        ("remote.log.manager.task.retry.backoff.ms", "20"),
-        ("replica.lag.time.max.ms", "1000"),
-    ];
+async fn cluster(remote: &SharedTier) -> TestCluster {
+    let tiered = remote.properties(&[("replica.lag.time.max.ms", "1000")]);
     TestCluster::start_apart(3, &tiered).await
 }
 
@@ -223,8 +216,8 @@ async fn alone(cluster: &TestCluster, id: i32) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unclean_leader_goes_on_behind_what_another_one_copied() {
-    let remote = tempfile::TempDir::new().unwrap();
-    let mut cluster = cluster(remote.path()).await;
+    let remote = SharedTier::default();
+    let mut cluster = cluster(&remote).await;
     let mut client = cluster.client(1).await;
     client.create_topic("t", 1, &TIERED).await.unwrap();
     let all = |p: &strandline_tests::PartitionState| p.isr.len() == 3;
@@ -258,8 +251,8 @@ async fn an_unclean_leader_goes_on_behind_what_another_one_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_history_copied_becomes_unreadable_before_the_leader_serves() {
-    let remote = tempfile::TempDir::new().unwrap();
-    let mut cluster = cluster(remote.path()).await;
+    let remote = SharedTier::default();
+    let mut cluster = cluster(&remote).await;
     let mut client = cluster.client(1).await;
     client.create_topic("t", 1, &TIERED).await.unwrap();
     let all = |p: &strandline_tests::PartitionState| p.isr.len() == 3;

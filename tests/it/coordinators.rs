@@ -3,15 +3,10 @@
 use std::os::unix::fs::FileExt;
 
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use strandline_client::Connection;
-use strandline_tests::{TestBroker, eventually};
+use strandline_tests::{TestBroker, commit_of, eventually, topic_name};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
-
-use crate::stops::name;
 
 fn group() -> m::GroupId {
     m::GroupId(StrBytes::from_static_str("g"))
@@ -19,17 +14,7 @@ fn group() -> m::GroupId {
 
 async fn commit(address: &str, offset: i64) -> i16 {
     let mut connection = Connection::open(address).await.unwrap();
-    let partition = OffsetCommitRequestPartition::default()
-        .with_partition_index(0)
-        .with_committed_offset(offset)
-        .with_committed_metadata(Some(StrBytes::default()));
-    let topic = OffsetCommitRequestTopic::default()
-        .with_name(name("t"))
-        .with_partitions(vec![partition]);
-    let request = m::OffsetCommitRequest::default()
-        .with_group_id(group())
-        .with_generation_id_or_member_epoch(-1)
-        .with_topics(vec![topic]);
+    let request = commit_of("g", "t", offset);
     let answer: m::OffsetCommitResponse = connection
         .call(ApiKey::OffsetCommit, 2, &request)
         .await
@@ -41,7 +26,7 @@ async fn commit(address: &str, offset: i64) -> i16 {
 async fn position(address: &str) -> (i16, i64) {
     let mut connection = Connection::open(address).await.unwrap();
     let topic = OffsetFetchRequestTopic::default()
-        .with_name(name("t"))
+        .with_name(topic_name("t"))
         .with_partition_indexes(vec![0]);
     let request = m::OffsetFetchRequest::default()
         .with_group_id(group())

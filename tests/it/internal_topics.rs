@@ -2,6 +2,7 @@
 //! are.
 
 use kafka_protocol::messages as m;
+use kafka_protocol::messages::GroupId;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{
@@ -10,15 +11,11 @@ use kafka_protocol::messages::delete_records_request::{
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
-use kafka_protocol::messages::{GroupId, TopicName};
 use strandline_client::{ClientError, Connection};
-use strandline_tests::TestBroker;
+use strandline_tests::{TestBroker, commit_of, topic_name};
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 
 use super::*;
@@ -26,24 +23,13 @@ use super::*;
 const OFFSETS: &str = "__consumer_offsets";
 const TRANSACTIONS: &str = "__transaction_state";
 
-fn name(topic: &str) -> TopicName {
-    TopicName(topic.to_owned().into())
-}
-
 fn group() -> GroupId {
     GroupId(StrBytes::from_static_str("g"))
 }
 
 /// Commits a position of the group, which makes the offsets topic and the group.
 async fn commit(connection: &mut Connection, offset: i64) {
-    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
-    let topic = OffsetCommitRequestTopic::default()
-        .with_name(name("t"))
-        .with_partitions(vec![partition]);
-    let request = m::OffsetCommitRequest::default()
-        .with_group_id(group())
-        .with_generation_id_or_member_epoch(-1)
-        .with_topics(vec![topic]);
+    let request = commit_of("g", "t", offset);
     let connection = tokio::sync::Mutex::new(connection);
     eventually("the coordinator is there", || async {
         let mut connection = connection.lock().await;
@@ -63,7 +49,7 @@ async fn commit(connection: &mut Connection, offset: i64) {
 
 async fn committed(connection: &mut Connection) -> i64 {
     let topic = OffsetFetchRequestTopics::default()
-        .with_name(name("t"))
+        .with_name(topic_name("t"))
         .with_partition_indexes(vec![0]);
     let asked = OffsetFetchRequestGroup::default()
         .with_group_id(group())
@@ -88,7 +74,7 @@ fn code(code: i16) -> ErrorCode {
 
 async fn create_partitions(connection: &mut Connection, topic: &str, count: i32) -> ErrorCode {
     let topic = CreatePartitionsTopic::default()
-        .with_name(name(topic))
+        .with_name(topic_name(topic))
         .with_count(count)
         .with_assignments(None);
     let request = m::CreatePartitionsRequest::default()
@@ -104,7 +90,7 @@ async fn create_partitions(connection: &mut Connection, topic: &str, count: i32)
 async fn delete(connection: &mut Connection, topic: &str) -> ErrorCode {
     let request = m::DeleteTopicsRequest::default()
         .with_timeout_ms(30_000)
-        .with_topic_names(vec![name(topic)]);
+        .with_topic_names(vec![topic_name(topic)]);
     let response: m::DeleteTopicsResponse = connection
         .call(ApiKey::DeleteTopics, 5, &request)
         .await
@@ -114,7 +100,7 @@ async fn delete(connection: &mut Connection, topic: &str) -> ErrorCode {
 
 async fn create(connection: &mut Connection, topic: &str) -> ErrorCode {
     let topic = CreatableTopic::default()
-        .with_name(name(topic))
+        .with_name(topic_name(topic))
         .with_num_partitions(1)
         .with_replication_factor(1);
     let request = m::CreateTopicsRequest::default()
@@ -130,7 +116,7 @@ async fn create(connection: &mut Connection, topic: &str) -> ErrorCode {
 async fn delete_records(connection: &mut Connection, topic: &str) -> ErrorCode {
     let partition = DeleteRecordsPartition::default().with_offset(-1);
     let topic = DeleteRecordsTopic::default()
-        .with_name(name(topic))
+        .with_name(topic_name(topic))
         .with_partitions(vec![partition]);
     let request = m::DeleteRecordsRequest::default()
         .with_timeout_ms(30_000)

@@ -5,7 +5,7 @@ use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use strandline_client::Connection;
-use strandline_tests::{TestCluster, eventually};
+use strandline_tests::{SharedTier, TestCluster, eventually};
 use strandline_wire::batch::{Records, split_batches};
 use strandline_wire::special_timestamp::EARLIEST;
 use strandline_wire::{ApiKey, StrBytes};
@@ -133,15 +133,8 @@ async fn follower_returns(meanwhile: impl FnOnce(&mut TestCluster, i32)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_disk_of_a_tiered_topic_begins_behind_a_log_start_inside_a_cold_batch() {
-    let remote = tempfile::TempDir::new().unwrap();
-    let url = format!("file://{}", remote.path().display());
-    let tiered = [
-        ("strandline.remote.store.url", url.as_str()),
-        ("remote.log.storage.system.enable", "true"),
-        ("remote.log.manager.task.interval.ms", "50"),
-        ("remote.log.manager.task.retry.backoff.ms", "20"),
-        ("min.insync.replicas", "1"),
-    ];
+    let remote = SharedTier::default();
+    let tiered = remote.properties(&[("min.insync.replicas", "1")]);
     let mut cluster = TestCluster::start(3, &tiered).await;
     let mut client = cluster.client(1).await;
     client.create_topic("t", 1, &TIERED).await.unwrap();

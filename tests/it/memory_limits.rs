@@ -4,20 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::protocol::Decodable;
 use strandline_client::Connection;
-use strandline_tests::{TestBroker, eventually};
-use strandline_wire::batch::{BatchBuilder, RecordToWrite};
+use strandline_tests::{TestBroker, eventually, frame, produce_of, topic_name, unlimited_fetch};
+use strandline_wire::batch::RecordToWrite;
 use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::LATEST;
 use strandline_wire::{ApiKey, ErrorCode, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::stops::{frame, name};
 use crate::{produce, read_all};
 
 const MIB: usize = 1 << 20;
@@ -33,38 +30,6 @@ async fn memory(broker: &TestBroker, metric: &str, kind: &str) -> usize {
 
 async fn used(broker: &TestBroker, kind: &str) -> usize {
     memory(broker, "strandline_memory_bytes", kind).await
-}
-
-/// A produce of one record of `bytes` bytes to partition 0.
-fn produce_of(topic: &str, bytes: usize) -> m::ProduceRequest {
-    let mut batch = BatchBuilder::new(Compression::None);
-    batch.push(&RecordToWrite {
-        value: Some(vec![b'x'; bytes].into()),
-        ..RecordToWrite::default()
-    });
-    let batch = PartitionProduceData::default().with_records(Some(batch.build()));
-    let topic = TopicProduceData::default()
-        .with_name(name(topic))
-        .with_partition_data(vec![batch]);
-    m::ProduceRequest::default()
-        .with_acks(-1)
-        .with_timeout_ms(60_000)
-        .with_topic_data(vec![topic])
-}
-
-/// A fetch without limits of its own.
-fn unlimited(topic: &str, offset: i64) -> m::FetchRequest {
-    let partition = FetchPartition::default()
-        .with_fetch_offset(offset)
-        .with_partition_max_bytes(i32::MAX);
-    let topic = FetchTopic::default()
-        .with_topic(name(topic))
-        .with_partitions(vec![partition]);
-    m::FetchRequest::default()
-        .with_min_bytes(1)
-        .with_max_bytes(i32::MAX)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic])
 }
 
 fn records(answer: &m::FetchResponse) -> usize {
@@ -93,7 +58,7 @@ async fn an_answer_stays_within_fetch_max_bytes() {
     let values = produce(&mut client, "t", 300, 20_000).await;
     let mut connection = Connection::open(&broker.address()).await.unwrap();
     let answer: m::FetchResponse = connection
-        .call(ApiKey::Fetch, 11, &unlimited("t", 0))
+        .call(ApiKey::Fetch, 11, &unlimited_fetch("t", 0))
         .await
         .unwrap();
     let bytes = records(&answer);
@@ -112,7 +77,7 @@ async fn clients_that_do_not_read_leave_memory_for_those_that_do() {
     let mut deaf = Vec::new();
     for _ in 0..40 {
         let mut stream = TcpStream::connect(broker.address()).await.unwrap();
-        let request = frame(ApiKey::Fetch, 11, &unlimited("t", 0));
+        let request = frame(ApiKey::Fetch, 11, &unlimited_fetch("t", 0));
         // The answers behind the first ones find the socket full.
         for _ in 0..16 {
             stream.write_all(&request).await.unwrap();
@@ -242,14 +207,14 @@ async fn what_is_kept_of_a_request_does_not_keep_the_request() {
         .unwrap();
     // So does a fetch that names thousands of partitions.
     let mut polling = TcpStream::connect(&address).await.unwrap();
-    let mut poll = unlimited("t", 0).with_max_wait_ms(1_800_000);
+    let mut poll = unlimited_fetch("t", 0).with_max_wait_ms(1_800_000);
     let first = poll.topics[0].partitions[0].clone();
     poll.topics[0].partitions = vec![first; 20_000];
     polling
         .write_all(&frame(ApiKey::Fetch, 11, &poll))
         .await
         .unwrap();
-    let mut session = unlimited("t", 0)
+    let mut session = unlimited_fetch("t", 0)
         .with_session_epoch(0)
         .with_max_wait_ms(0)
         .with_min_bytes(0);
@@ -277,7 +242,7 @@ async fn a_fetch_that_waits_for_more_bytes_holds_no_records() {
     let mut client = broker.client().await;
     client.create_topic("t", 1, &[]).await.unwrap();
     let mut values = produce(&mut client, "t", 10, 100_000).await;
-    let waiting = unlimited("t", 0)
+    let waiting = unlimited_fetch("t", 0)
         .with_min_bytes(1_500_000)
         .with_max_wait_ms(1_800_000);
     let mut stream = TcpStream::connect(broker.address()).await.unwrap();
@@ -311,7 +276,7 @@ async fn a_topic_that_would_take_the_descriptors_of_connections_is_refused() {
     let (open, most) = (value("process_open_fds "), value("process_max_fds "));
     let fits = f64::from(PARTITIONS) * 3.0 <= most * 0.75 - open - 100.0;
     let topic = m::create_topics_request::CreatableTopic::default()
-        .with_name(name("many"))
+        .with_name(topic_name("many"))
         .with_num_partitions(PARTITIONS)
         .with_replication_factor(1);
     let request = m::CreateTopicsRequest::default()

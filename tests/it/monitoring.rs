@@ -8,7 +8,7 @@ use std::time::Duration;
 use strandline_client::{
     ClientOptions, Cluster, Consumer, ConsumerOptions, OffsetReset, commit_offsets,
 };
-use strandline_tests::{TestBroker, TestCluster, eventually};
+use strandline_tests::{SharedTier, TestBroker, TestCluster, eventually};
 
 use super::*;
 
@@ -231,14 +231,8 @@ fn segment_bytes(directory: &Path) -> u64 {
 /// A broker tells what it leads, and there are more brokers than replicas.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sizes_that_brokers_tell_add_up_to_the_cold_tier() {
-    let remote = tempfile::TempDir::new().unwrap();
-    let url = format!("file://{}", remote.path().display());
-    let tiered = [
-        ("strandline.remote.store.url", url.as_str()),
-        ("remote.log.storage.system.enable", "true"),
-        ("remote.log.manager.task.interval.ms", "50"),
-        ("default.replication.factor", "2"),
-    ];
+    let remote = SharedTier::default();
+    let tiered = remote.properties(&[("default.replication.factor", "2")]);
     let cluster = TestCluster::start(4, &tiered).await;
     let configs = [
         ("remote.storage.enable", "true"),

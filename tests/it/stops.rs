@@ -3,14 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages as m;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::protocol::Encodable;
 use strandline_client::{Channel, Connection};
-use strandline_tests::{TestBroker, eventually};
+use strandline_tests::{TestBroker, eventually, frame, topic_name};
 use strandline_wire::batch::{BatchBuilder, RecordToWrite};
 use strandline_wire::compression::Compression;
 use strandline_wire::special_timestamp::LATEST;
@@ -39,16 +38,12 @@ async fn stop(broker: &mut TestBroker) {
     assert!(marker.exists(), "the logs are not marked clean");
 }
 
-pub(crate) fn name(topic: &str) -> m::TopicName {
-    m::TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
 fn fetch(topic: &str, offset: i64, min_bytes: i32) -> m::FetchRequest {
     let partition = FetchPartition::default()
         .with_fetch_offset(offset)
         .with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default()
-        .with_topic(name(topic))
+        .with_topic(topic_name(topic))
         .with_partitions(vec![partition]);
     m::FetchRequest::default()
         .with_max_wait_ms(i32::MAX)
@@ -70,7 +65,7 @@ async fn long_poll(
     batch.push(&RecordToWrite::default());
     let batch = PartitionProduceData::default().with_records(Some(batch.build()));
     let topic = TopicProduceData::default()
-        .with_name(name("probe"))
+        .with_name(topic_name("probe"))
         .with_partition_data(vec![batch]);
     let request = m::ProduceRequest::default()
         .with_acks(1)
@@ -188,19 +183,6 @@ async fn members_that_wait_for_each_other_are_sent_to_another_coordinator() {
 }
 
 /// A frame with its length.
-pub(crate) fn frame(key: ApiKey, version: i16, body: &impl Encodable) -> Bytes {
-    let mut header = BytesMut::new();
-    header.put_i16(key as i16);
-    header.put_i16(version);
-    header.put_i32(7);
-    header.put_i16(-1);
-    body.encode(&mut header, version).unwrap();
-    let mut frame = BytesMut::new();
-    frame.put_u32(header.len() as u32);
-    frame.extend_from_slice(&header);
-    frame.freeze()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_read_or_say_nothing_hold_no_stop() {
     let mut broker = TestBroker::start(&[]).await;

@@ -12,17 +12,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use clap::Parser;
 use futures::future::try_join_all;
 use kafka_protocol::messages as m;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::Decodable;
 use strandline_client::Client;
-use strandline_wire::batch::{BatchBuilder, RecordToWrite, split_batches};
-use strandline_wire::compression::Compression;
-use strandline_wire::{ApiKey, StrBytes};
+use strandline_tests::{frame, produce_of, unlimited_fetch};
+use strandline_wire::ApiKey;
+use strandline_wire::batch::split_batches;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -57,20 +55,6 @@ struct Options {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn frame(key: ApiKey, version: i16, body: &impl Encodable) -> Result<Bytes, Failure> {
-    let mut frame = BytesMut::new();
-    frame.put_u32(0);
-    frame.put_i16(key as i16);
-    frame.put_i16(version);
-    frame.put_i32(7);
-    frame.put_i16(-1);
-    body.encode(&mut frame, version)
-        .map_err(|e| e.to_string())?;
-    let length = frame.len() as u32 - 4;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    Ok(frame.freeze())
-}
-
 /// Sends a frame and returns the body of the answer.
 async fn call(stream: &mut TcpStream, frame: &[u8]) -> Result<Bytes, Failure> {
     stream.write_all(frame).await?;
@@ -80,20 +64,8 @@ async fn call(stream: &mut TcpStream, frame: &[u8]) -> Result<Bytes, Failure> {
     Ok(Bytes::from(answer).slice(4..))
 }
 
-fn produce_frame(topic: &str, bytes: usize) -> Result<Bytes, Failure> {
-    let mut batch = BatchBuilder::new(Compression::None);
-    batch.push(&RecordToWrite {
-        value: Some(vec![b'x'; bytes].into()),
-        ..RecordToWrite::default()
-    });
-    let batch = PartitionProduceData::default().with_records(Some(batch.build()));
-    let topic = TopicProduceData::default()
-        .with_name(m::TopicName(StrBytes::from_string(topic.to_owned())))
-        .with_partition_data(vec![batch]);
-    let request = m::ProduceRequest::default()
-        .with_acks(-1)
-        .with_timeout_ms(600_000)
-        .with_topic_data(vec![topic]);
+fn produce_frame(topic: &str, bytes: usize) -> Bytes {
+    let request = produce_of(topic, bytes).with_timeout_ms(600_000);
     frame(ApiKey::Produce, 8, &request)
 }
 
@@ -114,19 +86,8 @@ async fn consume(address: &str, topic: &str, end: i64) -> Result<usize, Failure>
     let mut stream = TcpStream::connect(address).await?;
     let (mut offset, mut bytes) = (0, 0);
     while offset < end {
-        let partition = FetchPartition::default()
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(i32::MAX);
-        let topic = FetchTopic::default()
-            .with_topic(m::TopicName(StrBytes::from_string(topic.to_owned())))
-            .with_partitions(vec![partition]);
-        let request = m::FetchRequest::default()
-            .with_min_bytes(1)
-            .with_max_wait_ms(500)
-            .with_max_bytes(i32::MAX)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
-        let mut answer = call(&mut stream, &frame(ApiKey::Fetch, 11, &request)?).await?;
+        let request = unlimited_fetch(topic, offset).with_max_wait_ms(500);
+        let mut answer = call(&mut stream, &frame(ApiKey::Fetch, 11, &request)).await?;
         let answer = m::FetchResponse::decode(&mut answer, 11).map_err(|e| e.to_string())?;
         let partition = &answer.responses[0].partitions[0];
         if partition.error_code != 0 {
@@ -161,7 +122,7 @@ async fn load(options: &Options, process: &Process) -> Result<(), Failure> {
     client
         .create_topic("read", 1, &[("max.message.bytes", "2000000")])
         .await?;
-    let batch = produce_frame("read", MIB)?;
+    let batch = produce_frame("read", MIB);
     for _ in 0..READ_MIB {
         produce(&address, &batch).await?;
     }
@@ -174,7 +135,7 @@ async fn load(options: &Options, process: &Process) -> Result<(), Failure> {
     for _ in 0..options.idle {
         idle.push(TcpStream::connect(&address).await?);
     }
-    let versions = frame(ApiKey::ApiVersions, 2, &m::ApiVersionsRequest::default())?;
+    let versions = frame(ApiKey::ApiVersions, 2, &m::ApiVersionsRequest::default());
     // Each has sent a request once, as real connections have.
     for stream in &mut idle {
         call(stream, &versions).await?;
@@ -184,7 +145,7 @@ async fn load(options: &Options, process: &Process) -> Result<(), Failure> {
         idle.len(),
         memory(process.id(), "VmRSS:")?
     );
-    let request = produce_frame("large", options.megabytes * 1_000_000)?;
+    let request = produce_frame("large", options.megabytes * 1_000_000);
     let producing = (0..options.producers).map(|_| produce(&address, &request));
     let consuming = (0..options.consumers).map(|_| consume(&address, "read", READ_MIB as i64));
     let (offsets, read) = tokio::try_join!(try_join_all(producing), try_join_all(consuming))?;
